@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make all` (set up, run the quickstart) and `make test` (set up, run the tests).
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export SNAKEMAKE_PROFILE := workflow/profiles/local
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.PHONY: all setup unit test lint clean
+
+all: setup
+	@snakemake all
+	@echo
+	@echo "report:    $(CURDIR)/results/report/index.html   (open it in a browser)"
+	@echo "MLflow UI: .venv/bin/mlflow ui --backend-store-uri sqlite:///results/mlflow.db   then http://localhost:5000"
+
+setup: .venv/ready
+
+.venv/ready: envs/lock.txt
+	@echo "installing the locked packages into .venv (about 2.5 GB, some minutes)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r envs/lock.txt
+	@grep -q SNAKEMAKE_PROFILE .venv/bin/activate || echo 'export SNAKEMAKE_PROFILE=workflow/profiles/local MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1' >> .venv/bin/activate
+	@touch $@
+
+unit: setup
+	@OMP_NUM_THREADS=1 python -m pytest tests/unit -n 2 -q
+
+test: setup lint
+	@OMP_NUM_THREADS=1 python -m pytest tests -n 2 -q
+
+lint: setup
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --check workflow rules
+	@snakemake --lint
+
+clean:
+	rm -rf results/* logs benchmarks .snakemake

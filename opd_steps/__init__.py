@@ -1,0 +1,1 @@
+"""Distillery: on-policy distillation as one runnable workflow."""

@@ -1,0 +1,182 @@
+"""Results on disk: a work directory keyed by fingerprint, one atomic publish, a manifest that vouches for every file.
+
+    results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
+    results/.work/<fingerprint>/             checkpoints of a running or killed job  (removed when published)
+    results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+from opd_steps.errors import UserError
+from opd_steps.fingerprint import ROOT, digest, file_sha256
+
+MANIFEST = "manifest.json"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write and rename: a reader never sees half a file."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    os.replace(scratch, path)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    os.replace(scratch, path)
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Rows of a JSONL file; raises UserError with the line number of the first one that is not a JSON object."""
+    rows = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(str(path), f"cannot read this data file: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}", f"not valid JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}", f"expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def read_manifest(folder: Path) -> dict:
+    path = Path(folder) / MANIFEST
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(str(path), "this result does not exist yet; run its job first") from None
+    except json.JSONDecodeError:
+        raise UserError(str(path), "not a manifest; delete it and run again") from None
+
+
+def damage(folder: Path, manifest: dict, full: bool = False) -> str | None:
+    """The first file that is gone or not what the manifest says, else None.
+
+    Content is hashed when a file is younger than its manifest, which is written last, or always with `full`.
+    """
+    written = (Path(folder) / MANIFEST).stat().st_mtime_ns
+    for name, entry in manifest["files"].items():
+        path = Path(folder) / name
+        try:
+            stat = path.stat()
+        except OSError:
+            return f"{path} is missing"
+        doubtful = full or stat.st_mtime_ns > written
+        if stat.st_size != entry["bytes"] or (doubtful and file_sha256(path) != entry["sha256"]):
+            return f"{path} is damaged"
+    return None
+
+
+@cache
+def git_commit() -> str:
+    """Commit of the checkout, with "+" when tracked files differ from it; "" outside git."""
+    try:
+        run = lambda *a: subprocess.run(["git", *a], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+class Job:
+    """One node and seed being made: where it works, what it reads, and its publication."""
+
+    def __init__(self, config: dict, code: dict[str, str], out: Path):
+        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path."""
+        self.config, self.code = config, code
+        self.folder = Path(out).parent
+        self.results = self.folder.parents[3]
+        self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
+        self.parents = {role: self.results / path for role, path in config["parents"].items()}
+        self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
+        for role, path in self.parents.items():
+            if broken := damage(path, self.manifests[role], full=True):
+                raise UserError(broken, f"delete {path / MANIFEST} and run again")
+        self.fingerprint = digest(
+            {"config": config, "code": code, "parents": {r: m["fingerprint"] for r, m in self.manifests.items()}}
+        )
+        self.work = self.results / ".work" / self.fingerprint[:20]
+        self.stage = self.work / "publish"
+        self._started, self._lock = time.time(), None
+
+    def __enter__(self) -> Job:
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.work / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            raise UserError(str(self.work), f"another process works on this node: {self._lock.read().strip()}") from None
+        self._lock.truncate(0)
+        self._lock.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
+        self._lock.flush()
+        shutil.rmtree(self.stage, ignore_errors=True)
+        self.stage.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def path(self, role: str, file: str = "") -> Path:
+        return self.parents[role] / file
+
+    def publish(self, metrics: dict[str, float], facts: dict) -> None:
+        """Move everything in `stage` to the node's folder in one rename, manifest included.
+
+        `metrics`: final figures by name. `facts`: what other nodes ask about this one (tokenizer, tokens, teacher, ...).
+        """
+        files = sorted(p for p in self.stage.rglob("*") if p.is_file())
+        manifest = {
+            "kind": self.kind,
+            "node": self.folder.parent.name,
+            "paper": self.folder.parents[2].name,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "config": self.config,
+            "code": self.code,
+            "parents": {
+                role: {"path": self.config["parents"][role], "fingerprint": m["fingerprint"]}
+                for role, m in self.manifests.items()
+            },
+            "files": {
+                str(p.relative_to(self.stage)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files
+            },
+            "metrics": metrics,
+            "facts": facts,
+            "git_commit": git_commit(),
+        }
+        write_json(self.stage / MANIFEST, manifest)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        if self.folder.exists():
+            os.rename(self.folder, self.work / "replaced")
+        os.rename(self.stage, self.folder)
+        self._write_timing()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _write_timing(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        timing = {
+            "started": self._started,
+            "wall_s": time.time() - self._started,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "peak_mib": usage.ru_maxrss / 1024,
+        }
+        write_json(self.folder.with_name(self.folder.name + ".timing.json"), timing)

@@ -1,0 +1,45 @@
+"""What typed options cannot say: combinations within a node, and data files that must exist, refused before any job starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opd_steps.config.method_rules import check_stream
+from opd_steps.errors import UserError
+
+if TYPE_CHECKING:
+    from opd_steps.graph import GraphNode
+
+
+def check_node(node: GraphNode, where: str) -> None:
+    """Raises UserError for what cannot run."""
+    for name in ("steps", "batch", "prompts", "micro_batch", "checkpoint_every", "minibatches"):
+        if name in node.options and node.options[name] < 1:
+            raise UserError(f"{where}.{name}", f"expected at least 1, found {node.options[name]}")
+    if node.kind == "opd":
+        _check_opd(node, where)
+    if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
+        raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
+    if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
+        raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
+    if node.kind == "data":
+        path = node.options["source"].get("path", "")
+        if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
+            raise UserError(f"{where}.source.path", f"no such file or folder: {path}")
+    if node.kind == "evaluate" and not node.options["splits"] and not node.options["benchmarks"]:
+        raise UserError(f"{where}.splits", "nothing to evaluate: no splits and no benchmarks")
+
+
+def _check_opd(node: GraphNode, where: str) -> None:
+    options, live, cached = node.options, "teacher" in node.parents, "scores" in node.parents
+    if live == cached:
+        raise UserError(where, "an opd node reads either a teacher or scores" + (", not both" if live else ""))
+    method = options["method"]
+    if cached and method["prefix"]["source"] != "student":
+        raise UserError(f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out")
+    stored = node.parents["scores"].options["topk"] if cached else 0
+    for i, stream in enumerate([method, *method["add"]]):
+        at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
+        holder = "live" if live or stream["against"] == "reference" else "scores"
+        check_stream(stream, at, holder, stored, options["sampling"])

@@ -1,0 +1,244 @@
+"""The stage kinds: one dataclass each, with every option, its unit and its default. Roles name the nodes that a kind reads.
+
+`ref(...)` fields hold the name of another node; their metadata says which kinds may stand there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Optional
+
+from opd_steps.config.plugs import plug
+
+MODELS = ("model", "pretrain", "sft", "rl", "opd")
+PLUGS = "objectives"
+
+
+def ref(*kinds: str, required: bool = True) -> Any:
+    return field(default="???" if required else None, metadata={"ref": kinds})
+
+
+@dataclass
+class Optim:
+    """AdamW with a learning-rate schedule over the node's steps."""
+
+    lr: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = 0.0  # share of the steps
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm; 0 = off
+
+
+@dataclass
+class Resources:
+    """What the node's job asks of the executor."""
+
+    gpu: int = 0
+    cpus: int = 1
+    mem_mb: int = 4000
+    runtime: int = 60  # minutes
+
+
+@dataclass
+class Engine:
+    """Who generates: `local` (this package's batched decode) or `vllm`."""
+
+    name: Literal["local", "vllm"] = "local"
+    batch: int = 256  # rows decoded at once by the local engine
+    options: dict[str, Any] = field(default_factory=dict)  # passed to vLLM
+
+
+@dataclass
+class Sampling:
+    n: int = 1  # samples per prompt
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    top_p: float = 1.0
+
+
+@dataclass
+class Node:
+    """Options that every kind has."""
+
+    kind: str = "???"
+    seed: Optional[int] = None  # pin: all seeds of the run share this node
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass
+class DataNode(Node):
+    """Prompts with verifiable answers, in train / test / ood splits."""
+
+    source: Any = plug("tasks/sources", "arithmetic")
+    verifier: Any = plug("tasks/verifiers", "numeric")
+    chat: bool = False  # render prompts through the tokenizer's chat template
+    system: Optional[str] = None  # system message, with chat
+
+
+@dataclass
+class ModelNode(Node):
+    """Weights to start from: `path` (HF id or folder), or a fresh model of a transformers config with a tokenizer."""
+
+    path: Optional[str] = None
+    revision: Optional[str] = None
+    architecture: str = "qwen3"  # transformers model type of a fresh model
+    config: dict[str, Any] = field(default_factory=dict)  # its config's fields
+    tokenizer: str = "char"  # "char" (one token a character of `data`), "byte", or an HF id or folder
+    data: Optional[str] = ref("data", required=False)
+
+
+@dataclass
+class Training(Node):
+    """What every training node has."""
+
+    steps: int = 100
+    optim: Optim = field(default_factory=Optim)
+    micro_batch: int = 64  # sequences in one forward and backward pass
+    checkpoint_every: int = 50  # steps
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass
+class PretrainNode(Training):
+    """Next-token training on the task's corpus (prompt and noisy solution)."""
+
+    model: str = ref(*MODELS)
+    data: str = ref("data")
+    column: str = "corpus"  # text column of the train split
+    batch: int = 64
+    loss_on: Literal["all", "response"] = "all"
+
+
+@dataclass
+class SftNode(Training):
+    """Supervised fine-tuning on response tokens, end token included."""
+
+    student: str = ref(*MODELS)
+    data: str = ref("rollout", "data")  # traces, or a data set's `column`
+    column: str = "solution"
+    batch: int = 64
+
+
+@dataclass
+class RlNode(Training):
+    """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476)."""
+
+    policy: str = ref(*MODELS)
+    data: str = ref("data")
+    prompts: int = 16  # prompts per step
+    sampling: Sampling = field(default_factory=lambda: Sampling(n=8))
+    engine: Engine = field(default_factory=Engine)
+    advantage: Literal["group_mean", "leave_one_out"] = "group_mean"
+    divide_by_std: bool = True  # Dr.GRPO: false
+    aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = "seq_mean"  # DAPO: token_mean; Dr.GRPO: window_mean
+    clip_low: float = 0.2
+    clip_high: float = 0.2  # DAPO: .28
+    kl: float = 0.0  # weight of the k3 anchor to the initial policy; GRPO: .04
+    dynamic_sampling: bool = False  # DAPO: drop groups without spread and refill
+    max_refills: int = 10  # generation batches for one step, then an error
+    rewards: list[float] = field(default_factory=lambda: [0.0, 1.0])  # wrong, right; DAPO: [-1, 1]
+    overlong_buffer: int = 0  # tokens; soft penalty before max_new_tokens; 0 = off
+    minibatches: int = 1  # optimizer steps per rollout batch
+
+
+@dataclass
+class RolloutNode(Node):
+    """Samples of a policy on a split, written as the rollouts table."""
+
+    policy: str = ref(*MODELS)
+    data: str = ref("data")
+    split: Literal["train", "test", "ood"] = "train"
+    limit: int = 0  # prompts; 0 = all
+    keep: Literal["all", "correct"] = "all"  # correct: rejection sampling
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: Engine = field(default_factory=Engine)
+
+
+@dataclass
+class ScoreNode(Node):
+    """A teacher's log-probabilities of given rollouts, written as the scores table."""
+
+    rollouts: str = ref("rollout")
+    teacher: str = ref(*MODELS)
+    topk: int = 0  # also store the teacher's k likeliest tokens; 0 = sampled token alone
+    micro_batch: int = 64
+
+
+@dataclass
+class Prefix:
+    """Whose tokens the states come from."""
+
+    source: Literal["student", "teacher", "dataset", "mixture"] = "student"
+    student_share: float = 0.5  # mixture: probability that a step uses student rollouts (GKD's lambda)
+
+
+@dataclass
+class Stream:
+    """One term of the objective: which divergence, where, and how its gradient is estimated."""
+
+    support: Any = plug(f"{PLUGS}/supports", "sampled")
+    signal: Any = plug(f"{PLUGS}/signals", "log_ratio")
+    estimator: Any = plug(f"{PLUGS}/estimators", "pg")
+    baseline: Any = plug(f"{PLUGS}/baselines", "none")
+    weight: list[Any] = plug(f"{PLUGS}/weights", many=True)
+    coef: float = 1.0
+    against: Literal["teacher", "reference"] = "teacher"  # reference: the student's own initial weights
+
+
+@dataclass
+class Method(Stream):
+    """A method is a row of plug points; the defaults are vanilla on-policy distillation."""
+
+    prefix: Prefix = field(default_factory=Prefix)
+    aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = "token_mean"
+    add: list[Stream] = field(default_factory=list)  # further terms
+
+
+@dataclass
+class OpdNode(Training):
+    """On-policy distillation: the student samples, the teacher scores every token."""
+
+    student: str = ref(*MODELS)
+    data: str = ref("data")
+    teacher: Optional[str] = ref(*MODELS, required=False)
+    scores: Optional[str] = ref("score", required=False)  # instead of a live teacher
+    prompts: int = 32  # prompts per step
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: Engine = field(default_factory=Engine)
+    method: Method = field(default_factory=Method)
+    teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
+    minibatches: int = 1  # optimizer steps per rollout batch
+
+
+@dataclass
+class EvaluateNode(Node):
+    """lm-eval on our splits and on built-in tasks, and own-rollout statistics."""
+
+    model: str = ref(*MODELS)
+    data: str = ref("data")
+    teacher: Optional[str] = ref(*MODELS, required=False)  # for reverse KL on fresh samples
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    k: int = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    limit: int = 0  # prompts of each split; 0 = all
+    benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
+    fewshot: Optional[int] = None
+    backend: Literal["hf", "vllm"] = "hf"
+    batch: int = 256
+    options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
+
+
+KINDS: dict[str, type] = {
+    "data": DataNode,
+    "model": ModelNode,
+    "pretrain": PretrainNode,
+    "rl": RlNode,
+    "sft": SftNode,
+    "rollout": RolloutNode,
+    "score": ScoreNode,
+    "opd": OpdNode,
+    "evaluate": EvaluateNode,
+}

@@ -1,0 +1,54 @@
+"""config.yaml and the paper files, read and checked. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from opd_steps.config.merge import merge
+from opd_steps.config.schema import Paper, Root
+from opd_steps.errors import UserError
+
+PAPERS = Path("workflow/papers")
+
+
+def load_root(config: dict) -> dict:
+    """The checked config.yaml; `config` is Snakemake's dict (command-line values are strings: the types convert them)."""
+    root = merge(Root, dict(config), "config.yaml")
+    for key in ("papers", "seeds"):
+        if not root[key]:
+            raise UserError(f"config.yaml.{key}", "expected at least one entry")
+        if len(set(root[key])) != len(root[key]):
+            raise UserError(f"config.yaml.{key}", f"an entry stands twice in {root[key]}")
+    return root
+
+
+def paper_path(name: str) -> Path:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PAPERS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PAPERS.glob("*.yaml")))
+        raise UserError("config.yaml.papers", f"no paper file {path}; known papers: {known} (or give a path ending in .yaml)")
+    return path
+
+
+def load_paper(name: str) -> dict:
+    """One paper file, interpolated and typed; node options are typed later, when the graph knows their kinds."""
+    path = paper_path(name)
+    try:
+        raw = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except YAMLError as error:
+        raise UserError(str(path), f"not valid YAML: {error}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(str(path), str(error).split("\n")[0]) from None
+    if not isinstance(raw, dict):
+        raise UserError(str(path), "expected a mapping with the keys paper, nodes, ...")
+    if isinstance(raw.get("evaluate"), list):  # `evaluate: [a, b]` is short for `evaluate: {models: [a, b]}`
+        raw["evaluate"] = {"models": raw["evaluate"]}
+    paper = merge(Paper, raw, str(path))
+    use = paper["use"]
+    paper["use"] = [use] if isinstance(use, str) else list(use or [])
+    paper["name"], paper["file"] = path.stem, str(path)
+    return paper

@@ -1,0 +1,125 @@
+"""Which rows of plugs make sense, told from the plugs' constants without importing them.
+
+support.TEACHER     what it takes from the teacher: sampled | topk | full
+signal.TEACHER      "none": it asks no teacher (a signal without a divergence)
+estimator.SUPPORT   which supports it works on: sampled | set | any
+estimator.SIGNAL    which signals: any | divergence | fixed (its own)
+estimator.BASELINE  whether it subtracts the baseline
+estimator.TEACHER   "none": it asks no teacher
+baseline.TEACHER, weight.TEACHER   what they ask beside
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from opd_steps.config.plugs import constant
+from opd_steps.errors import UserError
+
+GROUPS = {slot: f"objectives/{slot}s" for slot in ("support", "signal", "estimator", "baseline", "weight")}
+_ORDER = ("none", "sampled", "topk", "full")
+_RATIO_OPTIONS = ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high")
+
+
+def _constant(options: dict, slot: str, attribute: str, default: object = None) -> object:
+    return constant(GROUPS[slot], options[slot]["name"], attribute, default)
+
+
+def _core_need(options: dict) -> str:
+    if "none" in (_constant(options, "signal", "TEACHER"), _constant(options, "estimator", "TEACHER")):
+        return "none"
+    return _constant(options, "support", "TEACHER")
+
+
+def teacher_need(options: dict) -> str:
+    """The most that any part of a stream must know of the teacher: none, sampled, topk or full."""
+    weights = [constant(GROUPS["weight"], item["name"], "TEACHER", "none") for item in options["weight"]]
+    return max(_core_need(options), _constant(options, "baseline", "TEACHER", "none"), *weights, key=_ORDER.index)
+
+
+def teacher_topk(options: dict) -> int:
+    """How many of the teacher's likeliest tokens the support asks for; 0 when it takes none from the teacher."""
+    return options["support"]["k"] if _core_need(options) == "topk" else 0
+
+
+def check_stream(
+    options: dict, where: str, teacher: Literal["live", "scores", "none"], scores_topk: int = 0, sampling: dict | None = None
+) -> None:
+    """Raise UserError, naming key and reason, for a stream (config.kinds.Stream) that cannot work.
+
+    `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the rollouts.
+    """
+    _check_row(options, where)
+    _check_ratio(options, where, sampling or {})
+    _check_teacher(options, where, teacher, scores_topk)
+
+
+def _check_row(options: dict, where: str) -> None:
+    support, signal, estimator, baseline = (options[s]["name"] for s in ("support", "signal", "estimator", "baseline"))
+    sampled = _constant(options, "support", "TEACHER") == "sampled"
+    accepts = {a: _constant(options, "estimator", a) for a in ("SUPPORT", "SIGNAL", "BASELINE")}
+    no_divergence = _constant(options, "signal", "TEACHER") == "none"
+    if accepts["SUPPORT"] == "sampled" and not sampled:
+        raise UserError(
+            f"{where}.support", f"{estimator} is an estimator on the sampled action; its support is sampled, not {support}"
+        )
+    if accepts["SUPPORT"] == "set" and sampled:
+        raise UserError(
+            f"{where}.support", f"{estimator} sums over a set of tokens; one sampled action is none: take full or a top-k"
+        )
+    if no_divergence and accepts["SIGNAL"] != "any":
+        raise UserError(
+            f"{where}.estimator", f"the signal {signal} is a reward without a divergence; only pg can use it, not {estimator}"
+        )
+    if no_divergence and not sampled:
+        raise UserError(
+            f"{where}.support", f"the signal {signal} is known for the sampled action alone; its support is sampled"
+        )
+    if no_divergence and baseline != "none":
+        raise UserError(
+            f"{where}.baseline", f"the signal {signal} is an advantage already, from its group; its baseline is none"
+        )
+    if accepts["SIGNAL"] == "fixed" and signal not in ("log_ratio", "rkl"):
+        raise UserError(f"{where}.signal", f"{estimator} has its own signal and would not look at {signal}; leave it out")
+    if baseline != "none" and not accepts["BASELINE"]:
+        raise UserError(f"{where}.baseline", f"{estimator} has no baseline to subtract; only pg has")
+
+
+def _check_ratio(options: dict, where: str, sampling: dict) -> None:
+    estimator = options["estimator"]
+    if estimator.get("ratio") != "sampler":
+        if bounded := [name for name in _RATIO_OPTIONS if estimator.get(name)]:
+            raise UserError(f"{where}.estimator.{bounded[0]}", "it acts on the importance ratio: set ratio to sampler")
+        return
+    if (estimator.get("clip_low") or estimator.get("clip_high")) and estimator.get("is_cap"):
+        raise UserError(f"{where}.estimator.is_cap", "clip and is_cap are two ways to bound the importance ratio: choose one")
+    if _constant(options, "support", "TEACHER") != "sampled":
+        raise UserError(
+            f"{where}.estimator.ratio", "the sampler's log-prob is known for the sampled action alone; its support is sampled"
+        )
+    if sampling.get("top_p", 1.0) < 1:
+        raise UserError(
+            f"{where}.estimator.ratio", "with top_p < 1 the sampler is another distribution than the policy: no ratio to it"
+        )
+    if sampling.get("temperature", 1.0) == 0:
+        raise UserError(f"{where}.estimator.ratio", "a greedy sampler (temperature 0) has no importance ratio")
+
+
+def _check_teacher(options: dict, where: str, teacher: str, scores_topk: int) -> None:
+    need, k = teacher_need(options), teacher_topk(options)
+    if need != "none" and teacher == "none":
+        raise UserError(where, "this method asks a teacher, and there is none")
+    if teacher == "scores" and need == "full":
+        raise UserError(
+            where, f"{_asking_all(options)} asks the teacher about any token; a scores table can't answer, a live teacher can"
+        )
+    if teacher == "scores" and k > scores_topk:
+        raise UserError(f"{where}.support.k", f"asks for the teacher's top {k}; the scores table stores its top {scores_topk}")
+
+
+def _asking_all(options: dict) -> str:
+    if _core_need(options) == "full":
+        return f"the support {options['support']['name']}"
+    if _constant(options, "baseline", "TEACHER") == "full":
+        return f"the baseline {options['baseline']['name']}"
+    return "a weight of this method"

@@ -1,0 +1,86 @@
+"""config.yaml and paper files: every key, typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Optional
+
+
+@dataclass
+class Tracking:
+    uri: str = "sqlite:///results/mlflow.db"  # MLflow store, or the http(s) address of a server
+    experiment: str = "distillery"
+
+
+@dataclass
+class Root:
+    """config.yaml."""
+
+    papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, or paths of YAML files
+    seeds: list[int] = field(default_factory=lambda: [0])
+    scale: str = "tiny"
+    engine: Literal["local", "vllm"] = "local"  # of every node that doesn't name its own
+    benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
+class Axes:
+    """The four axes of the field's reading lists; they become MLflow tags."""
+
+    teacher: str = ""
+    signal: str = ""
+    rollouts: str = ""
+    slot: str = ""
+
+
+@dataclass
+class PaperMeta:
+    title: str = "???"
+    arxiv: str = ""
+    axes: Axes = field(default_factory=Axes)
+    notes: str = ""
+
+
+@dataclass
+class Claim:
+    """`left op right`, paired by seed: a direction, judged by its interval; see opd_steps/report/claims.py."""
+
+    id: str = "???"
+    says: str = "???"  # the paper's sentence
+    left: str = "???"  # node.metric
+    op: Literal["<", ">"] = ">"
+    right: Any = "???"  # node.metric or a number
+    test: Literal["t", "sign"] = "t"
+    same_contract: bool = False  # are models, data and budget the paper's own?
+    differs: str = ""  # if not, in what
+    reported: str = ""  # the paper's own figure
+
+
+@dataclass
+class EvaluateSpec:
+    """Which nodes to evaluate, and the options that these evaluations share (those of the evaluate kind)."""
+
+    models: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Scale:
+    kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
+    nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    same_contract: Optional[bool] = None
+
+
+@dataclass
+class Paper:
+    """workflow/papers/<name>.yaml."""
+
+    paper: PaperMeta = field(default_factory=PaperMeta)
+    use: Any = None  # a paper, or a list of papers, whose nodes this one shares
+    vars: dict[str, Any] = field(default_factory=dict)  # for interpolation: ${vars.lr}
+    nodes: dict[str, Any] = field(default_factory=dict)
+    evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
+    scales: dict[str, Scale] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)

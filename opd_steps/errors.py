@@ -1,0 +1,24 @@
+"""Mistakes of the user: one clear line, exit status 2, before anything is computed."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake in a config, a data file or a checkpoint: `where` (file and key), then what was expected."""
+
+    def __init__(self, where: str, message: str):
+        self.where, self.message = where, " ".join(str(message).split())
+        super().__init__(f"{where}: {self.message}")
+
+
+@contextmanager
+def one_line_errors():
+    """Turn a UserError into its one line on stderr and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"distillery: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,96 @@
+"""lm-eval through its Python API: all tasks of a model in one process, and results without clocks, paths and missing values."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from importlib.metadata import version
+
+import lm_eval
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+from transformers import set_seed
+
+from opd_steps.errors import UserError
+
+_SEED_BITS = 0x7FFFFFFF
+
+
+def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, seed: int) -> dict:
+    """lm-eval's task dict of inline tasks and built-in tasks by name.
+
+    The built-in ones are indexed only when asked for (16 s). Raises UserError for a name that lm-eval does not know, and for
+    one whose data or requirements cannot be had.
+    """
+    manager = TaskManager(include_defaults=bool(benchmarks))
+    loaded: dict = {"tasks": {}, "groups": {}, "group_map": {}}
+    for name in benchmarks:
+        if name not in manager.all_tasks:
+            near = difflib.get_close_matches(name, manager.all_tasks, 1)
+            hint = f"did you mean '{near[0]}'?" if near else "`lm-eval ls tasks` lists them"
+            raise UserError("evaluate.benchmarks", f"lm-eval has no task '{name}'; {hint}")
+    for spec in [*configs, *benchmarks]:
+        try:
+            part = manager.load([spec])
+        except Exception as error:
+            if isinstance(spec, dict):
+                raise
+            raise UserError("evaluate.benchmarks", f"cannot load '{spec}': {type(error).__name__}: {error}") from None
+        for key in loaded:
+            loaded[key] |= part.get(key, {})
+    for name, task in loaded["tasks"].items():
+        if getattr(task, "UNSAFE_CODE", False) and not _may_run_code():
+            raise UserError("evaluate.benchmarks", f"'{name}' runs code that the model wrote; set HF_ALLOW_CODE_EVAL=1 to allow it")
+        default = task.get_config("num_fewshot")
+        if default != 0:  # a task that fixes 0 shots keeps them
+            task.set_config(key="num_fewshot", value=fewshot if fewshot is not None else default or 0)
+        task.set_fewshot_seed(seed=seed & _SEED_BITS)
+    return loaded
+
+
+def evaluate(lm: LM, tasks: dict, limit: int, chat: bool, system: str | None, seed: int) -> dict:
+    """`lm_eval.evaluate` with analytic standard errors over prompts; `simple_evaluate` would add 2 s of machine description."""
+    set_seed(seed & _SEED_BITS)  # for built-in tasks that sample
+    return lm_eval.evaluate(
+        lm,
+        tasks,
+        limit=limit or None,
+        bootstrap_iters=100,  # only for metrics that are no means
+        log_samples=False,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+        system_instruction=system if chat else None,
+        confirm_run_unsafe_code=_may_run_code(),
+    )
+
+
+def _may_run_code() -> bool:
+    return os.environ.get("HF_ALLOW_CODE_EVAL") == "1"
+
+
+def clean(results: dict) -> dict:
+    """{"lm_eval": version, "results": {task: {"metric,filter": float}}, ...}; "N/A", names and non-finite values dropped."""
+    tables = {
+        task: {key: float(value) for key, value in sorted(row.items()) if "," in key and _is_number(value)}
+        for task, row in results["results"].items()
+    }
+    kept = {name: results.get(name, {}) for name in ("versions", "n-shot", "n-samples")}
+    return {"lm_eval": version("lm-eval"), "results": tables, **kept}
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return not isinstance(value, str) and math.isfinite(value)
+    except TypeError:
+        return False
+
+
+def flat_metrics(tables: dict[str, dict[str, float]]) -> dict[str, float]:
+    """`task/metric`, and `task/metric/filter` where a task has filters; a sampled task `test@8` counts as `test`."""
+    flat = {}
+    for task, row in tables.items():
+        for key, value in row.items():
+            metric, _, name = key.partition(",")
+            flat["/".join([task.partition("@")[0], metric, *([name] if name != "none" else [])])] = value
+    return flat

@@ -1,0 +1,219 @@
+"""The graph of named nodes: papers resolved at a scale, references followed, mistakes refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from opd_steps.config import plugs
+from opd_steps.config.checks import check_node
+from opd_steps.config.kinds import KINDS
+from opd_steps.config.load import load_paper
+from opd_steps.config.merge import deep_merge, merge
+from opd_steps.errors import UserError
+from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
+
+
+@dataclass(eq=False)
+class GraphNode:
+    """One node: a stage kind, its options, and the nodes it reads by role."""
+
+    paper: str
+    kind: str
+    name: str
+    options: dict
+    parents: dict[str, "GraphNode"] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.paper, self.kind, self.name
+
+    def seed(self, run_seed: int) -> int:
+        """The seed of this node in a run: its pinned one, else the run's."""
+        return run_seed if self.options["seed"] is None else self.options["seed"]
+
+    def path(self, run_seed: int) -> str:
+        """Folder below results/."""
+        return f"{self.paper}/{self.kind}/{self.name}/seed{self.seed(run_seed)}"
+
+    def job_config(self, seed: int) -> str:
+        """Canonical JSON of exactly what the job depends on beside code and parents' content."""
+        skip = {"kind", "seed", "resources", "checkpoint_every", *self.parents}
+        options = {k: v for k, v in self.options.items() if k not in skip}
+        parents = {role: node.path(seed) for role, node in self.parents.items()}
+        return canonical({"kind": self.kind, "options": options, "parents": parents, "seed": seed})
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Hashes of the sources that this node's job runs: the step, and the plugs that its options name."""
+        used = [plugs.plug_path(group, name) for group, name in used_plugs(KINDS[self.kind], self.options)]
+        return code_hashes(PACKAGE / "steps" / f"{self.kind}.py", *used)
+
+    def ancestors(self) -> list["GraphNode"]:
+        """All nodes below this one, each once, parents before children; this one last."""
+        out: dict[tuple, GraphNode] = {}
+
+        def visit(node: GraphNode) -> None:
+            if node.key not in out:
+                for parent in node.parents.values():
+                    visit(parent)
+                out[node.key] = node
+
+        visit(self)
+        return list(out.values())
+
+
+def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:
+    """(group, name) of every plug in checked options."""
+    from opd_steps.config.merge import _dataclass_of
+
+    found = []
+    for f in dataclasses.fields(cls):
+        value, group = options.get(f.name), f.metadata.get("plug")
+        if group:
+            found += [(group, item["name"]) for item in (value if f.metadata["many"] else [value])]
+        elif isinstance(value, (dict, list)) and (inner := _dataclass_of(cls, f)):
+            for item in value if isinstance(value, list) else [value]:
+                found += used_plugs(inner, item)
+    return found
+
+
+class Graph:
+    """The nodes of the selected papers and of all papers that they use."""
+
+    def __init__(self, papers: list[str], scale: str, engine: str = "local", benchmarks: list[str] = ()):
+        self.scale, self.engine, self.benchmarks = scale, engine, list(benchmarks)
+        self.papers: dict[str, dict] = {}
+        self.nodes: dict[tuple[str, str, str], GraphNode] = {}
+        self._names: dict[str, dict[str, GraphNode]] = {}
+        self.selected = [self._add(name, ()) for name in papers]
+
+    def _add(self, name: str, users: tuple[str, ...]) -> str:
+        paper = load_paper(name)
+        name = paper["name"]
+        if name in users:
+            raise UserError(paper["file"], f"papers use each other in a circle: {' -> '.join((*users, name))}")
+        if name in self.papers:
+            if self.papers[name]["file"] != paper["file"]:
+                raise UserError(paper["file"], f"another paper file has the same name: {self.papers[name]['file']}")
+            return name
+        scope: dict[str, GraphNode] = {}
+        for used in paper["use"]:
+            for key, node in self._names[self._add(used, (*users, name))].items():
+                if scope.setdefault(key, node) is not node:
+                    raise UserError(f"{paper['file']}.use", f"two of the used papers define a node '{key}'")
+        self.papers[name] = paper
+        self._names[name] = scope
+        self._build(paper, scope)
+        return name
+
+    def _build(self, paper: dict, scope: dict[str, GraphNode]) -> None:
+        file, scales = paper["file"], paper["scales"]
+        if scales and self.scale not in scales:
+            raise UserError(f"{file}.scales", f"no scale '{self.scale}'; this paper has: {', '.join(scales)}")
+        scale = scales.get(self.scale, {"kinds": {}, "nodes": {}, "evaluate": {}})
+        for section, known in (("nodes", paper["nodes"]), ("kinds", KINDS)):
+            for key in scale[section]:
+                if key not in known:
+                    raise UserError(f"{file}.scales.{self.scale}.{section}.{key}", _unknown(key, known))
+        own: dict[str, GraphNode] = {}
+        for name, raw in paper["nodes"].items():
+            where = f"{file}.nodes.{name}"
+            if name in scope:
+                raise UserError(where, f"a node of this name already comes from paper '{scope[name].paper}'")
+            own[name] = self._node(paper["name"], name, raw, scale, where)
+        scope.update(own)
+        for name, node in own.items():
+            self._link(node, scope, f"{file}.nodes.{name}")
+        _refuse_cycles(own, file)
+        for name, node in own.items():
+            check_node(node, f"{file}.nodes.{name}")
+        options = deep_merge(paper["evaluate"]["options"], scale["evaluate"])
+        for name in paper["evaluate"]["models"]:
+            where = f"{file}.evaluate"
+            if name not in scope:
+                raise UserError(f"{where}.models", _unknown(name, scope))
+            if (scope[name].paper, "evaluate", name) in self.nodes:
+                continue  # a shared node is evaluated once, by the paper that owns it
+            raw = deep_merge({"kind": "evaluate", "model": name}, options)
+            raw["benchmarks"] = [*raw.get("benchmarks", []), *self.benchmarks]
+            node = self._node(paper["name"], name, raw, scale, where, nodes=False)
+            self._link(node, scope, where)
+            check_node(node, where)
+
+    def _node(self, paper: str, name: str, raw: object, scale: dict, where: str, nodes: bool = True) -> GraphNode:
+        if not isinstance(raw, dict) or "kind" not in raw:
+            raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
+        if not name.replace("_", "").isalnum():
+            raise UserError(where, "a node's name is made of letters, digits and underscores")
+        kind = raw["kind"]
+        if kind not in KINDS:
+            raise UserError(f"{where}.kind", _unknown(kind, KINDS))
+        engine = {"engine": {"name": self.engine}} if any(f.name == "engine" for f in dataclasses.fields(KINDS[kind])) else {}
+        raw = deep_merge(deep_merge(engine, scale["kinds"].get(kind, {})), raw)
+        raw = deep_merge(raw, scale["nodes"].get(name, {}) if nodes else {})
+        node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where))
+        self.nodes[node.key] = node
+        return node
+
+    def _link(self, node: GraphNode, scope: dict[str, GraphNode], where: str) -> None:
+        for f in dataclasses.fields(KINDS[node.kind]):
+            target = node.options.get(f.name)
+            if "ref" not in f.metadata or target is None:
+                continue
+            if target not in scope:
+                raise UserError(f"{where}.{f.name}", _unknown(target, scope))
+            parent = scope[target]
+            if parent.kind not in f.metadata["ref"]:
+                raise UserError(f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(f.metadata['ref'])}")
+            if parent.options["seed"] is None and node.options["seed"] is not None:
+                raise UserError(f"{where}.seed", f"this node is pinned to one seed but reads '{target}', which is not")
+            node.parents[f.name] = parent
+
+    def find(self, paper: str, name: str) -> GraphNode | None:
+        """The node that `name` means inside `paper`."""
+        return self._names[paper].get(name)
+
+    def evaluation(self, paper: str, name: str) -> GraphNode | None:
+        """The evaluate node of model `name` as seen from `paper`: its own, else the owner's."""
+        owner = self._names[paper].get(name)
+        keys = [(paper, "evaluate", name)] + ([(owner.paper, "evaluate", name)] if owner else [])
+        return next((self.nodes[k] for k in keys if k in self.nodes), None)
+
+    def wanted(self) -> list[GraphNode]:
+        """Every node of the selected papers, and whatever these read, each once, parents first."""
+        out: dict[tuple, GraphNode] = {}
+        for node in list(self.nodes.values()):
+            if node.paper in self.selected:
+                out |= {n.key: n for n in node.ancestors()}
+        from opd_steps.config.claims import claim_nodes
+
+        for name in self.selected:
+            for node in claim_nodes(self, name):
+                out |= {n.key: n for n in node.ancestors()}
+        return list(out.values())
+
+
+def _unknown(name: object, known) -> str:
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}"
+    return f"unknown name '{name}'. {hint}"
+
+
+def _refuse_cycles(own: dict[str, GraphNode], file: str) -> None:
+    done: set[str] = set()
+
+    def visit(node: GraphNode, trail: tuple[str, ...]) -> None:
+        if node.name in trail:
+            circle = " -> ".join((*trail[trail.index(node.name) :], node.name))
+            raise UserError(f"{file}.nodes.{node.name}", f"nodes read each other in a circle: {circle}")
+        if node.name in done or node.name not in own:
+            return
+        for parent in node.parents.values():
+            visit(parent, (*trail, node.name))
+        done.add(node.name)
+
+    for node in own.values():
+        visit(node, ())

@@ -1,0 +1,65 @@
+"""Checkpoints without pickle: weights and optimizer moments as safetensors, the rest as JSON; written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+_PREFIX = "checkpoint-"
+
+
+def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Write checkpoint-<step> and drop the older ones. `state`: JSON-able state of controllers and hooks.
+
+    There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds).
+    """
+    scratch, final = work / f"{_PREFIX}tmp", work / f"{_PREFIX}{step:08d}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    save_file(_weights(model), scratch / "model.safetensors")
+    names = _names(model, optimizer)
+    moments = {
+        f"{names[p]}.{key}": value.contiguous() for p, entry in optimizer.state.items() for key, value in entry.items()
+    }
+    save_file(moments, scratch / "optimizer.safetensors")
+    (scratch / "state.json").write_text(json.dumps({"step": step, **state}))
+    for path in scratch.iterdir():
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(scratch, final)
+    for old in work.glob(f"{_PREFIX}[0-9]*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
+    """Restore the newest complete checkpoint in place and return its state (with "step"); None if there is none."""
+    found = sorted(work.glob(f"{_PREFIX}[0-9]*"))
+    if not found:
+        return None
+    folder = found[-1]
+    weights = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        for name, tensor in _weights(model).items():
+            tensor.copy_(weights[name])
+    moments = load_file(folder / "optimizer.safetensors")
+    for p, name in _names(model, optimizer).items():
+        keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
+        optimizer.state[p] = {key: moments[full].to(p.device if key != "step" else "cpu") for key, full in keys.items()}
+    return json.loads((folder / "state.json").read_text())
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters()}  # tied parameters appear once
+
+
+def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, str]:
+    trained = {id(p) for g in optimizer.param_groups for p in g["params"]}
+    return {p: name for name, p in model.named_parameters() if id(p) in trained}

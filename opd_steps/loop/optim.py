@@ -1,0 +1,54 @@
+"""AdamW, its learning-rate schedules, and the gradient figures that come for free with it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; weight decay on matrices alone."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": options["weight_decay"]},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"])
+
+
+def learning_rate(step: int, steps: int, options: dict) -> float:
+    """Learning rate of optimizer step `step` (from 1): linear warm-up over a share of the steps, then the schedule to 0."""
+    warm = options["warmup"] * steps
+    if step <= warm:
+        return options["lr"] * step / max(warm, 1)
+    rest = (step - warm - 1) / max(steps - warm, 1)
+    factor = {"constant": 1.0, "linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest))}[options["schedule"]]
+    return options["lr"] * factor
+
+
+def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options: dict) -> dict[str, float]:
+    """One optimizer step: clip, set the learning rate, update, clear. Returns lr and the norm before clipping."""
+    params = [p for g in optimizer.param_groups for p in g["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf)
+    lr = learning_rate(step, steps, options)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"lr": lr, "grad_norm": float(norm)}
+
+
+@torch.no_grad()
+def gradient_variance(optimizer: torch.optim.AdamW) -> float:
+    """Total variance of the (clipped) gradient as Adam's moments see it: sum_j max(v_j / bc2 - (m_j / bc1)^2, 0) (arXiv 2605.07865)."""
+    total = 0.0
+    for group in optimizer.param_groups:
+        b1, b2 = group["betas"]
+        for p in group["params"]:
+            if state := optimizer.state.get(p):
+                t = float(state["step"])
+                mean = state["exp_avg"] / (1 - b1**t)
+                total += float((state["exp_avg_sq"] / (1 - b2**t) - mean.square()).clamp(min=0).sum())
+    return total

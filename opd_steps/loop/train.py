@@ -1,0 +1,110 @@
+"""The loop that every training stage runs: batch -> objective -> optimizer step -> controllers and hooks -> checkpoint.
+
+Pretraining and SFT read their trajectories from a data set, RL and OPD sample them from the policy; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from opd_steps.artifacts import Job
+from opd_steps.loop import checkpoint
+from opd_steps.loop.objective import Objective
+from opd_steps.loop.optim import apply_gradient, gradient_variance, make_optimizer
+from opd_steps.metrics import MetricsLog, read_metrics, summarise
+from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.seeds import rng
+
+VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
+
+
+@dataclass
+class Batch:
+    """One step's trajectories, per-row columns for the objective, and what was measured while making them."""
+
+    rows: Trajectory
+    columns: dict = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    job: Job,
+    policy: Policy,
+    make_batch: Callable[[int], Batch],
+    objective: Objective,
+    teacher: Teacher | None = None,
+    reference: Teacher | None = None,
+    hooks: tuple = (),
+) -> dict[str, float]:
+    """Run the node's `steps` from wherever its work directory stands; returns the summary of its curves.
+
+    `make_batch(step)` must depend on its step and the policy's weights alone; then a killed and resumed run ends with the
+    same bytes as an unbroken one. `hooks`: after-step objects with __call__(step, policy, metrics), state_dict(), load_state_dict().
+    """
+    options = job.options
+    optimizer = make_optimizer(policy.model, options["optim"])
+    state = checkpoint.load(job.work, policy.model, optimizer)
+    start = state["step"] if state else 0
+    for hook, saved in zip(hooks, state["hooks"] if state else (), strict=False):
+        hook.load_state_dict(saved)
+    log = MetricsLog(job.work / "metrics.jsonl", start)
+    stop, steps, shown = _StopFlag(), options["steps"], time.monotonic()
+    updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
+    if start:
+        print(f"resuming after step {start}", flush=True)
+    policy.model.train()
+    for step in range(start + 1, steps + 1):
+        batch = make_batch(step)
+        for k, index in enumerate(_split(len(batch.rows), inner, job.seed, step)):
+            part, columns = (batch.rows, batch.columns) if inner == 1 else _pick(batch, index)
+            stats = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"])
+            stats |= apply_gradient(optimizer, (step - 1) * inner + k + 1, updates, options["optim"])
+        if step % VARIANCE_EVERY == 0 or step == steps:
+            stats["grad_variance"] = gradient_variance(optimizer)
+        metrics = {f"train/{name}": value for name, value in (stats | batch.metrics).items()}
+        metrics["train/tokens"] = float(batch.rows.length_B.sum())
+        for hook in hooks:
+            hook(step, policy, metrics)
+        log.append(step, metrics)
+        if time.monotonic() - shown > 5 or step == steps:
+            shown = time.monotonic()
+            print(_progress(step, steps, metrics), flush=True)
+        if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
+            checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
+        if stop.wanted and step < steps:
+            print(f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, run again to go on", file=sys.stderr)
+            raise SystemExit(128 + stop.wanted)
+    log.close()
+    return summarise(read_metrics(job.work / "metrics.jsonl"))
+
+
+class _StopFlag:
+    """SIGTERM (a cluster's notice) and SIGINT finish the step under way, save, and end."""
+
+    def __init__(self):
+        self.wanted = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
+
+    def _set(self, number: int, frame: object) -> None:
+        self.wanted = number
+
+
+def _split(rows: int, parts: int, seed: int, step: int) -> list[list[int]]:
+    order = rng(seed, "minibatch", step).permutation(rows).tolist() if parts > 1 else list(range(rows))
+    return [order[k::parts] for k in range(parts)]
+
+
+def _pick(batch: Batch, index: list[int]) -> tuple[Trajectory, dict]:
+    return batch.rows.rows(index), {name: column[index] for name, column in batch.columns.items()}
+
+
+def _progress(step: int, steps: int, metrics: dict[str, float]) -> str:
+    shown = ("loss", "reward", "log_ratio", "divergence", "entropy", "length", "grad_norm")
+    parts = [f"{name} {metrics[f'train/{name}']:.4g}" for name in shown if f"train/{name}" in metrics]
+    return f"step {step}/{steps}  " + "  ".join(parts)

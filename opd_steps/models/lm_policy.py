@@ -1,0 +1,91 @@
+"""A causal language model as a policy: contexts are token ids, decisions are tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from opd_steps.nouns.dist import LazyCategorical
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.local import decode
+
+_RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+class LMPolicy:
+    """`model` with its tokenizer and the sampling that it is deployed with.
+
+    Only the first `len(tokenizer)` logits exist: padded vocabularies are sliced, so that models of one tokenizer but
+    different padding can be compared.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 32,
+        batch: int = 256,
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
+        self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
+        self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
+
+    def rollout(
+        self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0
+    ) -> Trajectory:
+        """Sample one continuation of every context; row i depends on its context and seeds[i] alone."""
+        tokens, logp, ended = decode(
+            self.model,
+            contexts,
+            seeds,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            eos_id=self.tokenizer.eos_token_id,
+            pad_id=self.tokenizer.pad_token_id,
+            vocab=self.vocab,
+            batch=self.batch,
+        )
+        return Trajectory(
+            [list(c) for c in contexts],
+            tokens,
+            torch.tensor(list(prompt_ids)),
+            logp,
+            version_B=torch.full((len(tokens),), version),
+            ended_B=torch.tensor(ended),
+        )
+
+    def dist(self, trajectory: Trajectory, role: str = "student") -> LazyCategorical:
+        """Distributions at all response positions, still hidden states: `[N, D]`, N = sum of response lengths.
+
+        `role` picks the context: `trajectory.extra["context:" + role]` where a stage put one, else the plain prompt.
+        """
+        contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
+        tokens_BL, at_N, row_N = pack(contexts, trajectory.actions, self.tokenizer.pad_token_id, self.model.device)
+        if self._plain_head:
+            hidden_BLD = self.model.base_model(input_ids=tokens_BL, use_cache=False).last_hidden_state
+            head = self.model.get_output_embeddings()
+            weight, bias = head.weight, getattr(head, "bias", None)
+        else:  # the model reshapes its logits: take them whole
+            hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
+        return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab)
+
+
+def pack(contexts: Sequence[Sequence[int]], actions: Sequence[Tensor], pad_id: int, device) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded token rows [B, L], and position and row of the N states whose next token is a response token.
+
+    Padding stands right of everything, so causal attention needs no mask. The last response token predicts nothing.
+    """
+    rows = [list(c) + a.tolist() for c, a in zip(contexts, actions, strict=True)]
+    width = max(len(r) for r in rows) - 1
+    tokens = torch.tensor([r[:-1] + [pad_id] * (width - len(r) + 1) for r in rows], device=device)
+    at = [p for c, a in zip(contexts, actions, strict=True) for p in range(len(c) - 1, len(c) - 1 + len(a))]
+    row = [b for b, a in enumerate(actions) for _ in range(len(a))]
+    return tokens, torch.tensor(at, device=device), torch.tensor(row, device=device)

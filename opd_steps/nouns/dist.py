@@ -1,0 +1,140 @@
+"""Step distributions: what a policy says about its next decision, at N decision points.
+
+Three kinds serve every policy: `Categorical` (tokens), `DiagGaussian` (diffusion, flow and robot actions), and
+`Recorded` (a categorical of which only what was written to disk is known). `LazyCategorical` is a categorical that is
+still hidden states and a head: it turns into `Categorical` chunk by chunk, so that [N, V] never exists at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class StepDist(Protocol):
+    def __len__(self) -> int: ...
+    def logp(self, action_N: Tensor) -> Tensor:
+        """Log-probability (density) of the actions, [N], fp32."""
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, [N]."""
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A normalised categorical: `logp_NV`, fp32 (or fp64, in exact tests)."""
+
+    logp_NV: Tensor
+
+    @classmethod
+    def from_logits(cls, logits_NV: Tensor, temperature: float = 1.0) -> Categorical:
+        wide = torch.promote_types(logits_NV.dtype, torch.float32)
+        return cls(torch.log_softmax(logits_NV.to(wide) / temperature, -1))
+
+    def __len__(self) -> int:
+        return len(self.logp_NV)
+
+    def logp(self, action_N: Tensor) -> Tensor:
+        return self.gather(action_N[:, None])[:, 0]
+
+    def gather(self, ids_NK: Tensor) -> Tensor:
+        """Log-probs of given ids, [N, K]."""
+        return self.logp_NV.gather(-1, ids_NK)
+
+    def entropy(self) -> Tensor:
+        return -(self.logp_NV.exp() * self.logp_NV).sum(-1)
+
+    def topk(self, k: int) -> tuple[Tensor, Tensor]:
+        """(log-probs, ids) of the k likeliest, each [N, k]."""
+        return self.logp_NV.topk(k, -1)
+
+    def detach(self) -> Categorical:
+        return Categorical(self.logp_NV.detach())
+
+    def chunk(self, start: int, stop: int) -> Categorical:
+        return Categorical(self.logp_NV[start:stop])
+
+
+@dataclass(frozen=True)
+class LazyCategorical:
+    """Hidden states and a head: log_softmax(hidden_ND @ weight_VD.T / temperature) over the first `vocab` tokens, on demand.
+
+    Without `weight_VD`, `hidden_ND` are logits already.
+    """
+
+    hidden_ND: Tensor
+    weight_VD: Tensor | None
+    bias_V: Tensor | None = None
+    temperature: float = 1.0
+    vocab: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden_ND)
+
+    def chunk(self, start: int, stop: int) -> Categorical:
+        """The decision points start .. stop, as plain log-probs."""
+        return self.of(self.hidden_ND[start:stop])
+
+    def of(self, hidden_ND: Tensor) -> Categorical:
+        """Log-probs of other hidden states under the same head."""
+        if self.weight_VD is None:
+            return Categorical.from_logits(hidden_ND, self.temperature)
+        weight, bias = self.weight_VD[: self.vocab], None if self.bias_V is None else self.bias_V[: self.vocab]
+        return Categorical.from_logits(torch.nn.functional.linear(hidden_ND, weight, bias), self.temperature)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a scores table knows of a categorical: the sampled action's log-prob, and perhaps its top-k."""
+
+    action_logp_N: Tensor
+    topk_ids_NK: Tensor | None = None
+    topk_logp_NK: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.action_logp_N)
+
+    def logp(self, action_N: Tensor) -> Tensor:
+        return self.action_logp_N
+
+    def topk(self, k: int) -> tuple[Tensor, Tensor]:
+        if self.topk_ids_NK is None or self.topk_ids_NK.shape[1] < k:
+            have = 0 if self.topk_ids_NK is None else self.topk_ids_NK.shape[1]
+            raise ValueError(f"the scores table holds the teacher's top {have}, this method asks for {k}")
+        return self.topk_logp_NK[:, :k], self.topk_ids_NK[:, :k]
+
+    def chunk(self, start: int, stop: int) -> Recorded:
+        cut = lambda t: None if t is None else t[start:stop]
+        return Recorded(self.action_logp_N[start:stop], cut(self.topk_ids_NK), cut(self.topk_logp_NK))
+
+
+@dataclass(frozen=True)
+class DiagGaussian:
+    """A Gaussian step: mean_ND, standard deviation std_ND (broadcastable, > 0)."""
+
+    mean_ND: Tensor
+    std_ND: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean_ND)
+
+    def logp(self, action_ND: Tensor) -> Tensor:
+        z = (action_ND - self.mean_ND) / self.std_ND
+        return (-0.5 * z.square() - self.std_ND.log() - 0.5 * math.log(2 * math.pi)).expand_as(self.mean_ND).sum(-1)
+
+    def entropy(self) -> Tensor:
+        return (0.5 * math.log(2 * math.pi * math.e) + self.std_ND.log()).expand_as(self.mean_ND).sum(-1)
+
+    def kl(self, other: DiagGaussian) -> Tensor:
+        """KL(self || other), [N]; equals |mean difference|^2 / 2 at unit variances."""
+        ratio = (self.std_ND / other.std_ND).square()
+        shift = ((self.mean_ND - other.mean_ND) / other.std_ND).square()
+        return (0.5 * (ratio + shift - 1 - ratio.log())).expand_as(self.mean_ND).sum(-1)
+
+    def chunk(self, start: int, stop: int) -> DiagGaussian:
+        cut = lambda t: t[start:stop] if len(t) == len(self.mean_ND) else t
+        return DiagGaussian(cut(self.mean_ND), cut(self.std_ND))

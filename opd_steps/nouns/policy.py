@@ -1,0 +1,28 @@
+"""Policies: what can act, and say how likely its actions were. The loop knows nothing else of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.trajectory import Trajectory
+
+
+class Policy(Protocol):
+    """A model with the sampler that it is deployed with."""
+
+    def rollout(self, contexts: Sequence[Any], prompt_ids: Sequence[int], seeds: Sequence[int], version: int) -> Trajectory:
+        """Act once on every context (no gradient); row i's randomness depends on seeds[i] alone."""
+
+    def dist(self, trajectory: Trajectory, role: str = "student") -> StepDist:
+        """The distributions at all decision points of a trajectory, with gradient if the policy trains.
+
+        `role` picks the context that is seen ("student", "teacher", "reference"): a teacher may hold privileged context.
+        """
+
+
+class Teacher(Protocol):
+    """A policy's opinion of somebody else's trajectory; may be a frozen model, a file of scores, a router over several."""
+
+    def dist(self, trajectory: Trajectory, role: str = "teacher") -> StepDist: ...

@@ -1,0 +1,96 @@
+"""Trajectories: rows of decisions made by a policy, flattened over batch and time when a loss looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """B rows; row b has `len(actions[b])` decision points. N = all decision points, row after row.
+
+    contexts   what each row's policy was given (token ids of the prompt; an image, a noisy latent, an observation ...)
+    actions    per row a tensor [T_b, ...] of what was chosen at each decision point (token ids; x_{k-1}; motor command)
+    prompt_B   index of the prompt in its split; rows of equal prompt form a group
+    logp       per row [T_b] log-prob of each action under the sampler as it ran (fp32), or None when not sampled
+    reward_B   verifier's outcome, nan when not asked
+    version_B  weight version (optimizer step) of the sampler
+    ended_B    the row stopped by itself (not cut at its maximum length)
+    extra      columns that a policy needs to rebuild the states (latents, masks, the teacher's context), per row
+    """
+
+    contexts: Sequence[Any]
+    actions: Sequence[Tensor]
+    prompt_B: Tensor
+    logp: Sequence[Tensor] | None = None
+    reward_B: Tensor | None = None
+    version_B: Tensor | None = None
+    ended_B: Tensor | None = None
+    extra: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def length_B(self) -> Tensor:
+        return torch.tensor([len(a) for a in self.actions])
+
+    @property
+    def owner_N(self) -> Tensor:
+        """Row of each decision point."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.length_B)
+
+    @property
+    def step_N(self) -> Tensor:
+        """Position of each decision point within its row, from 0."""
+        return torch.cat([torch.arange(len(a)) for a in self.actions])
+
+    @property
+    def action_N(self) -> Tensor:
+        return torch.cat(list(self.actions))
+
+    @property
+    def logp_N(self) -> Tensor | None:
+        return None if self.logp is None else torch.cat(list(self.logp))
+
+    def rows(self, index: slice | Sequence[int]) -> Trajectory:
+        """Some of the rows, all columns."""
+        picks = list(range(len(self)))[index] if isinstance(index, slice) else list(index)
+
+        def take(column: Any) -> Any:
+            if column is None:
+                return None
+            return column[picks] if isinstance(column, Tensor) else [column[i] for i in picks]
+
+        return Trajectory(
+            take(self.contexts),
+            take(self.actions),
+            take(self.prompt_B),
+            take(self.logp),
+            take(self.reward_B),
+            take(self.version_B),
+            take(self.ended_B),
+            {k: take(v) for k, v in self.extra.items()},
+        )
+
+    def with_columns(self, **columns: Any) -> Trajectory:
+        return replace(self, **columns)
+
+    @staticmethod
+    def concat(parts: Sequence[Trajectory]) -> Trajectory:
+        """Rows of all parts; a column is kept when every part has it."""
+
+        def join(name: str) -> Any:
+            columns = [getattr(p, name) for p in parts]
+            if any(c is None for c in columns):
+                return None
+            return torch.cat(columns) if isinstance(columns[0], Tensor) else [row for c in columns for row in c]
+
+        extra = {k: [row for p in parts for row in p.extra[k]] for k in parts[0].extra if all(k in p.extra for p in parts)}
+        names = ("contexts", "actions", "prompt_B", "logp", "reward_B", "version_B", "ended_B")
+        return Trajectory(*(join(n) for n in names), extra)

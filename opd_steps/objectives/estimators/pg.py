@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators._stats import divergence, log_ratio
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.supports._selected import Selected
+
+MAX_LOG_RATIO = 20.0  # of rho, either way; exp() stays finite
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """The score function: -A log q with A = sg[reward - baseline]. For every signal its mean gradient is the divergence's.
+
+    On the sampled action, with rho = q(a) / sampler(a):
+        ratio none              -A log q(a)                                        (the gradient at rho = 1)
+        ratio sampler           -rho A                                             (no clip)
+        + clip_low, clip_high   -min(rho A, clip(rho, 1 - low, 1 + high) A)        (PPO, arXiv 1707.06347; DAPO 2503.14476)
+        + is_cap                -sg[min(rho, cap)] A log q(a)                      (truncated importance sampling)
+        + mask_low, mask_high   actions with rho outside [low, high] count for 0
+    On a set of tokens, ratio none: -sum_v sg[q~_v] A_v log q_v, q~ the student renormalised on the set (arXiv 2604.13016).
+    A clip, cap or mask of 0 is off. Unbiased for any state-only baseline; clip, cap and mask trade bias for variance.
+    """
+
+    SUPPORT: ClassVar[str] = "any"
+    SIGNAL: ClassVar[str] = "any"
+    BASELINE: ClassVar[bool] = True
+
+    ratio: Literal["none", "sampler"] = "none"
+    clip_low: float = 0.0
+    clip_high: float = 0.0
+    is_cap: float = 0.0
+    mask_low: float = 0.0
+    mask_high: float = 0.0
+
+    def __post_init__(self) -> None:
+        clips = self.clip_low or self.clip_high
+        if self.ratio == "none" and (clips or self.is_cap or self.mask_low or self.mask_high):
+            raise ValueError("clip, is_cap and mask act on the importance ratio: set ratio to sampler")
+        if clips and self.is_cap:
+            raise ValueError("clip and is_cap are two ways to bound the importance ratio: choose one")
+
+    def loss(
+        self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        on = support.select(q, evidence.teacher, evidence.action_N)
+        if hasattr(signal, "observed"):
+            reward_NK = signal.observed(evidence)[:, None]
+        else:
+            reward_NK = signal.reward(on.logq_NK.detach(), on.logp_NK)
+        advantage_NK = (reward_NK - baseline.value_N(q, evidence.teacher, signal)[:, None]).detach()
+        stats = {"advantage": on.sum(on.weight_NK * advantage_NK), **log_ratio(q, evidence)}
+        if support.TEACHER != "sampled":
+            stats |= divergence(on, signal)
+        if self.ratio == "none":
+            return -on.sum(on.weight_NK * advantage_NK * on.logq_NK), stats
+        loss_N, ratio_stats = self._with_ratio(on, advantage_NK[:, 0], evidence.sampler_logp_N)
+        return loss_N, stats | ratio_stats
+
+    def _with_ratio(self, on: Selected, advantage_N: Tensor, sampler_logp_N: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        if sampler_logp_N is None or on.logq_NK.shape[1] != 1:
+            raise ValueError("ratio: sampler needs the sampled support, and actions with their sampler's log-probs")
+        logq_N = on.logq_NK[:, 0]
+        rho_N = (logq_N - sampler_logp_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+        fixed_N = rho_N.detach()
+        if self.is_cap:
+            gain_N = fixed_N.clamp(max=self.is_cap) * advantage_N * logq_N
+            clipped_N = fixed_N > self.is_cap
+        else:
+            free_N, bound_N = rho_N * advantage_N, self._clip(rho_N) * advantage_N
+            gain_N, clipped_N = torch.minimum(free_N, bound_N), bound_N.detach() < free_N.detach()
+        outside_N = (fixed_N < self.mask_low) | (fixed_N > (self.mask_high or torch.inf))
+        stats = {"ratio": fixed_N, "clipped": (clipped_N | outside_N).to(fixed_N.dtype)}
+        return -gain_N.masked_fill(outside_N, 0.0), stats
+
+    def _clip(self, rho_N: Tensor) -> Tensor:
+        low = 1 - self.clip_low if self.clip_low else None
+        high = 1 + self.clip_high if self.clip_high else None
+        return rho_N if low is None and high is None else rho_N.clamp(low, high)

@@ -1,0 +1,40 @@
+"""Evidence: what is known at N decision points beside the student's distribution. All of it is detached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from opd_steps.nouns.dist import StepDist
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Columns over N decision points; what a method does not need may be None.
+
+    action_N        what was chosen: int64 token ids, or [N, D] floats
+    teacher         its distributions (Categorical, Recorded or DiagGaussian)
+    reference       the same of a reference policy
+    sampler_logp_N  log-prob of the action under the sampler as it ran
+    outcome_N       the row's outcome advantage, on each of its decisions
+    step_N, owner_N position within the row, and the row
+    """
+
+    action_N: Tensor
+    teacher: StepDist | None = None
+    reference: StepDist | None = None
+    sampler_logp_N: Tensor | None = None
+    outcome_N: Tensor | None = None
+    step_N: Tensor | None = None
+    owner_N: Tensor | None = None
+
+    def chunk(self, start: int, stop: int) -> Evidence:
+        """The decision points start .. stop."""
+
+        def cut(value: Tensor | StepDist | None):
+            if value is None:
+                return None
+            return value[start:stop] if isinstance(value, Tensor) else value.chunk(start, stop)
+
+        return Evidence(**{f.name: cut(getattr(self, f.name)) for f in fields(self)})

@@ -1,0 +1,77 @@
+"""The part of the vocabulary that a signal looks at, at each decision point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical, Recorded
+
+Norm = Literal["raw", "renormalise", "tail"]
+FLOOR = 1e-8  # least mass of a tail bucket
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Student and teacher on K entries per decision point.
+
+    logq_NK    student log-probs, with gradient
+    logp_NK    teacher log-probs, detached; None without a teacher
+    valid_NK   the other entries hold 0 and count for nothing, in value and in gradient
+    weight_NK  how an expectation under the student is taken, detached: 1 for its own sample, else its probabilities
+               renormalised over the valid entries
+    """
+
+    logq_NK: Tensor
+    logp_NK: Tensor | None
+    valid_NK: Tensor
+    weight_NK: Tensor
+
+    def sum(self, value_NK: Tensor) -> Tensor:
+        """Sum over the valid entries, [N]; 0 where there is none."""
+        return value_NK.masked_fill(~self.valid_NK, 0.0).sum(-1)
+
+
+def restrict(logq_NK: Tensor, logp_NK: Tensor, valid_NK: Tensor, norm: Norm) -> Selected:
+    """Student and teacher on a set of tokens.
+
+    raw          log-probs as they are: the mass outside is ignored
+    renormalise  the conditionals: minus logsumexp over the set, on both sides
+    tail         one more entry, log(1 - mass of the set), on both sides; its mass is at least 1e-8
+    """
+    some_N1 = valid_NK.any(-1, keepdim=True)
+    logq_NK, logp_NK = logq_NK.masked_fill(~valid_NK, 0.0), logp_NK.detach().masked_fill(~valid_NK, 0.0)
+    massq_N1, massp_N1 = _log_mass(logq_NK, valid_NK), _log_mass(logp_NK, valid_NK)
+    if norm == "renormalise":
+        logq_NK = (logq_NK - massq_N1).masked_fill(~valid_NK, 0.0)
+        logp_NK = (logp_NK - massp_N1).masked_fill(~valid_NK, 0.0)
+    elif norm == "tail":
+        logq_NK = torch.cat([logq_NK, _log1mexp(massq_N1)], -1)
+        logp_NK = torch.cat([logp_NK, _log1mexp(massp_N1)], -1)
+        valid_NK = torch.cat([valid_NK, some_N1], -1)
+    fixed_NK = logq_NK.detach()
+    weight_NK = (fixed_NK - _log_mass(fixed_NK, valid_NK)).exp().masked_fill(~valid_NK, 0.0)
+    return Selected(logq_NK, logp_NK, valid_NK, weight_NK)
+
+
+def topk(dist: Categorical | Recorded, k: int) -> tuple[Tensor, Tensor]:
+    """(log-probs, ids) of the k likeliest tokens, each [N, k], detached. Raises ValueError when there are not that many."""
+    if isinstance(dist, Categorical):
+        vocab = dist.logp_NV.shape[-1]
+        if not 1 <= k <= vocab:
+            raise ValueError(f"a support of k = {k} tokens was asked for, the vocabulary has {vocab}")
+        dist = dist.detach()
+    return dist.topk(k)
+
+
+def _log_mass(logp_NK: Tensor, valid_NK: Tensor) -> Tensor:
+    # a row without valid entries keeps its zeros: its result is masked later, and must be finite for that
+    outside_NK = ~valid_NK & valid_NK.any(-1, keepdim=True)
+    return logp_NK.masked_fill(outside_NK, -torch.inf).logsumexp(-1, keepdim=True)
+
+
+def _log1mexp(x: Tensor) -> Tensor:
+    return (-torch.expm1(x.clamp(max=-FLOOR))).log()

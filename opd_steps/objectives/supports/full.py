@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.supports._selected import Selected
+
+
+@dataclass(frozen=True)
+class Full:
+    """The whole vocabulary: no sampling noise, O(V) memory (GKD, arXiv 2306.13649)."""
+
+    TEACHER: ClassVar[str] = "full"
+
+    def select(self, q: Categorical, p: Categorical, action_N: Tensor | None = None) -> Selected:
+        logq_NV = q.logp_NV
+        valid_NV = logq_NV.new_ones((), dtype=torch.bool).expand_as(logq_NV)
+        return Selected(logq_NV, p.logp_NV.detach(), valid_NV, logq_NV.detach().exp())

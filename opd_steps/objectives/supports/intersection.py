@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.objectives.supports._selected import Selected, restrict, topk
+
+
+@dataclass(frozen=True)
+class Intersection:
+    """Tokens in both top-k sets (arXiv 2604.13016; 2605.11182); a decision point without any contributes 0.
+
+    norm: "raw" ignores the mass outside, "renormalise" compares conditionals, "tail" adds one bucket for the rest.
+    """
+
+    TEACHER: ClassVar[str] = "topk"
+
+    k: int = 16
+    norm: Literal["raw", "renormalise", "tail"] = "raw"
+
+    def select(self, q: Categorical, p: Categorical | Recorded, action_N: Tensor | None = None) -> Selected:
+        _, student_NK = topk(q, self.k)
+        logp_NK, ids_NK = topk(p, self.k)
+        shared_NK = (ids_NK[:, :, None] == student_NK[:, None, :]).any(-1)
+        return restrict(q.gather(ids_NK), logp_NK, shared_NK, self.norm)

@@ -1,0 +1,134 @@
+"""The report page: everything that the template shows, as plain values; no clock, so equal results give equal bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from opd_steps.errors import UserError
+from opd_steps.report import table
+from opd_steps.report.claims import MIN_SEEDS, VERDICTS
+from opd_steps.report.curves import COLOURS, chart, number, series
+from opd_steps.report.dag import Box, draw
+from opd_steps.report.forest import forest
+from opd_steps.report.results import Plan
+
+AXES = ("teacher", "signal", "rollouts", "slot")
+KIND_ORDER = ("opd", "rl", "sft", "pretrain")
+
+
+def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
+    """The page from `folder`/index.html.j2 and captions.yaml; raises UserError for a broken template or captions file."""
+    try:
+        captions = yaml.safe_load((folder / "captions.yaml").read_text())
+        loader = jinja2.FileSystemLoader(folder)
+        environment = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters |= {"number": number, "short": table.short, "p": _p_value, "slug": _slug}
+        papers = [_paper(plan, name, claims[name], captions) for name in plan.papers]
+        counts = Counter(c["direction"]["verdict"] for found in claims.values() for c in found)
+        return environment.get_template("index.html.j2").render(
+            root=plan.root,
+            captions=captions,
+            papers=papers,
+            colours=COLOURS,
+            verdicts=[(name, counts[name]) for name in VERDICTS],
+            min_seeds=MIN_SEEDS,
+        )
+    except (OSError, yaml.YAMLError, jinja2.TemplateError) as error:
+        line = getattr(error, "lineno", None)
+        raise UserError(f"{folder}{f', line {line}' if line else ''}", f"cannot build the report from it: {error}") from None
+
+
+def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
+    paper = plan.papers[name]
+    metrics = table.metric_names(plan, name, list(captions["metrics"]))
+    return {
+        "name": name,
+        "title": paper["title"],
+        "arxiv": paper["arxiv"],
+        "axes": {axis: paper["axes"][axis] for axis in AXES if paper["axes"].get(axis)},
+        "notes": [part for part in paper["notes"].split("\n\n") if part.strip()],
+        "file": paper["file"],
+        "graph": Markup(draw(_boxes(plan, name))) if paper["nodes"] else "",
+        "metrics": metrics,
+        "rows": table.rows(plan, name, metrics),
+        "curves": _curves(plan, name, captions),
+        "claims": [_claim(c) for c in claims],
+        "counts": Counter(c["direction"]["verdict"] for c in claims),
+        "provenance": _provenance(plan, name),
+    }
+
+
+def _claim(claim: dict) -> dict:
+    found, lines = claim["direction"], []
+    for seed, sides in claim["seeds"].items():
+        values = " against ".join(number(side["value"]) for side in sides.values())
+        lines.append(f"seed {seed}: {values}  ({', '.join(side['path'] for side in sides.values())})")
+    return claim | {"forest": Markup(forest(found["effect"], found["interval"], claim["op"])), "tooltip": "\n".join(lines)}
+
+
+def _boxes(plan: Plan, paper: str) -> list[Box]:
+    """The paper's nodes in topological order. Evaluations become marks; a data set's edges are drawn to its first readers."""
+    nodes = {f"{n['owner']}/{n['kind']}/{n['name']}": n for n in plan.nodes(paper)}
+    evaluated = {n["parents"]["model"] for n in nodes.values() if n["kind"] == "evaluate"}
+    boxes: dict[str, Box] = {}
+
+    def visit(key: str) -> Box:
+        if key not in boxes:
+            node = nodes[key]
+            parents = {role: visit(parent) for role, parent in node["parents"].items() if parent in nodes}
+            others = [(role, box) for role, box in parents.items() if box.kind != "data"]
+            box = Box(node["name"], node["kind"], node["owner"] if node["owner"] != paper else "")
+            box.parents = others or list(parents.items())
+            box.marked, box.href = key in evaluated, f"#{paper}-{node['kind']}-{node['name']}"
+            box.note = "\n".join([f"{node['kind']} {node['name']}", *(f"{role}: {p}" for role, p in node["parents"].items())])
+            boxes[key] = box
+        return boxes[key]
+
+    for key, node in nodes.items():
+        if node["kind"] != "evaluate":
+            visit(key)
+    return list(boxes.values())
+
+
+def _curves(plan: Plan, paper: str, captions: dict) -> list[dict]:
+    """Per kind of training node its variants and one chart per metric, kinds of the paper's own method first."""
+    groups = []
+    nodes = plan.nodes(paper)
+    kinds = {node["kind"] for node in nodes}
+    for kind in [*(k for k in KIND_ORDER if k in kinds), *sorted(kinds - {*KIND_ORDER})]:
+        runs = {n["name"]: [r.curves for r in plan.seeds(n).values()] for n in nodes if n["kind"] == kind}
+        runs = {name: found for name, found in runs.items() if any(found)}
+        found = {key for curves in runs.values() for rows in curves for row in rows for key in row} - {"step"}
+        order = [m for m in captions["curves"] if m in found] + sorted(found - {*captions["curves"], *captions["hidden"]})
+        charts = []
+        for metric in order:
+            lines = {i: s for i, name in enumerate(runs) if (s := series(name, metric, runs[name]))}
+            charts.append({"metric": metric, "caption": captions["curves"].get(metric, {}), "svg": Markup(chart(lines, metric))})
+        if charts:
+            groups.append({"kind": kind, "names": list(runs), "charts": charts})
+    return groups
+
+
+def _provenance(plan: Plan, paper: str) -> list[dict]:
+    found = []
+    for node in plan.nodes(paper):
+        for seed, run in plan.seeds(node).items():
+            entry = {"node": node["name"], "kind": node["kind"], "owner": node["owner"], "seed": seed, "path": run.path}
+            cost = table.duration(run.timing["wall_s"]) if "wall_s" in run.timing else "–"
+            found.append(entry | {"manifest": run.manifest, "weights": run.weights_sha256, "wall": cost})
+    return found
+
+
+def _p_value(p: float | None) -> str:
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _slug(text: str) -> str:
+    return text.replace(" ", "-")

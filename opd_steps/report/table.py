@@ -1,0 +1,119 @@
+"""The table of evaluated models: a cell is the mean over seeds with its 95 % interval, and says where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from opd_steps.report.curves import number
+from opd_steps.report.options import differences
+from opd_steps.report.results import Plan, Result
+from opd_steps.report.stats import half_width
+
+LOWER_IS_BETTER = ("own/reverse_kl",)
+NEITHER = ("own/entropy", "own/length", "own/truncated")
+VARIANTS = "opd"
+
+
+@dataclass
+class Cell:
+    text: str = "–"
+    spread: str = ""  # "± 0.012", the 95 % interval's half width; with one seed the standard error over prompts
+    tooltip: str = ""
+    mean: float | None = None
+    best: bool = False
+
+
+@dataclass
+class Row:
+    name: str
+    kind: str
+    owner: str
+    seeds: int
+    differs: list[str]
+    cells: list[Cell]
+    cost: Cell
+    href: str
+
+
+def metric_names(plan: Plan, paper: str, order: list[str]) -> list[str]:
+    """Columns: every metric that an evaluation of the paper measured, those of `order` first, standard errors left out."""
+    found = {m for _, runs in _evaluations(plan, paper) for run in runs.values() for m in run.manifest["metrics"]}
+    found = {name for name in found if not name.endswith("_stderr")}
+    rank = {name: i for i, name in enumerate(order)}
+    return sorted(found, key=lambda name: (rank.get(name, len(order) - name.startswith("own/") * 0.5), name))
+
+
+def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
+    """A row per evaluated model. Bold goes to the best mean among the opd variants, where there are several."""
+    nodes = plan.nodes(paper)
+    variants = {node["name"]: node["options"] for node in nodes if node["kind"] == VARIANTS}
+    differs = differences(variants) if variants else {}
+    table = []
+    for node, runs in _evaluations(plan, paper):
+        owner, kind, name = node["parents"]["model"].split("/")
+        model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
+        cells = [_cell(name, metric, runs) for metric in metrics]
+        shared = owner if owner != paper else ""
+        cost = _cost(plan.seeds(model)) if model else Cell()
+        table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
+    for i, metric in enumerate(metrics):
+        _mark_best(metric, [row.cells[i] for row in table if row.kind == VARIANTS])
+    return table
+
+
+def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
+    models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
+    found = [node for node in plan.nodes(paper) if node["kind"] == "evaluate"]
+    return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
+
+
+def _cell(name: str, metric: str, runs: dict[int, Result]) -> Cell:
+    values = {seed: run.manifest["metrics"][metric] for seed, run in runs.items() if metric in run.manifest["metrics"]}
+    if not values:
+        return Cell(tooltip=f"{name} has no {metric}")
+    mean, half = fmean(values.values()), half_width(list(values.values()))
+    lines = [f"{name}, {metric}"]
+    for seed, value in values.items():
+        manifest = runs[seed].manifest
+        where = f"{runs[seed].path}, fingerprint {manifest['fingerprint'][:12]}, commit {short(manifest['git_commit'])}"
+        lines.append(f"seed {seed}: {number(value)}  ({where})")
+    spread = f"± {fixed(half)}" if half is not None else ""
+    if len(values) == 1:
+        error = next(iter(runs.values())).manifest["metrics"].get(f"{metric}_stderr")
+        spread = f"± {fixed(error)} s.e." if error is not None else ""
+    return Cell(fixed(mean), spread, "\n".join(lines), mean)
+
+
+def _cost(runs: dict[int, Result]) -> Cell:
+    seconds = {seed: run.timing["cpu_s"] for seed, run in runs.items() if "cpu_s" in run.timing}
+    if not seconds:
+        return Cell()
+    mean = fmean(seconds.values())
+    lines = [f"seed {s}: {runs[s].timing['cpu_s']:.1f} s CPU, {runs[s].timing['wall_s']:.1f} s wall" for s in seconds]
+    return Cell(duration(mean), "", "\n".join(lines), mean)
+
+
+def _mark_best(metric: str, cells: list[Cell]) -> None:
+    means = [cell.mean for cell in cells if cell.mean is not None]
+    if metric in NEITHER or len(means) < 2 or len(set(means)) == 1:
+        return
+    best = min(means) if metric in LOWER_IS_BETTER else max(means)
+    for cell in cells:
+        cell.best = cell.mean == best
+
+
+def fixed(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def short(commit: str) -> str:
+    """A commit for people: ten digits, and "+" where the checkout had changes."""
+    return commit[:10] + "+" * commit.endswith("+") if commit else "none"

@@ -1,0 +1,110 @@
+"""Batched decoding on the torch model itself: every row samples from its own seed, whatever batch it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from opd_steps.seeds import rng
+
+
+@torch.no_grad()
+def decode(
+    model: PreTrainedModel,
+    contexts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    eos_id: int,
+    pad_id: int,
+    vocab: int | None = None,
+    batch: int = 256,
+) -> tuple[list[Tensor], list[Tensor], list[bool]]:
+    """Continue every context until its end token or `max_new_tokens`; temperature 0 is greedy.
+
+    Returns per row the new ids [T] (end token included), their log-probs [T] (fp32) under the distribution that was
+    sampled from, and whether the row ended by itself. Row i's tokens depend on its context and seeds[i] alone.
+    """
+    was_training = model.training
+    model.eval()
+    out: list = [None] * len(contexts)
+    order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))  # rows of like length pad little
+    for start in range(0, len(order), batch):
+        picks = order[start : start + batch]
+        args = (max_new_tokens, temperature, top_p, eos_id, pad_id, vocab)
+        rows = _decode_batch(model, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
+        for i, row in zip(picks, rows, strict=True):
+            out[i] = row
+    model.train(was_training)
+    return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
+
+
+def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eos_id, pad_id, vocab):
+    device = model.device
+    width = max(map(len, contexts))
+    ids_BP = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
+    mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=device)
+    position_BP = (mask_BL.cumsum(-1) - 1).clamp(min=0)
+    padded = bool((mask_BL == 0).any())
+    uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
+
+    cache = DynamicCache(config=model.config)
+    alive = torch.arange(len(contexts), device=device)  # original row of each row still decoded
+    tokens_BT = torch.full((len(contexts), max_new_tokens), pad_id, device=device)
+    logp_BT = torch.zeros((len(contexts), max_new_tokens), device=device)
+    length_B = torch.full((len(contexts),), max_new_tokens, device=device)
+    inputs, positions = ids_BP, position_BP
+    for t in range(max_new_tokens):
+        logits_BV = model(
+            input_ids=inputs,
+            attention_mask=mask_BL if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1, :vocab]
+        token_B, token_logp_B = sample(logits_BV, uniform_BT[alive, t] if temperature else None, temperature, top_p)
+        tokens_BT[alive, t], logp_BT[alive, t] = token_B, token_logp_B
+        ended = token_B == eos_id
+        length_B[alive[ended]] = t + 1
+        going = ~ended
+        left = int(going.sum())
+        if not left:
+            break
+        if left <= 0.75 * len(alive):  # drop finished rows, when enough of them pay for the copy
+            keep = going.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            alive, token_B, mask_BL, positions = alive[keep], token_B[keep], mask_BL[keep], positions[keep]
+        inputs, positions = token_B[:, None], positions[:, -1:] + 1
+        mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(mask_BL), 1)], 1)
+    lengths = length_B.tolist()
+    tokens_BT, logp_BT = tokens_BT.cpu(), logp_BT.cpu()
+    return [
+        (tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), int(tokens_BT[b, n - 1]) == eos_id) for b, n in enumerate(lengths)
+    ]
+
+
+def sample(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(token, its log-prob) by inverse CDF: the first token whose cumulative probability exceeds `uniform_B`; greedy without it.
+
+    The log-prob is of the distribution sampled from (temperature and top-p applied); of the plain one when greedy.
+    """
+    if uniform_B is None:
+        logp_BV = torch.log_softmax(logits_BV.float(), -1)
+        token_B = logp_BV.argmax(-1)
+    else:
+        logp_BV = torch.log_softmax(logits_BV.float() / temperature, -1)
+        if top_p < 1.0:
+            sorted_BV, ids_BV = logp_BV.sort(-1, descending=True)
+            outside = sorted_BV.exp().cumsum(-1) - sorted_BV.exp() >= top_p
+            logp_BV = logp_BV.masked_fill(outside.scatter(-1, ids_BV, outside), -torch.inf).log_softmax(-1)
+        cdf_BV = logp_BV.double().exp().cumsum(-1)
+        token_B = torch.searchsorted(cdf_BV, uniform_B[:, None].double() * cdf_BV[:, -1:], right=True)[:, 0]
+        token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)
+    return token_B, logp_BV.gather(-1, token_B[:, None])[:, 0]

@@ -1,0 +1,28 @@
+"""Write the plan (opd_steps.plan) of a checked config."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from opd_steps import plan
+from opd_steps.artifacts import write_json
+from opd_steps.errors import one_line_errors
+from opd_steps.graph import Graph
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="the checked config.yaml as JSON")
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    root = json.loads(args.config)
+    with one_line_errors():
+        graph = Graph(root["papers"], root["scale"], root["engine"], root["benchmarks"])
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.out, plan.make(graph, root))
+
+
+if __name__ == "__main__":
+    main()

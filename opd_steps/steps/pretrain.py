@@ -1,0 +1,33 @@
+"""Pretraining: next-token prediction on the task's corpus (prompt and noisy solution)."""
+
+from __future__ import annotations
+
+from opd_steps.artifacts import Job
+from opd_steps.errors import UserError
+from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.train import train
+from opd_steps.steps._main import main
+from opd_steps.steps._models import load_policy, mle_objective, publish_model, supervised_rows
+from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.render import response_ids
+
+
+def run(job: Job) -> None:
+    """Train `model` on the column of the train split; loss on every token but the first, or on the response alone."""
+    options = job.options
+    policy = load_policy(job, "model", train=True)
+    pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
+    if options["column"] not in pool.rows[0]:
+        raise UserError(str(job.path("data")), f"no column '{options['column']}'; found {', '.join(pool.rows[0])}")
+    pairs = []
+    for context, row in zip(pool.contexts(range(len(pool))), pool.rows, strict=True):
+        response = response_ids(policy.tokenizer, row[options["column"]])
+        whole = options["loss_on"] == "all"
+        pairs.append((context[:1], context[1:] + response) if whole else (context, response))
+    rows = supervised_rows(pairs)
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
+
+
+if __name__ == "__main__":
+    main(run)

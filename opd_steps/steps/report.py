@@ -1,0 +1,37 @@
+"""The report step: reads the plan and its results, writes the page and claims.json beside it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from opd_steps.artifacts import write_json
+from opd_steps.errors import one_line_errors
+from opd_steps.report.judge import judge
+from opd_steps.report.page import render
+from opd_steps.report.results import Plan
+
+
+def run(plan_file: Path, results: Path, template: Path, out: Path) -> None:
+    """Judge every claim, write claims.json, then `out` (one HTML file that opens offline)."""
+    plan = Plan.read(plan_file, results)
+    claims = {paper: judge(plan, paper) for paper in plan.papers}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    root = {key: plan.root[key] for key in ("scale", "seeds", "papers")}
+    write_json(out.with_name("claims.json"), root | {"claims": [claim for found in claims.values() for claim in found]})
+    out.write_text(render(plan, claims, template), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", required=True, type=Path, help="JSON of the resolved workflow (rules/common.smk)")
+    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--template", required=True, type=Path, help="folder with index.html.j2 and captions.yaml")
+    parser.add_argument("--out", required=True, type=Path, help="the page to write; claims.json goes beside it")
+    args = parser.parse_args()
+    with one_line_errors():
+        run(args.plan, args.results, args.template, args.out)
+
+
+if __name__ == "__main__":
+    main()

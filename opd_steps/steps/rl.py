@@ -1,0 +1,85 @@
+"""RL with verifiable rewards: GRPO, with Dr.GRPO and DAPO as switches (arXiv 2402.03300, 2503.20783, 2503.14476)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from opd_steps.artifacts import Job
+from opd_steps.config.kinds import Stream
+from opd_steps.config.merge import merge
+from opd_steps.errors import UserError
+from opd_steps.loop.batches import rollout_metrics, sampled_rows
+from opd_steps.loop.objective import Objective
+from opd_steps.loop.train import Batch, train
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
+from opd_steps.steps._main import main
+from opd_steps.steps._models import load_policy, publish_model
+from opd_steps.tasks.prompts import PromptPool
+
+
+def run(job: Job) -> None:
+    """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
+    options, sampling = job.options, job.options["sampling"]
+    policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
+    pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
+    reference = None
+    if options["kl"]:
+        reference = copy.copy(policy)
+        reference.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+
+    def make_batch(step: int) -> Batch:
+        return group_batch(policy, pool, step, job.seed, options)
+
+    metrics = train(job, policy, make_batch, objective(options), reference=reference)
+    publish_model(job, policy, metrics, {"traces_from": job.manifests["policy"]["facts"].get("traces_from")})
+
+
+def objective(options: dict) -> Objective:
+    """Clipped surrogate on the group advantage, and beta * k3 to the initial policy when `kl` is set."""
+    ratio = {"ratio": "sampler", "clip_low": options["clip_low"], "clip_high": options["clip_high"]}
+    rows = [{"signal": "outcome", "estimator": {"name": "pg", **ratio}}]
+    if options["kl"]:
+        rows.append({"estimator": "k3", "coef": options["kl"], "against": "reference"})
+    first, *rest = (merge(Stream, row, "rl") for row in rows)
+    return Objective.from_method({**first, "add": rest, "aggregate": options["aggregate"]}, options["sampling"]["max_new_tokens"])
+
+
+def group_batch(policy, pool: PromptPool, step: int, seed: int, options: dict) -> Batch:
+    """The step's groups with their advantages; with dynamic sampling, silent groups are replaced by fresh prompts.
+
+    Raises UserError when `max_refills` generation batches did not fill the step.
+    """
+    wanted, n = options["prompts"], options["sampling"]["n"]
+    kept: list[Trajectory] = []
+    have, silent, seen = 0, 0, 0
+    for attempt in range(options["max_refills"] if options["dynamic_sampling"] else 1):
+        purpose = "prompts" if attempt == 0 else f"refill {attempt}"
+        batch = sampled_rows(policy, pool, pool.pick(seed, step, wanted, purpose), n, step, seed, "rollout", attempt)
+        group_B = torch.arange(wanted).repeat_interleave(n)
+        mute_B = silent_groups(batch.rows.reward_B, group_B)
+        silent, seen = silent + int(mute_B.sum()) // n, seen + wanted
+        if not options["dynamic_sampling"]:
+            kept = [batch.rows]
+            break
+        spread = [g for g in range(wanted) if not mute_B[g * n]][: wanted - have]
+        kept.append(batch.rows.rows([g * n + i for g in spread for i in range(n)]))
+        have += len(spread)
+        if have == wanted:
+            break
+    else:
+        raise UserError(f"step {step}", f"{options['max_refills']} generation batches gave {have} of {wanted} groups with spread")
+    rows = Trajectory.concat(kept)
+    low, high = options["rewards"]
+    reward_B = low + (high - low) * rows.reward_B
+    if options["overlong_buffer"]:
+        reward_B = reward_B + soft_overlong(rows.length_B, options["sampling"]["max_new_tokens"], options["overlong_buffer"])
+    group_B = torch.arange(wanted).repeat_interleave(n)
+    outcome_B = group_advantage(reward_B, group_B, options["advantage"], options["divide_by_std"])
+    return Batch(rows, {"outcome": outcome_B}, rollout_metrics(rows) | {"silent_groups": silent / seen})
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,46 @@
+"""A teacher's scores as a file: log-probs of given rollouts, row for row (arXiv 2604.13010)."""
+
+from __future__ import annotations
+
+import torch
+
+from opd_steps.artifacts import Job
+from opd_steps.errors import UserError
+from opd_steps.loop.chunked import chunked_sum
+from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.rollout.table import read_rollouts, write_scores
+from opd_steps.steps._main import main
+from opd_steps.steps._models import load_policy, weights_id
+
+
+@torch.no_grad()
+def run(job: Job) -> None:
+    """Score every token at the rollouts' own temperature; store the k likeliest tokens where `topk` asks for them."""
+    options, table = job.options, job.manifests["rollouts"]["facts"]
+    teacher = load_policy(job, "teacher", table["sampling"])
+    if tokenizer_digest(teacher.tokenizer) != table["tokenizer"]:
+        raise UserError(str(job.path("teacher")), "the teacher's tokenizer is not the one that the rollouts were written with")
+    if options["topk"] > teacher.vocab:
+        raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {teacher.vocab} tokens")
+    rows = read_rollouts(job.path("rollouts"))
+    logp, ids, topk = [], [], []
+    for start in range(0, len(rows), options["micro_batch"]):
+        part = rows.rows(slice(start, start + options["micro_batch"]))
+        action_N, lengths = part.action_N.to(teacher.model.device), part.length_B.tolist()
+        found: list[tuple] = []
+
+        def read(q, i, j, action_N=action_N, found=found):
+            best = q.topk(options["topk"]) if options["topk"] else (torch.empty(j - i, 0), torch.empty(j - i, 0))
+            found.append((q.logp(action_N[i:j]).cpu(), best[1].cpu(), best[0].cpu()))
+            return torch.zeros(())
+
+        chunked_sum(teacher.dist(part), read)
+        for column, values in zip((logp, ids, topk), zip(*found, strict=True), strict=True):
+            column.extend(torch.cat(values).split(lengths))
+    write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
+    facts = {"teacher": weights_id(job.manifests["teacher"]), "tokenizer": table["tokenizer"], "topk": options["topk"]}
+    job.publish({}, facts)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,47 @@
+"""Supervised fine-tuning: the cold start on a teacher's traces, or on a data set's solutions."""
+
+from __future__ import annotations
+
+from opd_steps.artifacts import Job
+from opd_steps.errors import UserError
+from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.train import train
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.table import read_rollouts
+from opd_steps.steps._main import main
+from opd_steps.steps._models import load_policy, mle_objective, publish_model, supervised_rows
+from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.render import response_ids
+
+
+def run(job: Job) -> None:
+    """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
+    options, source = job.options, job.manifests["data"]
+    policy = load_policy(job, "student", train=True)
+    rows = trace_rows(job, policy.tokenizer) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer)
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    author = source["facts"].get("policy") if source["kind"] == "rollout" else None
+    publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
+
+
+def trace_rows(job: Job, tokenizer) -> Trajectory:
+    """The rollouts of a parent; their token ids are trained on as they are, so the tokenizers must be one."""
+    from opd_steps.models.tokenizers import digest
+
+    if job.manifests["data"]["facts"]["tokenizer"] != digest(tokenizer):
+        raise UserError(str(job.path("data")), "these traces were written with another tokenizer than the student's")
+    return read_rollouts(job.path("data"))
+
+
+def solution_rows(job: Job, tokenizer) -> Trajectory:
+    """Prompts and a text column of the train split."""
+    pool = PromptPool.load(job.path("data"), "train", tokenizer)
+    column = job.options["column"]
+    if column not in pool.rows[0]:
+        raise UserError(str(job.path("data")), f"no column '{column}'; found {', '.join(pool.rows[0])}")
+    contexts = pool.contexts(range(len(pool)))
+    return supervised_rows([(c, response_ids(tokenizer, r[column])) for c, r in zip(contexts, pool.rows, strict=True)])
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,56 @@
+"""A split as a pool of prompts: token ids, what verifies the answers, and which prompts belong to a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from opd_steps.errors import UserError
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.seeds import derive, epoch_order
+from opd_steps.tasks.dataset import Task, load_split, load_task
+from opd_steps.tasks.render import completion_text, prompt_ids
+
+
+@dataclass
+class PromptPool:
+    """Rows of a split, rendered on demand for one tokenizer."""
+
+    rows: list[dict]
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def load(cls, folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, limit: int = 0) -> PromptPool:
+        rows = load_split(folder, split)
+        if not rows:
+            raise UserError(str(folder), f"the {split} split has no rows")
+        return cls(rows[: limit or None], load_task(folder), tokenizer)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def contexts(self, picks: list[int]) -> list[list[int]]:
+        """Prompt token ids of some rows."""
+        return [prompt_ids(self.tokenizer, self.rows[i]["prompt"], self.task.chat, self.task.system) for i in picks]
+
+    def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
+        """The prompts of a step: shuffled epochs, a function of seed and step alone."""
+        return epoch_order(len(self.rows), (step - 1) * count, count, seed, purpose)
+
+    def texts(self, trajectory: Trajectory) -> list[str]:
+        return [completion_text(self.tokenizer, actions.tolist()) for actions in trajectory.actions]
+
+    def rewards(self, trajectory: Trajectory) -> list[float]:
+        """The verifier's 0 or 1 for every row."""
+        answers = [self.rows[int(i)]["answer"] for i in trajectory.prompt_B]
+        pairs = zip(self.texts(trajectory), answers, strict=True)
+        return [float(self.task.verifier.score(text, answer)) for text, answer in pairs]
+
+
+def sample_seeds(picks: list[int], n: int, *parts: object) -> tuple[list[int], list[int]]:
+    """(prompt of each row, seed of each row) for n samples of every prompt: one seed per (parts, prompt, sample)."""
+    prompts = [p for p in picks for _ in range(n)]
+    return prompts, [derive(*parts, k, p, i % n) for i, (k, p) in enumerate((j // n, p) for j, p in enumerate(prompts))]

@@ -1,0 +1,132 @@
+"""Between Snakemake and the graph: the functions behind rules/common.smk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from opd_steps import plan
+from opd_steps.artifacts import MANIFEST, damage
+from opd_steps.config.load import load_root
+from opd_steps.errors import UserError
+from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
+from opd_steps.graph import Graph, GraphNode
+
+_root: dict = {}
+_graph: Graph
+_wanted: list[GraphNode] = []
+RESULTS = "<results>"  # Snakemake's path variable
+
+
+def start(workflow, config: dict) -> None:
+    """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
+    global _root, _graph, _wanted
+    try:
+        _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
+        _graph = Graph(_root["papers"], _root["scale"], _root["engine"], _root["benchmarks"])
+        _wanted = _graph.wanted()
+    except UserError as error:
+        print(f"distillery: error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)  # SystemExit would be wrapped in Snakemake's own traceback, and end with status 1
+    _look_at_results(workflow, Path(config.get("pathvars", {}).get("results", "results")))
+
+
+def _look_at_results(workflow, results: Path) -> None:
+    """Say which sources changed since a result was made, and run again what is damaged: files that a manifest vouches for
+    but that are gone or other than it says.
+    """
+    changed: dict[str, set[str]] = {}
+    broken = []
+    for node, seed in _jobs(_wanted):
+        folder = results / node.path(seed)
+        if not (folder / MANIFEST).is_file():
+            continue
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            found, code = damage(folder, manifest), manifest["code"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            found, code = f"{folder / MANIFEST} is not a manifest", node.code
+        if found:
+            print(f"distillery: {found}; its job runs again", file=sys.stderr)
+            broken.append(str(folder / MANIFEST))
+        for file in code.keys() | node.code.keys():
+            if code.get(file) != node.code.get(file):
+                changed.setdefault(file, set()).add(f"{node.kind}/{node.name}")
+    for file, names in sorted(changed.items()):
+        print(f"distillery: {file} changed since {', '.join(sorted(names))} ran", file=sys.stderr)
+    if broken:
+        workflow.dag_settings.forcerun = frozenset({*workflow.dag_settings.forcerun, *broken})
+
+
+def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
+    """Each (node, seed) once; a pinned node stands there once however many seeds run."""
+    return list({node.path(s): (node, s) for node in nodes for s in _root["seeds"]}.values())
+
+
+def alternatives(part: int) -> str:
+    """Regular expression of the known papers (0) or node names (2), for wildcard constraints."""
+    return "|".join(sorted({re.escape(node.key[part]) for node in _graph.nodes.values()}))
+
+
+def manifests(*kinds: str) -> list[str]:
+    """Manifests of all wanted nodes of these kinds, or of all kinds."""
+    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if not kinds or n.kind in kinds]
+
+
+def node_of(kind: str, wildcards) -> GraphNode:
+    """The node that a job's wildcards name."""
+    return _graph.nodes[wildcards.paper, kind, wildcards.node]
+
+
+def parents(kind: str, wildcards) -> dict[str, str]:
+    """Manifests that the job reads, by role."""
+    node = node_of(kind, wildcards)
+    return {role: f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
+
+
+def job_config(kind: str, wildcards) -> str:
+    return node_of(kind, wildcards).job_config(int(wildcards.seed))
+
+
+def job_code(kind: str, wildcards) -> str:
+    return canonical(node_of(kind, wildcards).code)
+
+
+def ask(kind: str, wildcards, resource: str) -> int:
+    return node_of(kind, wildcards).options["resources"][resource]
+
+
+@cache
+def step_code(step: str) -> str:
+    """Source hashes of a step that belongs to no node."""
+    return digest(code_hashes(PACKAGE / "steps" / f"{step}.py"))
+
+
+def preflight_config(wildcards) -> str:
+    """The pairs of models that must speak one token language, as canonical JSON."""
+    return canonical(plan.preflight_pairs(_graph, wildcards.paper, int(wildcards.seed)))
+
+
+def preflight_models(wildcards) -> list[str]:
+    """Manifests of the models in those pairs."""
+    pairs = plan.preflight_pairs(_graph, wildcards.paper, int(wildcards.seed))
+    return sorted({f"{RESULTS}/{path}/{MANIFEST}" for pair in pairs for path in (pair["left"], pair["right"])})
+
+
+def root_config() -> str:
+    """The checked config.yaml as canonical JSON."""
+    return canonical(_root)
+
+
+def plan_digest() -> str:
+    """Changes when anything that tracking and report show of the papers changes."""
+    return digest(plan.make(_graph, _root))
+
+
+def tracking_config() -> str:
+    return canonical(_root["tracking"])

@@ -1,0 +1,46 @@
+"""The graph of the chosen papers, and the functions through which the rules follow it. Imports no torch."""
+
+import os
+import sys
+
+sys.path.insert(0, os.getcwd())  # the checkout that runs is the one that is imported, here and in every step
+
+from opd_steps import workflow as flow  # noqa: E402
+
+flow.start(workflow, config)
+
+
+wildcard_constraints:
+    paper=flow.alternatives(0),
+    node=flow.alternatives(2),
+    seed=r"\d+",
+
+
+def manifests(*kinds):
+    """Manifests of all wanted nodes of these kinds (all kinds if none is named), for all seeds."""
+    return flow.manifests(*kinds)
+
+
+def parents(kind):
+    """Input function: the manifests that a node reads, by role."""
+    return lambda wildcards: flow.parents(kind, wildcards)
+
+
+def job_config(kind):
+    """Params function: canonical JSON of exactly what the job depends on."""
+    return lambda wildcards: flow.job_config(kind, wildcards)
+
+
+def job_code(kind):
+    """Params function: hashes of the sources that the job runs, comments and docstrings left out."""
+    return lambda wildcards: flow.job_code(kind, wildcards)
+
+
+def ask(kind, resource):
+    """Resource function: what the node's config asks of the executor."""
+    return lambda wildcards: flow.ask(kind, wildcards, resource)
+
+
+def preflight(wildcards):
+    """Input function: tokenizers, EOS and templates of the paper's models fit (checked once, before any training)."""
+    return ancient(f"<results>/{wildcards.paper}/preflight/seed{wildcards.seed}.json")

@@ -1,0 +1,30 @@
+"""Data sets."""
+
+
+rule data:
+    """Prompts with verifiable answers, in train, test and out-of-distribution splits."""
+    input:
+        unpack(parents("data")),
+    output:
+        manifest="<results>/{paper}/data/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/data/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/data/{node}/seed{seed}.jsonl"
+    threads: ask("data", "cpus")
+    resources:
+        gpu=ask("data", "gpu"),
+        mem_mb=ask("data", "mem_mb"),
+        runtime=ask("data", "runtime"),
+    params:
+        cfg=job_config("data"),
+        code=job_code("data"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "data: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.data --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

@@ -1,0 +1,81 @@
+"""Models to start from, their preflight, and pretraining."""
+
+
+rule model:
+    """A checkpoint to start from: a link to given weights, or a fresh model with its tokenizer."""
+    input:
+        unpack(parents("model")),
+    output:
+        manifest="<results>/{paper}/model/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/model/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/model/{node}/seed{seed}.jsonl"
+    threads: ask("model", "cpus")
+    resources:
+        gpu=ask("model", "gpu"),
+        mem_mb=ask("model", "mem_mb"),
+        runtime=ask("model", "runtime"),
+    params:
+        cfg=job_config("model"),
+        code=job_code("model"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "model: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.model --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """
+
+
+rule preflight:
+    """Tokenizers, end tokens and chat templates of the models that a paper compares must fit, before any training."""
+    input:
+        models=flow.preflight_models,
+    output:
+        report="<results>/{paper}/preflight/seed{seed}.json",
+    log:
+        "<logs>/{paper}/preflight/seed{seed}.log",
+    params:
+        cfg=flow.preflight_config,
+        code=flow.step_code("preflight"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "preflight: {wildcards.paper} seed {wildcards.seed}"
+    shell:
+        r"""
+        exec python -m opd_steps.steps.preflight --pairs {params.cfg:q} --out {output.report:q} >> {log:q} 2>&1
+        """
+
+
+rule pretrain:
+    """Next-token training on the task's corpus."""
+    input:
+        unpack(parents("pretrain")),
+        preflight=preflight,
+    output:
+        manifest="<results>/{paper}/pretrain/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/pretrain/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/pretrain/{node}/seed{seed}.jsonl"
+    threads: ask("pretrain", "cpus")
+    resources:
+        gpu=ask("pretrain", "gpu"),
+        mem_mb=ask("pretrain", "mem_mb"),
+        runtime=ask("pretrain", "runtime"),
+    params:
+        cfg=job_config("pretrain"),
+        code=job_code("pretrain"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "pretrain: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.pretrain --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

@@ -1,0 +1,31 @@
+"""On-policy distillation."""
+
+
+rule opd:
+    """On-policy distillation with the paper's row of plug points."""
+    input:
+        unpack(parents("opd")),
+        preflight=preflight,
+    output:
+        manifest="<results>/{paper}/opd/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/opd/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/opd/{node}/seed{seed}.jsonl"
+    threads: ask("opd", "cpus")
+    resources:
+        gpu=ask("opd", "gpu"),
+        mem_mb=ask("opd", "mem_mb"),
+        runtime=ask("opd", "runtime"),
+    params:
+        cfg=job_config("opd"),
+        code=job_code("opd"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "opd: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.opd --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

@@ -1,0 +1,31 @@
+"""Reinforcement learning."""
+
+
+rule rl:
+    """Teacher RL with verifiable rewards: GRPO, Dr.GRPO, DAPO."""
+    input:
+        unpack(parents("rl")),
+        preflight=preflight,
+    output:
+        manifest="<results>/{paper}/rl/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/rl/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/rl/{node}/seed{seed}.jsonl"
+    threads: ask("rl", "cpus")
+    resources:
+        gpu=ask("rl", "gpu"),
+        mem_mb=ask("rl", "mem_mb"),
+        runtime=ask("rl", "runtime"),
+    params:
+        cfg=job_config("rl"),
+        code=job_code("rl"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "rl: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.rl --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

@@ -1,0 +1,30 @@
+"""Rollouts as files."""
+
+
+rule rollout:
+    """Samples of a policy as a table, optionally only the correct ones."""
+    input:
+        unpack(parents("rollout")),
+    output:
+        manifest="<results>/{paper}/rollout/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/rollout/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/rollout/{node}/seed{seed}.jsonl"
+    threads: ask("rollout", "cpus")
+    resources:
+        gpu=ask("rollout", "gpu"),
+        mem_mb=ask("rollout", "mem_mb"),
+        runtime=ask("rollout", "runtime"),
+    params:
+        cfg=job_config("rollout"),
+        code=job_code("rollout"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "rollout: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.rollout --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

@@ -1,0 +1,30 @@
+"""Teacher scores as files."""
+
+
+rule score:
+    """A teacher's log-probabilities of a rollouts table."""
+    input:
+        unpack(parents("score")),
+    output:
+        manifest="<results>/{paper}/score/{node}/seed{seed}/manifest.json",
+    log:
+        "<logs>/{paper}/score/{node}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{paper}/score/{node}/seed{seed}.jsonl"
+    threads: ask("score", "cpus")
+    resources:
+        gpu=ask("score", "gpu"),
+        mem_mb=ask("score", "mem_mb"),
+        runtime=ask("score", "runtime"),
+    params:
+        cfg=job_config("score"),
+        code=job_code("score"),
+    conda:
+        "../envs/train.yaml"
+    message:
+        "score: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
+    shell:
+        r"""
+        export OMP_NUM_THREADS={threads}
+        exec python -m opd_steps.steps.score --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        """

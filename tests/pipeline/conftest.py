@@ -1,0 +1,36 @@
+"""One finished run of the smoke paper serves all tests of this folder."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from filelock import FileLock
+
+from tests.pipeline.checkout import Checkout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Checkout:
+    """The smoke paper, run to its end once per test session (shared between pytest's workers). Never change it: see `copy`."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if base.name.startswith("popen-") else base
+    folder = shared / "finished"
+    with FileLock(str(shared / "finished.lock")):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            checkout = Checkout(folder)
+            checkout.snakemake("all")
+            (folder / "done").touch()
+    checkout = object.__new__(Checkout)
+    checkout.folder = folder
+    return checkout
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Checkout:
+    """A copy of the finished run, results and Snakemake's records included, times kept."""
+    checkout = object.__new__(Checkout)
+    checkout.folder = tmp_path / "checkout"
+    shutil.copytree(finished.folder, checkout.folder, symlinks=True)
+    return checkout

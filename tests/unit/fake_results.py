@@ -1,0 +1,177 @@
+"""A results tree and its plan, made of numbers alone: two papers, one of which uses the other's nodes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from opd_steps.artifacts import write_json, write_jsonl
+from opd_steps.fingerprint import digest
+from opd_steps.metrics import summarise
+from opd_steps.seeds import rng
+
+SEEDS = (0, 1, 2, 3, 4)
+STEPS = 40
+_SKILL = {"base": 0.12, "teacher": 0.83, "student_sft": 0.41, "opd": 0.62, "vopd": 0.71, "topk": 0.66, "jsd": 0.6}
+_METRICS = {"pretrain": ("loss", "grad_norm", "lr")} | dict.fromkeys(("sft",), ("loss", "grad_norm"))
+_METRICS["rl"] = ("reward", "entropy", "length", "loss", "grad_norm", "lr")
+_METRICS["opd"] = ("reward", "divergence", "log_ratio", "entropy", "length", "loss", "grad_norm", "lr")
+
+
+class FakeResults:
+    """`plan` (the JSON that the rules write) and its results below `root`."""
+
+    def __init__(self, root: Path, seeds: tuple[int, ...] = SEEDS):
+        self.root, self.seeds, self.fingerprints = root / "results", seeds, {}
+        self.plan_file = root / "plan.json"
+        self.nodes: dict[str, dict] = {}
+        self._quickstart()
+        self._vopd()
+        tracking = {"uri": f"sqlite:///{self.root}/mlflow.db", "experiment": "distillery"}
+        root_config = {"papers": ["quickstart", "vopd"], "seeds": list(seeds), "scale": "tiny", "tracking": tracking}
+        self.plan = {"root": root_config, "papers": {name: self._paper(name) for name in ("quickstart", "vopd")}}
+        for key in self.nodes:
+            self.publish(key)
+        self.write_plan()
+
+    def write_plan(self) -> None:
+        write_json(self.plan_file, self.plan)
+
+    def _node(self, owner: str, kind: str, name: str, pin: int | None = None, method: dict | None = None, **parents: str) -> str:
+        key = f"{owner}/{kind}/{name}"
+        options = {"steps": STEPS, "optim": {"lr": 1e-3, "betas": [0.9, 0.95]}, **parents} | ({"method": method} if method else {})
+        paths = {str(s): f"{key}/seed{s if pin is None else pin}" for s in self.seeds}
+        found = {role: next(k for k in self.nodes if k.endswith(f"/{name}") and "/evaluate/" not in k) for role, name in parents.items()}
+        node = {"kind": kind, "name": name, "owner": owner, "variant": name, "options": options, "parents": found, "paths": paths}
+        self.nodes[key] = node
+        return key
+
+    def _evaluate(self, owner: str, *names: str) -> None:
+        for name in names:
+            self._node(owner, "evaluate", name, model=name, data="sums")
+
+    def _quickstart(self) -> None:
+        self._node("quickstart", "data", "sums", pin=0)
+        self._node("quickstart", "model", "fresh", data="sums")
+        self._node("quickstart", "pretrain", "base", model="fresh", data="sums")
+        self._node("quickstart", "rl", "teacher", policy="base", data="sums")
+        self._node("quickstart", "rollout", "traces", policy="teacher", data="sums")
+        self._node("quickstart", "sft", "student_sft", student="base", data="traces")
+        plain = {"baseline": {"name": "none"}, "signal": {"name": "log_ratio"}, "weight": []}
+        self._node("quickstart", "opd", "opd", method=plain, student="student_sft", teacher="teacher", data="sums")
+        self._evaluate("quickstart", "base", "teacher", "student_sft", "opd")
+
+    def _vopd(self) -> None:
+        method = {"baseline": {"name": "neg_kl"}, "signal": {"name": "log_ratio"}, "weight": []}
+        self._node("vopd", "opd", "vopd", method=method, student="student_sft", teacher="teacher", data="sums")
+        method = {"baseline": {"name": "none"}, "signal": {"name": "reverse_kl"}, "weight": [{"name": "clip", "high": 5.0}]}
+        self._node("vopd", "opd", "topk", method=method, student="student_sft", teacher="teacher", data="sums")
+        self._node("vopd", "score", "scores", rollouts="traces", teacher="teacher")
+        self._node("vopd", "opd", "jsd", method={**method, "signal": {"name": "jsd"}}, student="student_sft", scores="scores")
+        self._evaluate("vopd", "vopd", "topk", "jsd")
+
+    def _paper(self, name: str) -> dict:
+        nodes = {k.split("/", 1)[1]: n for k, n in self.nodes.items() if name == "vopd" or n["owner"] == name}
+        side = lambda model, metric: {
+            "paths": self.nodes[next(k for k in self.nodes if k.endswith(f"/evaluate/{model}"))]["paths"],
+            "metric": metric,
+            "label": f"{model}.{metric}",
+        }
+        train = {"paths": self.nodes["quickstart/opd/opd"]["paths"], "metric": "train/reward", "label": "opd.train/reward"}
+        claim = {"test": "t", "same_contract": False, "differs": "tiny model, built-in arithmetic", "reported": "+2.1 points"}
+        value = {"value": 0.5, "label": "0.5"}
+        both = {
+            "quickstart": [
+                {"id": "helps", "says": "distillation beats its cold start", "op": ">", **claim}
+                | {"left": side("opd", "test/avg_at_k"), "right": side("student_sft", "test/avg_at_k")},
+                {"id": "half", "says": "reward ends above one half", "op": ">", **claim, "same_contract": True}
+                | {"left": train, "right": value, "differs": "", "reported": ""},
+            ],
+            "vopd": [
+                {"id": "baseline", "says": "the control variate improves accuracy at equal budget", "op": ">", **claim}
+                | {"left": side("vopd", "test/avg_at_k"), "right": side("opd", "test/avg_at_k")},
+                {"id": "worse", "says": "a claim that goes the wrong way", "op": "<", **claim}
+                | {"left": side("vopd", "test/accuracy"), "right": side("student_sft", "test/accuracy")},
+                {"id": "sign", "says": "reverse KL falls", "op": "<", **claim, "test": "sign"}
+                | {"left": side("vopd", "own/reverse_kl"), "right": side("opd", "own/reverse_kl")},
+                {"id": "missing", "says": "nobody measured this", "op": ">", **claim}
+                | {"left": side("jsd", "ood/accuracy"), "right": value},
+            ],
+        }
+        titles = {"quickstart": "Quickstart: teacher, cold start, distillation", "vopd": "KL for a KL: a control variate for OPD"}
+        axes = {"teacher": "external", "signal": "logits", "rollouts": "all", "slot": "post-sft"}
+        notes = "Tiny models, trained on the spot.\n\nThe claims keep the paper's direction, not its scale." if name == "vopd" else ""
+        meta = {"title": titles[name], "arxiv": "2605.07865" if name == "vopd" else "", "axes": axes, "notes": notes}
+        return meta | {"file": f"workflow/papers/{name}.yaml", "nodes": nodes, "claims": both[name]}
+
+    def publish(self, key: str, version: int = 0) -> None:
+        """Write the node's results; another `version` is another fingerprint."""
+        node = self.nodes[key]
+        for path in dict.fromkeys(node["paths"].values()):
+            self._publish(path, node, version)
+
+    def _publish(self, path: str, node: dict, version: int) -> None:
+        folder, seed, draw = self.root / path, int(path.rsplit("seed", 1)[1]), rng(path, version)
+        metrics: dict[str, float] = {}
+        files: dict[str, dict] = {}
+        if names := _METRICS.get(node["kind"]):
+            rows = [{"step": k} | {f"train/{n}": _curve(n, node["name"], k, draw) for n in names} for k in range(1, STEPS + 1)]
+            write_jsonl(folder / "metrics.jsonl", rows)
+            metrics = summarise(rows)
+            files |= _file(folder, "model/model.safetensors", f"weights of {path} {version}")
+        if node["kind"] == "evaluate":
+            metrics = _evaluation(_SKILL[node["name"]], draw, "teacher" not in node["name"])
+            files |= _file(folder, "tables/test.json", json.dumps([{"prompt": "1+1", "right": True}]))
+        if node["kind"] == "rollout":
+            metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal(), "rollout/kept": math.nan}
+        fingerprint = digest([path, version])
+        self.fingerprints[path] = fingerprint
+        options = {k: v for k, v in node["options"].items() if k not in node["parents"]}
+        parents = {role: self.nodes[parent]["paths"][str(seed)] for role, parent in node["parents"].items()}
+        manifest = {
+            "kind": node["kind"],
+            "node": node["name"],
+            "paper": node["owner"],
+            "seed": seed,
+            "fingerprint": fingerprint,
+            "config": {"kind": node["kind"], "options": options, "parents": parents, "seed": seed},
+            "code": {"opd_steps/steps/x.py": "abc"},
+            "parents": {role: {"path": p, "fingerprint": self.fingerprints[p]} for role, p in parents.items()},
+            "files": files,
+            "metrics": metrics,
+            "facts": {},
+            "git_commit": "0123456789abcdef0123456789abcdef01234567+",
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "manifest.json", manifest)
+        timing = {"started": 1.7e9 + seed, "wall_s": 31.0 + seed, "cpu_s": 28.5 + 3 * draw.random(), "peak_mib": 400.0}
+        write_json(folder.with_name(folder.name + ".timing.json"), timing)
+
+
+def _file(folder: Path, name: str, text: str) -> dict[str, dict]:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return {name: {"sha256": digest(text), "bytes": len(text)}}
+
+
+def _curve(metric: str, name: str, step: int, draw) -> float:
+    skill, done, noise = _SKILL.get(name, 0.5), 1 - math.exp(-step / 12), draw.standard_normal()
+    match metric:
+        case "reward":
+            return 0.3 + (skill - 0.3) * done + 0.02 * noise
+        case "length":
+            return 14 - 4 * skill * done + 0.3 * noise
+        case "lr":
+            return 1e-3
+        case "loss":
+            return 0.2 * noise - skill * done
+        case _:
+            return abs(1.2 - skill * done + 0.05 * noise)
+
+
+def _evaluation(skill: float, draw, teacher: bool) -> dict[str, float]:
+    noise = draw.standard_normal(6)
+    metrics = {"test/accuracy": skill + 0.02 * noise[0], "test/accuracy_stderr": 0.031, "test/avg_at_k": skill - 0.02 + 0.015 * noise[1]}
+    metrics |= {"test/pass_at_k": skill + 0.15 + 0.01 * noise[2], "own/entropy": 1.1 - skill + 0.02 * noise[3], "own/length": 12 + noise[4]}
+    return metrics | ({"own/reverse_kl": 0.9 - skill + 0.02 * noise[5]} if teacher else {})

@@ -1,0 +1,191 @@
+"""The evaluate step on a tiny model: lm-eval's numbers are those of plain generation, and say the same when run again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from opd_steps.artifacts import Job, read_jsonl, read_manifest
+from opd_steps.errors import UserError
+from opd_steps.evaluation.harness import clean, flat_metrics, load_tasks
+from opd_steps.evaluation.policy_lm import PolicyLM
+from opd_steps.evaluation.split_task import SplitTask
+from opd_steps.models.checkpoint import load_model, load_tokenizer
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.steps.evaluate import run
+from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.render import completion_text
+from tests.unit.tiny_results import char_tokenizer, publish_data, publish_model, tiny_model
+
+OPTIONS = {
+    "splits": ["test", "ood"],
+    "k": 3,
+    "temperature": 1.0,
+    "max_new_tokens": 6,
+    "limit": 0,
+    "benchmarks": [],
+    "fewshot": None,
+    "backend": "hf",
+    "batch": 8,
+    "options": {},
+}
+PROMPTS = ["1+2=", "{{ 3 }} ", " 4*5 = ?", "7-", "12+34=", "0=", "({[9]})", "5+5="]
+
+
+def rows_for(prompts: list[str], answers: list[str]) -> list[dict]:
+    pairs = enumerate(zip(prompts, answers, strict=True))
+    return [{"id": f"r{i}", "prompt": p, "answer": a, "solution": a} for i, (p, a) in pairs]
+
+
+@torch.no_grad()
+def plain_greedy(model, tokenizer, text: str, max_new_tokens: int) -> str:
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens)
+    return completion_text(tokenizer, out[0, ids.shape[1] :].tolist())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Answers are the model's own greedy completions for half of the rows, so that accuracy is neither 0 nor 1."""
+    root = tmp_path_factory.mktemp("evaluate") / "results"
+    publish_model(root, "base")
+    publish_model(root, "teacher", seed=1)
+    tokenizer = char_tokenizer()
+    model = tiny_model(tokenizer)
+    answers = [plain_greedy(model, tokenizer, p, 6) if i % 2 else "no" for i, p in enumerate(PROMPTS)]
+    publish_data(root, "sums", {"test": rows_for(PROMPTS, answers), "ood": rows_for(PROMPTS[:1], ["no"]), "train": []})
+    publish_data(root, "chats", {"test": rows_for(PROMPTS, answers)}, chat=True, system="ny")
+    return root
+
+
+def evaluate(results, name: str, data: str = "sums", teacher: str | None = None, **options):
+    parents = {"model": "p/model/base/seed0", "data": f"p/data/{data}/seed0"}
+    parents |= {"teacher": f"p/model/{teacher}/seed0"} if teacher else {}
+    config = {"kind": "evaluate", "seed": 0, "options": OPTIONS | options, "parents": parents}
+    folder = results / "p" / "evaluate" / name / "seed0"
+    with Job(config, {}, folder / "manifest.json") as job:
+        run(job)
+    return folder, read_manifest(folder)
+
+
+@pytest.fixture(scope="module")
+def evaluated(results):
+    return evaluate(results, "first", teacher="teacher")
+
+
+def test_greedy_accuracy_is_that_of_plain_generation(results, evaluated):
+    folder, manifest = evaluated
+    tokenizer = char_tokenizer()
+    model = tiny_model(tokenizer)
+    rows = read_jsonl(folder / "samples" / "test.jsonl")
+    for row in rows:
+        assert row["greedy"] == plain_greedy(model, tokenizer, row["prompt"], 6)
+    pool = PromptPool.load(results / "p/data/sums/seed0", "test", tokenizer)
+    scores = [pool.task.verifier.score(r["greedy"], r["answer"]) for r in rows]
+    mean = sum(scores) / len(scores)
+    assert 0 < mean < 1
+    assert manifest["metrics"]["test/accuracy"] == pytest.approx(mean)
+    stderr = (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1) / len(scores)) ** 0.5
+    assert manifest["metrics"]["test/accuracy_stderr"] == pytest.approx(stderr)
+
+
+def test_sampled_figures_follow_from_the_counts(evaluated):
+    folder, manifest = evaluated
+    counts = [row["c"] for row in read_jsonl(folder / "samples" / "test.jsonl")]
+    metrics = manifest["metrics"]
+    assert metrics["test/avg_at_k"] == pytest.approx(sum(counts) / 3 / len(counts))
+    assert metrics["test/pass_at_k"] == pytest.approx(sum(c > 0 for c in counts) / len(counts))
+    table = json.loads((folder / "tables" / "passk.json").read_text())
+    assert table["test"]["1"] == pytest.approx(metrics["test/avg_at_k"])
+    assert table["test"]["3"] == pytest.approx(metrics["test/pass_at_k"])
+
+
+def test_everything_promised_is_measured_and_missing_values_are_dropped(evaluated):
+    _, manifest = evaluated
+    per_split = {f"{name}{end}" for name in ("accuracy", "avg_at_k", "pass_at_k") for end in ("", "_stderr")}
+    own = {"own/entropy", "own/length", "own/truncated", "own/reverse_kl"}
+    one_row = {f"ood/{name}" for name in per_split if not name.endswith("_stderr")}  # one prompt has no spread
+    assert set(manifest["metrics"]) == {f"test/{n}" for n in per_split} | one_row | own
+    assert manifest["metrics"]["own/reverse_kl"] > 0
+    assert manifest["facts"]["n_prompts"] == {"test": 8, "ood": 1} and manifest["facts"]["k"] == 3
+
+
+def test_a_second_run_publishes_the_same_bytes(results, evaluated):
+    _, again = evaluate(results, "second", teacher="teacher")
+    assert again["files"] == evaluated[1]["files"] and again["metrics"] == evaluated[1]["metrics"]
+
+
+def test_samples_depend_on_neither_batch_nor_limit(results, evaluated):
+    folder, manifest = evaluate(results, "cut", splits=["test"], batch=3, limit=5)
+    assert read_jsonl(folder / "samples" / "test.jsonl") == read_jsonl(evaluated[0] / "samples" / "test.jsonl")[:5]
+    assert manifest["facts"]["n_prompts"] == {"test": 5}
+
+
+def test_without_k_nothing_is_sampled(results):
+    folder, manifest = evaluate(results, "greedy", splits=["test"], k=0)
+    assert not any("at_k" in name for name in manifest["metrics"])
+    assert not (folder / "tables" / "passk.json").exists()
+
+
+@pytest.mark.parametrize("data", ["sums", "chats"])
+def test_the_model_sees_the_prompt_ids_of_training(results, data, monkeypatch):
+    seen = []
+    rollout = LMPolicy.rollout
+    record = lambda self, contexts, *rest: seen.append([list(c) for c in contexts]) or rollout(self, contexts, *rest)
+    monkeypatch.setattr(LMPolicy, "rollout", record)
+    evaluate(results, f"ids_{data}", data, splits=["test"], k=2)
+    pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", char_tokenizer())
+    ids = pool.contexts(list(range(len(pool))))
+    own, greedy, sampled = seen
+    assert own == greedy == ids and sampled == [i for i in ids for _ in range(2)]
+
+
+@pytest.mark.parametrize("data", ["sums", "chats"])
+def test_lm_evals_own_generation_agrees(results, data):
+    """The same greedy task through HFLM's `generate`: other code, same text."""
+    from opd_steps.evaluation.harness import evaluate as harness
+
+    model, tokenizer = load_model(results / "p/model/base/seed0", "float32"), load_tokenizer(results / "p/model/base/seed0")
+    found = []
+    for own in ([], ["test"]):
+        pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
+        split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
+        lm = PolicyLM(LMPolicy(model, tokenizer), 0, own)
+        harness(lm, load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
+        found.append(split.greedy)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("splits", [["train"], ["nowhere"], []])
+def test_empty_and_unknown_splits_are_refused(results, splits):
+    with pytest.raises(UserError):
+        evaluate(results, "bad", splits=splits)
+
+
+@pytest.mark.slow
+def test_an_unknown_benchmark_is_one_line_with_a_suggestion():
+    with pytest.raises(UserError, match=r"^evaluate\.benchmarks: lm-eval has no task 'gsm8kk'; did you mean 'gsm8k'\?$"):
+        load_tasks([], ["gsm8kk"], None, 0)
+
+
+def test_results_are_cleaned_and_flattened():
+    raw = {
+        "results": {
+            "gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": "N/A", "sample_len": 3},
+            "arc": {"name": "arc", "acc,none": float("nan"), "acc_norm,none": 1},
+            "test@8": {"avg_at_k,none": 0.25},
+        },
+        "date": 17,
+        "git_hash": "x",
+    }
+    cleaned = clean(raw)
+    assert cleaned["results"] == {
+        "gsm8k": {"exact_match,strict-match": 0.5},
+        "arc": {"acc_norm,none": 1.0},
+        "test@8": {"avg_at_k,none": 0.25},
+    }
+    assert not {"date", "git_hash"} & set(cleaned)
+    flat = flat_metrics(cleaned["results"])
+    assert flat == {"gsm8k/exact_match/strict-match": 0.5, "arc/acc_norm": 1.0, "test/avg_at_k": 0.25}

@@ -1,0 +1,133 @@
+"""Rows of plugs: what they need, how they are built, and which are refused before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from opd_steps.config import plugs
+from opd_steps.config.kinds import Stream as StreamOptions
+from opd_steps.config.merge import merge
+from opd_steps.config.method_rules import GROUPS, check_stream
+from opd_steps.errors import UserError
+from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import build
+from tests.unit.objectives_toys import close, draw
+
+TOPK = {"name": "teacher_topk", "k": 4}
+
+
+def row(**options) -> dict:
+    return merge(StreamOptions, options, "paper.yaml.method")
+
+
+def refusal(*args, **options) -> str:
+    with pytest.raises(UserError) as error:
+        check_stream(row(**options), "m", *args)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "need", "topk"),
+    [
+        ({}, "sampled", 0),
+        ({"baseline": "neg_kl"}, "full", 0),
+        ({"baseline": "optimal"}, "full", 0),
+        ({"estimator": "k2"}, "sampled", 0),
+        ({"estimator": "mle"}, "none", 0),
+        ({"signal": "outcome"}, "none", 0),
+        ({"signal": "outcome", "weight": ["gap_mask"]}, "sampled", 0),
+        ({"support": "full", "signal": "jsd", "estimator": "exact"}, "full", 0),
+        ({"support": TOPK, "signal": "fkl", "estimator": "exact"}, "topk", 4),
+        ({"support": {"name": "intersection", "k": 9, "norm": "renormalise"}, "estimator": "stop_grad"}, "topk", 9),
+        ({"support": "student_topk"}, "full", 0),
+        ({"support": "union"}, "full", 0),
+    ],
+)
+def test_teacher_need(options, need, topk):
+    options = row(**options)
+    check_stream(options, "m", "none" if need == "none" else "live")
+    stream = build(options)
+    assert (stream.teacher_need, stream.topk) == (need, topk)
+
+
+def test_every_plug_declares_what_the_rules_read():
+    for slot, group in GROUPS.items():
+        for name in plugs.names(group):
+            instance = plugs.load(group, {"name": name})
+            for attribute in ("TEACHER", "SUPPORT", "SIGNAL", "BASELINE"):
+                assert plugs.constant(group, name, attribute) == getattr(instance, attribute, None)
+            if slot == "estimator":
+                assert instance.SUPPORT in ("sampled", "set", "any") and instance.SIGNAL in ("any", "divergence", "fixed")
+            if slot in ("support", "baseline", "weight"):
+                assert instance.TEACHER in ("none", "sampled", "topk", "full")
+
+
+def test_stream_applies_weights_and_coefficient():
+    z, p = draw(0, n=8)
+    action = torch.arange(8)
+    q, evidence = Categorical.from_logits(z.requires_grad_()), Evidence(action, teacher=p)
+    plain, stats = build(row()).loss(q, evidence)
+    gap = (p.logp(action) - q.logp(action)).detach()
+    close(plain, -gap * q.logp(action))
+    close(stats["log_ratio"], gap)
+    close(stats["advantage"], gap)
+    masked, _ = build(row(weight=[{"name": "gap_mask", "max_gap": 1.0}], coef=0.5)).loss(q, evidence)
+    close(masked, 0.5 * plain * (gap.abs() < 1))
+    assert 0 < (gap.abs() < 1).sum() < 8
+
+
+def test_build_names_the_plug_that_refuses_its_options():
+    with pytest.raises(UserError, match="signal jsd: beta is a share"):
+        build(row(signal={"name": "jsd", "beta": 2.0}))
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "mle"])
+def test_sampled_estimators_refuse_sets(estimator):
+    assert refusal("live", estimator=estimator, support="full").startswith(f"m.support: {estimator}")
+    assert "has its own signal" in refusal("live", estimator=estimator, signal="jsd")
+    assert "no baseline" in refusal("live", estimator=estimator, baseline="neg_kl")
+
+
+@pytest.mark.parametrize("estimator", ["exact", "stop_grad"])
+def test_set_estimators_refuse_the_sampled_action(estimator):
+    assert refusal("live", estimator=estimator).startswith("m.support")
+    assert "no baseline" in refusal("live", estimator=estimator, support="full", baseline="optimal")
+
+
+def test_outcome_goes_with_pg_alone():
+    for estimator in ("k1", "k2", "k3", "mle"):
+        assert "only pg" in refusal("live", signal="outcome", estimator=estimator)
+    assert "only pg" in refusal("live", signal="outcome", estimator="exact", support="full")
+    assert "its baseline is none" in refusal("live", signal="outcome", baseline="neg_kl")
+    assert "its support is sampled" in refusal("live", signal="outcome", support="full")
+
+
+def test_ratio_rules():
+    ratio = {"name": "pg", "ratio": "sampler"}
+    check_stream(row(estimator=ratio), "m", "live", 0, {"top_p": 1.0, "temperature": 1.0})
+    assert refusal("live", 0, {"top_p": 0.9}, estimator=ratio).startswith("m.estimator.ratio: with top_p < 1")
+    assert "greedy" in refusal("live", 0, {"temperature": 0.0}, estimator=ratio)
+    assert "sampled action alone" in refusal("live", estimator=ratio, support="full")
+    for name in ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high"):
+        assert refusal("live", estimator={"name": "pg", name: 0.2}).startswith(f"m.estimator.{name}: ")
+    assert "choose one" in refusal("live", estimator=ratio | {"clip_high": 0.2, "is_cap": 2.0})
+
+
+def test_teacher_rules():
+    assert refusal("none").endswith("this method asks a teacher, and there is none")
+    check_stream(row(), "m", "scores", 0)
+    check_stream(row(support=TOPK, estimator="exact"), "m", "scores", 4)
+    assert refusal("scores", 3, support=TOPK, estimator="exact").startswith("m.support.k: asks for the teacher's top 4")
+    assert "the support full" in refusal("scores", 99, support="full", estimator="exact")
+    assert "the support student_topk" in refusal("scores", 99, support="student_topk")
+    assert "the baseline neg_kl" in refusal("scores", 99, baseline="neg_kl")
+
+
+def test_rules_import_no_torch():
+    code = "import sys, opd_steps.config.method_rules; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=plugs.PACKAGE.parent, check=False).returncode == 0
