@@ -1,8 +1,8 @@
 """Results on disk: a work directory keyed by fingerprint, one atomic publish, a manifest that vouches for every file.
 
-    results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
-    results/.work/<fingerprint>/             checkpoints of a running or killed job  (removed when published)
-    results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
+results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
+results/.work/<fingerprint>/             checkpoints of a running or killed job  (removed when published)
+results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from opd_steps.fingerprint import ROOT, digest, file_sha256
 MANIFEST = "manifest.json"
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
     """Write and rename: a reader never sees half a file."""
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    scratch.write_text(json.dumps(value, indent=1, sort_keys=sort_keys) + "\n")
     os.replace(scratch, path)
 
 
@@ -42,7 +42,7 @@ def read_jsonl(path: Path) -> list[dict]:
     """Rows of a JSONL file; raises UserError with the line number of the first one that is not a JSON object."""
     rows = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a text
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(str(path), f"cannot read this data file: {error}") from None
     for number, line in enumerate(lines, 1):
@@ -113,7 +113,8 @@ class Job:
         self.fingerprint = digest(
             {"config": config, "code": code, "parents": {r: m["fingerprint"] for r, m in self.manifests.items()}}
         )
-        self.work = self.results / ".work" / self.fingerprint[:20]
+        place = ".".join(self.folder.parts[-4:])  # two nodes of one content are still two
+        self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
         self.stage = self.work / "publish"
         self._started, self._lock = time.time(), None
 
@@ -156,9 +157,7 @@ class Job:
                 role: {"path": self.config["parents"][role], "fingerprint": m["fingerprint"]}
                 for role, m in self.manifests.items()
             },
-            "files": {
-                str(p.relative_to(self.stage)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files
-            },
+            "files": {str(p.relative_to(self.stage)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files},
             "metrics": metrics,
             "facts": facts,
             "git_commit": git_commit(),

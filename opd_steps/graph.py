@@ -24,7 +24,7 @@ class GraphNode:
     kind: str
     name: str
     options: dict
-    parents: dict[str, "GraphNode"] = field(default_factory=dict)
+    parents: dict[str, GraphNode] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -40,7 +40,7 @@ class GraphNode:
 
     def job_config(self, seed: int) -> str:
         """Canonical JSON of exactly what the job depends on beside code and parents' content."""
-        skip = {"kind", "seed", "resources", "checkpoint_every", *self.parents}
+        skip = {"kind", "seed", "resources", *self.parents}
         options = {k: v for k, v in self.options.items() if k not in skip}
         parents = {role: node.path(seed) for role, node in self.parents.items()}
         return canonical({"kind": self.kind, "options": options, "parents": parents, "seed": seed})
@@ -51,7 +51,7 @@ class GraphNode:
         used = [plugs.plug_path(group, name) for group, name in used_plugs(KINDS[self.kind], self.options)]
         return code_hashes(PACKAGE / "steps" / f"{self.kind}.py", *used)
 
-    def ancestors(self) -> list["GraphNode"]:
+    def ancestors(self) -> list[GraphNode]:
         """All nodes below this one, each once, parents before children; this one last."""
         out: dict[tuple, GraphNode] = {}
 
@@ -83,15 +83,20 @@ def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:
 class Graph:
     """The nodes of the selected papers and of all papers that they use."""
 
-    def __init__(self, papers: list[str], scale: str, engine: str = "local", benchmarks: list[str] = ()):
-        self.scale, self.engine, self.benchmarks = scale, engine, list(benchmarks)
+    @classmethod
+    def of(cls, root: dict) -> Graph:
+        """The graph of a checked config.yaml."""
+        return cls(root["papers"], root["scale"], root["engine"], root["benchmarks"], root["paths"])
+
+    def __init__(self, papers: list[str], scale: str = "tiny", engine: str = "local", benchmarks=(), paths=None):
+        self.scale, self.engine, self.benchmarks, self.paths = scale, engine, list(benchmarks), paths or {}
         self.papers: dict[str, dict] = {}
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
         self._names: dict[str, dict[str, GraphNode]] = {}
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...]) -> str:
-        paper = load_paper(name)
+        paper = load_paper(name, self.paths)
         name = paper["name"]
         if name in users:
             raise UserError(paper["file"], f"papers use each other in a circle: {' -> '.join((*users, name))}")
@@ -167,7 +172,9 @@ class Graph:
                 raise UserError(f"{where}.{f.name}", _unknown(target, scope))
             parent = scope[target]
             if parent.kind not in f.metadata["ref"]:
-                raise UserError(f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(f.metadata['ref'])}")
+                raise UserError(
+                    f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(f.metadata['ref'])}"
+                )
             if parent.options["seed"] is None and node.options["seed"] is not None:
                 raise UserError(f"{where}.seed", f"this node is pinned to one seed but reads '{target}', which is not")
             node.parents[f.name] = parent

@@ -28,7 +28,7 @@ def start(workflow, config: dict) -> None:
     global _root, _graph, _wanted
     try:
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
-        _graph = Graph(_root["papers"], _root["scale"], _root["engine"], _root["benchmarks"])
+        _graph = Graph.of(_root)
         _wanted = _graph.wanted()
     except UserError as error:
         print(f"distillery: error: {error}", file=sys.stderr, flush=True)
@@ -87,6 +87,16 @@ def parents(kind: str, wildcards) -> dict[str, str]:
     """Manifests that the job reads, by role."""
     node = node_of(kind, wildcards)
     return {role: f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
+
+
+def local_files(kind: str, wildcards) -> list[str]:
+    """Files of a local data set or checkpoint that the node names by path: their content is an input like any other."""
+    options = node_of(kind, wildcards).options
+    path = Path((options["source"] if kind == "data" else options).get("path") or "").expanduser()
+    if not path.name or not path.exists():
+        return []  # a hub id, or nothing
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [str(p) for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
 
 
 def job_config(kind: str, wildcards) -> str:

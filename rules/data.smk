@@ -5,12 +5,15 @@ rule data:
     """Prompts with verifiable answers, in train, test and out-of-distribution splits."""
     input:
         unpack(parents("data")),
+        files=local_files("data"),
     output:
         manifest="<results>/{paper}/data/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/data/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/data/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("data", "cpus")
     resources:
         gpu=ask("data", "gpu"),
@@ -19,12 +22,10 @@ rule data:
     params:
         cfg=job_config("data"),
         code=job_code("data"),
-    conda:
-        "../envs/train.yaml"
     message:
         "data: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.data --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.data --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

@@ -11,6 +11,8 @@ rule evaluate:
         "<logs>/{paper}/evaluate/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/evaluate/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/eval.yaml"
     threads: ask("evaluate", "cpus")
     resources:
         gpu=ask("evaluate", "gpu"),
@@ -19,12 +21,10 @@ rule evaluate:
     params:
         cfg=job_config("evaluate"),
         code=job_code("evaluate"),
-    conda:
-        "../envs/eval.yaml"
     message:
         "evaluate: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.evaluate --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.evaluate --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

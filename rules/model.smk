@@ -5,12 +5,15 @@ rule model:
     """A checkpoint to start from: a link to given weights, or a fresh model with its tokenizer."""
     input:
         unpack(parents("model")),
+        files=local_files("model"),
     output:
         manifest="<results>/{paper}/model/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/model/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/model/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("model", "cpus")
     resources:
         gpu=ask("model", "gpu"),
@@ -19,14 +22,12 @@ rule model:
     params:
         cfg=job_config("model"),
         code=job_code("model"),
-    conda:
-        "../envs/train.yaml"
     message:
         "model: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.model --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.model --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """
 
 
@@ -38,16 +39,16 @@ rule preflight:
         report="<results>/{paper}/preflight/seed{seed}.json",
     log:
         "<logs>/{paper}/preflight/seed{seed}.log",
+    conda:
+        "../envs/train.yaml"
     params:
         cfg=flow.preflight_config,
         code=flow.step_code("preflight"),
-    conda:
-        "../envs/train.yaml"
     message:
         "preflight: {wildcards.paper} seed {wildcards.seed}"
     shell:
         r"""
-        exec python -m opd_steps.steps.preflight --pairs {params.cfg:q} --out {output.report:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.preflight --pairs {params.cfg:q} --out {output.report:q} >>{log:q} 2>&1
         """
 
 
@@ -62,6 +63,8 @@ rule pretrain:
         "<logs>/{paper}/pretrain/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/pretrain/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("pretrain", "cpus")
     resources:
         gpu=ask("pretrain", "gpu"),
@@ -70,12 +73,10 @@ rule pretrain:
     params:
         cfg=job_config("pretrain"),
         code=job_code("pretrain"),
-    conda:
-        "../envs/train.yaml"
     message:
         "pretrain: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.pretrain --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.pretrain --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

@@ -12,6 +12,8 @@ rule opd:
         "<logs>/{paper}/opd/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/opd/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("opd", "cpus")
     resources:
         gpu=ask("opd", "gpu"),
@@ -20,12 +22,10 @@ rule opd:
     params:
         cfg=job_config("opd"),
         code=job_code("opd"),
-    conda:
-        "../envs/train.yaml"
     message:
         "opd: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.opd --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.opd --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

@@ -11,20 +11,21 @@ rule report:
         plan=rules.plan.output.plan,
         manifests=manifests(),
         template="workflow/report/index.html.j2",
+        style="workflow/report/style.css",
         captions="workflow/report/captions.yaml",
     output:
         html="<results>/report/index.html",
         claims="<results>/report/claims.json",
     log:
         "<logs>/report.log",
-    params:
-        code=flow.step_code("report"),
-        results="<results>",
     conda:
         "../envs/track.yaml"
+    params:
+        code=flow.step_code("report"),
+        results=subpath(output.html, ancestor=2),
     message:
         "report: {output.html}"
     shell:
         r"""
-        exec python -m opd_steps.steps.report --plan {input.plan:q} --results {params.results:q} --template workflow/report --out {output.html:q} > {log:q} 2>&1
+        exec python -m opd_steps.steps.report --plan {input.plan:q} --results {params.results:q} --template workflow/report --out {output.html:q} >{log:q} 2>&1
         """

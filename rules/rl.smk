@@ -12,6 +12,8 @@ rule rl:
         "<logs>/{paper}/rl/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/rl/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("rl", "cpus")
     resources:
         gpu=ask("rl", "gpu"),
@@ -20,12 +22,10 @@ rule rl:
     params:
         cfg=job_config("rl"),
         code=job_code("rl"),
-    conda:
-        "../envs/train.yaml"
     message:
         "rl: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.rl --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.rl --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

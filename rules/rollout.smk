@@ -11,6 +11,8 @@ rule rollout:
         "<logs>/{paper}/rollout/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/rollout/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("rollout", "cpus")
     resources:
         gpu=ask("rollout", "gpu"),
@@ -19,12 +21,10 @@ rule rollout:
     params:
         cfg=job_config("rollout"),
         code=job_code("rollout"),
-    conda:
-        "../envs/train.yaml"
     message:
         "rollout: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.rollout --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.rollout --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

@@ -11,6 +11,8 @@ rule score:
         "<logs>/{paper}/score/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/score/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("score", "cpus")
     resources:
         gpu=ask("score", "gpu"),
@@ -19,12 +21,10 @@ rule score:
     params:
         cfg=job_config("score"),
         code=job_code("score"),
-    conda:
-        "../envs/train.yaml"
     message:
         "score: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.score --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.score --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

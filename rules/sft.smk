@@ -12,6 +12,8 @@ rule sft:
         "<logs>/{paper}/sft/{node}/seed{seed}.log",
     benchmark:
         "<benchmarks>/{paper}/sft/{node}/seed{seed}.jsonl"
+    conda:
+        "../envs/train.yaml"
     threads: ask("sft", "cpus")
     resources:
         gpu=ask("sft", "gpu"),
@@ -20,12 +22,10 @@ rule sft:
     params:
         cfg=job_config("sft"),
         code=job_code("sft"),
-    conda:
-        "../envs/train.yaml"
     message:
         "sft: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.steps.sft --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >> {log:q} 2>&1
+        exec python -m opd_steps.steps.sft --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

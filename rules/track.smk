@@ -12,16 +12,16 @@ rule plan:
         plan="<results>/report/plan.json",
     log:
         "<logs>/plan.log",
+    conda:
+        "../envs/track.yaml"
     params:
         root=flow.root_config(),
         plan=flow.plan_digest(),
-    conda:
-        "../envs/track.yaml"
     message:
         "plan"
     shell:
         r"""
-        exec python -m opd_steps.steps.plan --config {params.root:q} --out {output.plan:q} > {log:q} 2>&1
+        exec python -m opd_steps.steps.plan --config {params.root:q} --out {output.plan:q} >{log:q} 2>&1
         """
 
 
@@ -34,17 +34,17 @@ rule track:
         index="<results>/report/mlflow.json",
     log:
         "<logs>/track.log",
+    conda:
+        "../envs/track.yaml"
     resources:
         mlflow_db=1,
     params:
         tracking=flow.tracking_config(),
         code=flow.step_code("track"),
-        results="<results>",
-    conda:
-        "../envs/track.yaml"
+        results=subpath(output.index, ancestor=2),
     message:
         "track: importing results into MLflow"
     shell:
         r"""
-        exec python -m opd_steps.steps.track --plan {input.plan:q} --results {params.results:q} --out {output.index:q} > {log:q} 2>&1
+        exec python -m opd_steps.steps.track --plan {input.plan:q} --results {params.results:q} --out {output.index:q} >{log:q} 2>&1
         """

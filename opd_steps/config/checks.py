@@ -37,7 +37,9 @@ def _check_opd(node: GraphNode, where: str) -> None:
         raise UserError(where, "an opd node reads either a teacher or scores" + (", not both" if live else ""))
     method = options["method"]
     if cached and method["prefix"]["source"] != "student":
-        raise UserError(f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out")
+        raise UserError(
+            f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out"
+        )
     stored = node.parents["scores"].options["topk"] if cached else 0
     for i, stream in enumerate([method, *method["add"]]):
         at = f"{where}.method" + (f".add[{i - 1}]" if i else "")

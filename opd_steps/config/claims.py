@@ -54,10 +54,14 @@ def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[Graph
     name, _, metric = reference.partition(".")
     node = graph.find(paper, name)
     if node is None or not metric:
-        raise UserError(where, f"expected node.metric, found '{reference}'" + ("" if node else f"; this paper has no node '{name}'"))
+        raise UserError(
+            where, f"expected node.metric, found '{reference}'" + ("" if node else f"; this paper has no node '{name}'")
+        )
     measuring = node if metric.startswith(("train/", "rollout/")) else graph.evaluation(paper, name)
     if measuring is None:
-        raise UserError(where, f"'{name}' is not evaluated; add it to evaluate, or use one of: {', '.join(node_metrics(node)) or 'none'}")
+        raise UserError(
+            where, f"'{name}' is not evaluated; add it to evaluate, or use one of: {', '.join(node_metrics(node)) or 'none'}"
+        )
     known = node_metrics(measuring)
     task = metric.split("/")[0]
     if metric not in known and not (measuring.kind == "evaluate" and "/" in metric and task in measuring.options["benchmarks"]):

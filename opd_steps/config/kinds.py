@@ -132,7 +132,9 @@ class RlNode(Training):
     engine: Engine = field(default_factory=Engine)
     advantage: Literal["group_mean", "leave_one_out"] = "group_mean"
     divide_by_std: bool = True  # Dr.GRPO: false
-    aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = "seq_mean"  # DAPO: token_mean; Dr.GRPO: window_mean
+    aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = (
+        "seq_mean"  # DAPO: token_mean; Dr.GRPO: window_mean
+    )
     clip_low: float = 0.2
     clip_high: float = 0.2  # DAPO: .28
     kl: float = 0.0  # weight of the k3 anchor to the initial policy; GRPO: .04
@@ -172,6 +174,7 @@ class Prefix:
 
     source: Literal["student", "teacher", "dataset", "mixture"] = "student"
     student_share: float = 0.5  # mixture: probability that a step uses student rollouts (GKD's lambda)
+    column: str = "solution"  # dataset and mixture: text column of the train split
 
 
 @dataclass

@@ -34,17 +34,21 @@ def paper_path(name: str) -> Path:
     return path
 
 
-def load_paper(name: str) -> dict:
-    """One paper file, interpolated and typed; node options are typed later, when the graph knows their kinds."""
+def load_paper(name: str, paths: dict[str, str]) -> dict:
+    """One paper file, interpolated (`${paths.x}`: config.yaml's) and typed; node options are typed later, by their kinds."""
     path = paper_path(name)
     try:
-        raw = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        node = OmegaConf.load(path)
+        if OmegaConf.is_dict(node):
+            node = OmegaConf.merge(node, {"paths": paths})
+        raw = OmegaConf.to_container(node, resolve=True)
     except YAMLError as error:
         raise UserError(str(path), f"not valid YAML: {error}") from None
     except OmegaConfBaseException as error:
         raise UserError(str(path), str(error).split("\n")[0]) from None
     if not isinstance(raw, dict):
         raise UserError(str(path), "expected a mapping with the keys paper, nodes, ...")
+    del raw["paths"]
     if isinstance(raw.get("evaluate"), list):  # `evaluate: [a, b]` is short for `evaluate: {models: [a, b]}`
         raw["evaluate"] = {"models": raw["evaluate"]}
     paper = merge(Paper, raw, str(path))

@@ -38,7 +38,9 @@ def names(group: str) -> tuple[str, ...]:
 @cache
 def _class_def(group: str, name: str) -> ast.ClassDef:
     tree = ast.parse(plug_path(group, name).read_text())
-    found = [n for n in tree.body if isinstance(n, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in n.decorator_list)]
+    found = [
+        n for n in tree.body if isinstance(n, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in n.decorator_list)
+    ]
     if len(found) != 1:
         raise UserError(str(plug_path(group, name)), f"a plug file holds exactly one dataclass, found {len(found)}")
     return found[0]
@@ -67,7 +69,9 @@ def schema(group: str, name: str) -> type:
         value = node.value
         if isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
             factory = next(k.value for k in value.keywords if k.arg == "default_factory")
-            literal = ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else {"list": [], "dict": {}}[factory.id]
+            literal = (
+                ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else {"list": [], "dict": {}}[factory.id]
+            )
             fields.append((node.target.id, kind, field(default_factory=lambda literal=literal: type(literal)(literal))))
         else:
             fields.append((node.target.id, kind, ast.literal_eval(value)))

@@ -21,6 +21,7 @@ class Root:
     scale: str = "tiny"
     engine: Literal["local", "vllm"] = "local"  # of every node that doesn't name its own
     benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation
+    paths: dict[str, str] = field(default_factory=dict)  # hub ids or folders that papers name as ${paths.<key>}
     tracking: Tracking = field(default_factory=Tracking)
 
 

@@ -30,7 +30,7 @@ def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, 
             near = difflib.get_close_matches(name, manager.all_tasks, 1)
             hint = f"did you mean '{near[0]}'?" if near else "`lm-eval ls tasks` lists them"
             raise UserError("evaluate.benchmarks", f"lm-eval has no task '{name}'; {hint}")
-    for spec in [*configs, *benchmarks]:
+    for spec in [*configs, *dict.fromkeys(benchmarks)]:
         try:
             part = manager.load([spec])
         except Exception as error:
@@ -41,7 +41,7 @@ def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, 
             loaded[key] |= part.get(key, {})
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False) and not _may_run_code():
-            raise UserError("evaluate.benchmarks", f"'{name}' runs code that the model wrote; set HF_ALLOW_CODE_EVAL=1 to allow it")
+            raise UserError("evaluate.benchmarks", f"'{name}' runs the model's code; HF_ALLOW_CODE_EVAL=1 allows it")
         default = task.get_config("num_fewshot")
         if default != 0:  # a task that fixes 0 shots keeps them
             task.set_config(key="num_fewshot", value=fewshot if fewshot is not None else default or 0)
@@ -59,7 +59,7 @@ def evaluate(lm: LM, tasks: dict, limit: int, chat: bool, system: str | None, se
         bootstrap_iters=100,  # only for metrics that are no means
         log_samples=False,
         apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
+        fewshot_as_multiturn=True,
         system_instruction=system if chat else None,
         confirm_run_unsafe_code=_may_run_code(),
     )
@@ -87,10 +87,10 @@ def _is_number(value: object) -> bool:
 
 
 def flat_metrics(tables: dict[str, dict[str, float]]) -> dict[str, float]:
-    """`task/metric`, and `task/metric/filter` where a task has filters; a sampled task `test@8` counts as `test`."""
+    """`task/metric`, or `task/metric/filter` of a task with filters; `test@8` counts as `test`, `pass@1` is `pass_at_1`."""
     flat = {}
     for task, row in tables.items():
         for key, value in row.items():
-            metric, _, name = key.partition(",")
+            metric, _, name = key.replace("@", "_at_").partition(",")
             flat["/".join([task.partition("@")[0], metric, *([name] if name != "none" else [])])] = value
     return flat

@@ -8,7 +8,8 @@ from math import comb
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Probability that at least one of k samples drawn without replacement from the n is correct (arXiv 2107.03374).
 
-    pass@k = 1 - C(n - c, k) / C(n, k), exact in integers; 1 when n - c < k. Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    pass@k = 1 - C(n - c, k) / C(n, k), with exact binomials; 1 when n - c < k.
+    Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
     """
     if not (0 <= c <= n and 1 <= k <= n):
         raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n={n}, c={c}, k={k}")

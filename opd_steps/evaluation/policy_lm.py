@@ -8,6 +8,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.tokenizers import encode
 from opd_steps.seeds import derive
 from opd_steps.tasks.render import completion_text
 
@@ -23,28 +24,31 @@ class PolicyLM(HFLM):
         self.policy, self.seed, self.own = policy, seed, set(own)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Completions in the order of `requests`; request i's seed is a function of (seed, task, document, repeat)."""
+        """Completions in the order of `requests`."""
         others = [i for i, r in enumerate(requests) if r.task_name not in self.own]
-        out = dict(zip(others, super().generate_until([requests[i] for i in others], disable_tqdm) if others else [], strict=True))
-        repeat: Counter = Counter()
-        alike = defaultdict(list)
+        texts = super().generate_until([requests[i] for i in others], disable_tqdm) if others else []
+        out = dict(zip(others, texts, strict=True))
+        groups = defaultdict(list)  # rows that are sampled alike
         for i, request in enumerate(requests):
-            if request.task_name in self.own:
-                document = (request.task_name, request.doc_id)
-                seed = derive(self.seed, "evaluate", *document, repeat[document])
-                repeat[document] += 1
+            if i not in out:
                 options = request.args[1]
-                alike[options["temperature"], options["max_gen_toks"]].append((i, request.args[0], seed))
-        for (temperature, max_new_tokens), group in alike.items():
-            picks, texts, seeds = zip(*group, strict=True)
-            ids = {text: self.prompt_ids(text) for text in set(texts)}
-            sampler = LMPolicy(
-                self.model, self.tokenizer, temperature=temperature, max_new_tokens=max_new_tokens, batch=self.policy.batch
-            )
-            rows = sampler.rollout([ids[text] for text in texts], picks, seeds)
-            out |= {i: completion_text(self.tokenizer, a.tolist()) for i, a in zip(picks, rows.actions, strict=True)}
+                groups[options["temperature"], options["max_gen_toks"]].append(i)
+        for (temperature, max_new_tokens), picks in groups.items():
+            completions = self._sample([requests[i] for i in picks], temperature, max_new_tokens)
+            out |= dict(zip(picks, completions, strict=True))
         return [out[i] for i in range(len(requests))]
 
-    def prompt_ids(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt: those of training, without anything that lm-eval would add."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
+    def _sample(self, requests: list[Instance], temperature: float, max_new_tokens: int) -> list[str]:
+        """A request's seed is a function of (seed, task, document, repeat); lm-eval sends the repeats as equal requests."""
+        repeat: Counter = Counter()
+        seeds = []
+        for request in requests:
+            document = (request.task_name, request.doc_id)
+            seeds.append(derive(self.seed, "evaluate", *document, repeat[document]))
+            repeat[document] += 1
+        prompts = [r.args[0] for r in requests]
+        ids = {text: encode(self.tokenizer, text) for text in set(prompts)}
+        sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens, "batch": self.policy.batch}
+        sampler = LMPolicy(self.model, self.tokenizer, **sampling)
+        rows = sampler.rollout([ids[text] for text in prompts], range(len(prompts)), seeds)
+        return [completion_text(self.tokenizer, actions.tolist()) for actions in rows.actions]

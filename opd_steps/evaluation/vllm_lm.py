@@ -26,4 +26,5 @@ def vllm_lm(path: str, seed: int, options: dict) -> LM:
         from lm_eval.models.vllm_causallms import VLLM
     finally:
         importlib.metadata.version = installed
-    return VLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **options)
+    plain = {"add_bos_token": False}  # prompts are tokenised as in training
+    return VLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})

@@ -24,9 +24,7 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     scratch.mkdir()
     save_file(_weights(model), scratch / "model.safetensors")
     names = _names(model, optimizer)
-    moments = {
-        f"{names[p]}.{key}": value.contiguous() for p, entry in optimizer.state.items() for key, value in entry.items()
-    }
+    moments = {f"{names[p]}.{key}": value.contiguous() for p, entry in optimizer.state.items() for key, value in entry.items()}
     save_file(moments, scratch / "optimizer.safetensors")
     (scratch / "state.json").write_text(json.dumps({"step": step, **state}))
     for path in scratch.iterdir():

@@ -27,7 +27,9 @@ def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     width = dist.hidden_ND.shape[-1] if dist.weight_VD is None else dist.vocab or len(dist.weight_VD)
     size = max(16, ELEMENTS // width)
     if not torch.is_grad_enabled():
-        return sum(loss(dist.chunk(i, min(i + size, len(dist))), i, min(i + size, len(dist))) for i in range(0, len(dist), size))
+        return sum(
+            loss(dist.chunk(i, min(i + size, len(dist))), i, min(i + size, len(dist))) for i in range(0, len(dist), size)
+        )
     return _GradientInForward.apply(dist.hidden_ND, dist.weight_VD, dist.bias_V, dist, loss, size)
 
 

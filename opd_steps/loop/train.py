@@ -77,7 +77,10 @@ def train(
         if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
         if stop.wanted and step < steps:
-            print(f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, run again to go on", file=sys.stderr)
+            print(
+                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, run again to go on",
+                file=sys.stderr,
+            )
             raise SystemExit(128 + stop.wanted)
     log.close()
     return summarise(read_metrics(job.work / "metrics.jsonl"))

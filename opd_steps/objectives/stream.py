@@ -39,6 +39,18 @@ class Stream:
         return self.coef * loss_N, stats
 
 
+VANILLA = {
+    "support": {"name": "sampled"},
+    "signal": {"name": "log_ratio"},
+    "estimator": {"name": "pg"},
+    "baseline": {"name": "none"},
+    "weight": [],
+    "coef": 1.0,
+    "against": "teacher",
+}
+"""The row that a stage writes over when its objective is not the user's to choose; equals config.kinds.Stream (tested)."""
+
+
 def build(options: dict) -> Stream:
     """The stream of checked options (config.kinds.Stream). Raises UserError where a plug refuses its options' values."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 46, 8, 8, 24
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 50, 8, 8, 24
 POINTS = 150  # of one line; longer curves are averaged over neighbouring steps
 COLOURS = ("#2a78d6", "#e0761a", "#169c6d", "#c23f86", "#6a55c9", "#b58900", "#d0433f", "#4b7f93")
 _STANDALONE = (
@@ -106,7 +106,7 @@ def number(value: float | None, digits: int = 4) -> str:
         text = f"{value / 1e6:.3g}M"
     elif size >= 1e4:
         text = f"{value / 1e3:.3g}k"
-    elif size == 0 or size >= 1e-3:
+    elif size == 0 or size >= 1e-4:
         text = f"{value:.{digits}g}"
     else:
         text = f"{value:.1e}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from statistics import fmean
 
-HEIGHT, ROW, GAP, MARGIN = 38, 50, 40, 8
+HEIGHT, ROW, GAP, MARGIN = 38, 50, 54, 8
 TEACHING = ("teacher", "scores")
 
 
@@ -16,20 +17,19 @@ class Box:
 
     name: str = ""
     kind: str = ""
-    owner: str = ""  # the other paper that a shared node comes from
+    shared: bool = False  # with another paper
     note: str = ""  # tooltip
     href: str = ""
     marked: bool = False
-    parents: list[tuple[str, "Box"]] = field(default_factory=list)  # (role, box)
+    parents: list[tuple[str, Box]] = field(default_factory=list)  # (role, box)
     layer: int = 0
     x: float = 0.0
     y: float = 0.0
-    neighbours: tuple[list["Box"], list["Box"]] = field(default_factory=lambda: ([], []))  # left, right
+    width: float = 0.0
+    neighbours: tuple[list[Box], list[Box]] = field(default_factory=lambda: ([], []))  # left, right
 
-    @property
-    def width(self) -> float:
-        label = f"{self.kind} · {self.owner}" if self.owner else self.kind
-        return max(7.6 * len(self.name) + 10 * self.marked, 6.2 * len(label)) + 24 if self.name else 0
+    def __post_init__(self):
+        self.width = max(7.6 * len(self.name) + 10 * self.marked, 6.2 * len(self.kind)) + 24 if self.name else 0
 
 
 def draw(boxes: list[Box]) -> str:
@@ -54,7 +54,7 @@ def _route(boxes: list[Box]) -> list[tuple[str, list[Box]]]:
     for box in boxes:
         for role, parent in box.parents:
             chain = [parent, *(Box(layer=i) for i in range(parent.layer + 1, box.layer)), box]
-            for left, right in zip(chain, chain[1:], strict=False):
+            for left, right in pairwise(chain):
                 left.neighbours[1].append(right)
                 right.neighbours[0].append(left)
             chains.append((role, chain))
@@ -77,6 +77,7 @@ def _place(layers: list[list[Box]]) -> tuple[float, float]:
     for layer in layers:
         wide = max(b.width for b in layer)
         for i, box in enumerate(layer):
+            box.width = box.width or wide  # edges bend between the columns, never behind a box
             box.x, box.y = x + (wide - box.width) / 2, i * ROW
         x += wide + GAP
     for _ in range(12):
@@ -99,22 +100,23 @@ def _place(layers: list[list[Box]]) -> tuple[float, float]:
 
 def _edge(role: str, chain: list[Box]) -> str:
     path = f"M{chain[0].x + chain[0].width:.1f},{chain[0].y:.1f}"
-    for left, right in zip(chain, chain[1:], strict=False):
+    for left, right in pairwise(chain):
         start, bend = left.x + left.width, (right.x - left.x - left.width) / 2
         path += f"C{start + bend:.1f},{left.y:.1f} {right.x - bend:.1f},{right.y:.1f} {right.x:.1f},{right.y:.1f}"
+        path += "" if right.name else f"h{right.width:.1f}"
     style = "edge teaching" if role in TEACHING else "edge"
     title = escape(f"{chain[0].name} is the {role} of {chain[-1].name}")
     return f'<path class="{style}" d="{path}"><title>{title}</title></path>'
 
 
 def _node(box: Box) -> str:
-    top, owner = box.y - HEIGHT / 2, f" · {box.owner}" if box.owner else ""
+    top = box.y - HEIGHT / 2
     dot = f'<circle class="mark" cx="{box.x + box.width - 9:.1f}" cy="{top + 9:.1f}" r="3.5"/>' if box.marked else ""
     return (
-        f'<a href="{escape(box.href)}"><g class="box k-{escape(box.kind)}{" shared" if owner else ""}">'
+        f'<a href="{escape(box.href)}"><g class="box k-{escape(box.kind)}{" shared" * box.shared}">'
         f"<title>{escape(box.note)}</title>"
         f'<rect x="{box.x:.1f}" y="{top:.1f}" width="{box.width:.1f}" height="{HEIGHT}" rx="6"/>'
         f'<rect class="stripe" x="{box.x:.1f}" y="{top + 6:.1f}" width="4" height="{HEIGHT - 12}" rx="2"/>'
         f'<text class="name" x="{box.x + 13:.1f}" y="{box.y - 3:.1f}">{escape(box.name)}</text>'
-        f'<text class="kind" x="{box.x + 13:.1f}" y="{box.y + 12:.1f}">{escape(box.kind + owner)}</text>{dot}</g></a>'
+        f'<text class="kind" x="{box.x + 13:.1f}" y="{box.y + 12:.1f}">{escape(box.kind)}</text>{dot}</g></a>'
     )

@@ -9,7 +9,7 @@ _NOT_METHOD = ("kind", "seed", "resources", "checkpoint_every")
 
 
 def flatten(options: object, prefix: str = "") -> dict[str, str]:
-    """Nested options as {"method.baseline.name": "neg_kl", "method.weight.0.name": ...}; numbers, null and empty ones as JSON."""
+    """Nested options as {"method.baseline.name": "neg_kl", "method.weight.0.name": ...}; all but text as JSON."""
     items = list(options.items() if isinstance(options, dict) else enumerate(options) if _nested(options) else ())
     if not items:
         return {prefix: options if isinstance(options, str) else json.dumps(options)}
@@ -32,6 +32,10 @@ def differences(nodes: dict[str, dict]) -> dict[str, list[str]]:
     keys = dict.fromkeys(key for options in flat.values() for key in options)
     common = {key: Counter(options.get(key) for options in flat.values()).most_common(1)[0][0] for key in keys}
     return {
-        name: [f"{key.removeprefix('method.').removesuffix('.name')}={value}" for key, value in options.items() if value != common[key]]
+        name: [
+            f"{key.removeprefix('method.').removesuffix('.name')}={value}"
+            for key, value in options.items()
+            if value != common[key]
+        ]
         for name, options in flat.items()
     }

@@ -84,10 +84,12 @@ def _boxes(plan: Plan, paper: str) -> list[Box]:
             node = nodes[key]
             parents = {role: visit(parent) for role, parent in node["parents"].items() if parent in nodes}
             others = [(role, box) for role, box in parents.items() if box.kind != "data"]
-            box = Box(node["name"], node["kind"], node["owner"] if node["owner"] != paper else "")
+            box = Box(node["name"], node["kind"], node["owner"] != paper, marked=key in evaluated)
             box.parents = others or list(parents.items())
-            box.marked, box.href = key in evaluated, f"#{paper}-{node['kind']}-{node['name']}"
-            box.note = "\n".join([f"{node['kind']} {node['name']}", *(f"{role}: {p}" for role, p in node["parents"].items())])
+            box.href = f"#{paper}-{node['kind']}-{node['name']}"
+            box.note = "\n".join(
+                [f"{node['kind']} {node['name']} of {node['owner']}", *(f"{role}: {p}" for role, p in node["parents"].items())]
+            )
             boxes[key] = box
         return boxes[key]
 
@@ -110,7 +112,9 @@ def _curves(plan: Plan, paper: str, captions: dict) -> list[dict]:
         charts = []
         for metric in order:
             lines = {i: s for i, name in enumerate(runs) if (s := series(name, metric, runs[name]))}
-            charts.append({"metric": metric, "caption": captions["curves"].get(metric, {}), "svg": Markup(chart(lines, metric))})
+            charts.append(
+                {"metric": metric, "caption": captions["curves"].get(metric, {}), "svg": Markup(chart(lines, metric))}
+            )
         if charts:
             groups.append({"kind": kind, "names": list(runs), "charts": charts})
     return groups

@@ -1,4 +1,4 @@
-"""Published results as the report and the tracking import read them: the plan, and behind each path a manifest and its curves."""
+"""Published results as report and tracking read them: the plan, and behind each path a manifest and its curves."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -72,17 +73,20 @@ def _cell(name: str, metric: str, runs: dict[int, Result]) -> Cell:
     values = {seed: run.manifest["metrics"][metric] for seed, run in runs.items() if metric in run.manifest["metrics"]}
     if not values:
         return Cell(tooltip=f"{name} has no {metric}")
-    mean, half = fmean(values.values()), half_width(list(values.values()))
     lines = [f"{name}, {metric}"]
     for seed, value in values.items():
         manifest = runs[seed].manifest
         where = f"{runs[seed].path}, fingerprint {manifest['fingerprint'][:12]}, commit {short(manifest['git_commit'])}"
         lines.append(f"seed {seed}: {number(value)}  ({where})")
-    spread = f"± {fixed(half)}" if half is not None else ""
+    if not all(map(math.isfinite, values.values())):
+        return Cell("NaN", "", "\n".join(lines))
+    mean, half = fmean(values.values()), half_width(list(values.values()))
+    digits = 3 if abs(mean) < 10 else 1
+    spread = f"± {half:.{digits}f}" if half is not None else ""
     if len(values) == 1:
         error = next(iter(runs.values())).manifest["metrics"].get(f"{metric}_stderr")
-        spread = f"± {fixed(error)} s.e." if error is not None else ""
-    return Cell(fixed(mean), spread, "\n".join(lines), mean)
+        spread = f"± {error:.{digits}f} s.e." if error is not None else ""
+    return Cell(f"{mean:.{digits}f}", spread, "\n".join(lines), mean)
 
 
 def _cost(runs: dict[int, Result]) -> Cell:
@@ -101,10 +105,6 @@ def _mark_best(metric: str, cells: list[Cell]) -> None:
     best = min(means) if metric in LOWER_IS_BETTER else max(means)
     for cell in cells:
         cell.best = cell.mean == best
-
-
-def fixed(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 
 from opd_steps.artifacts import Job
-from opd_steps.config.kinds import Stream
-from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest
 from opd_steps.loop.objective import Objective
@@ -14,6 +12,7 @@ from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.stream import VANILLA
 
 
 def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> LMPolicy:
@@ -34,7 +33,9 @@ def weights_id(manifest: dict) -> str:
 def require_same_tokenizer(student: LMPolicy, other: LMPolicy, job: Job, role: str) -> None:
     """Distillation compares distributions over the same tokens; anything else is refused."""
     if tokenizer_digest(student.tokenizer) != tokenizer_digest(other.tokenizer):
-        raise UserError(str(job.path(role)), f"the {role}'s tokenizer (vocabulary, special tokens or chat template) is not the student's")
+        raise UserError(
+            str(job.path(role)), f"the {role}'s tokenizer (vocabulary, special tokens or chat template) is not the student's"
+        )
 
 
 def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
@@ -46,7 +47,7 @@ def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: 
 
 def mle_objective() -> Objective:
     """Mean cross-entropy over all response tokens of the step, end token included."""
-    return Objective.from_method({**merge(Stream, {"estimator": "mle"}, "mle"), "aggregate": "token_mean"}, 0)
+    return Objective.from_method({**VANILLA, "estimator": {"name": "mle"}, "aggregate": "token_mean"}, 0)
 
 
 def supervised_rows(pairs: list[tuple[list[int], list[int]]]) -> Trajectory:

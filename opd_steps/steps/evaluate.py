@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from opd_steps.artifacts import Job, write_json, write_jsonl
 from opd_steps.errors import UserError
 from opd_steps.evaluation.harness import clean, evaluate, flat_metrics, load_tasks
@@ -37,6 +39,7 @@ def run(job: Job) -> None:
     metrics = own_metrics(job, policy, first.contexts(list(range(min(OWN_PROMPTS, len(first))))), sampling)
     if options["backend"] == "vllm":
         del policy  # vLLM loads its own copy and wants the memory
+        torch.cuda.empty_cache()
         lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), options["options"])
     else:
         lm = PolicyLM(policy, job.seed, [name for s in splits for name in s.names], **options["options"])

@@ -33,8 +33,8 @@ def run(job: Job) -> None:
         require_same_tokenizer(student, teacher, job, "teacher")
         make_batch = live_batches(job, student, teacher)
     metrics = train(job, student, make_batch, objective, teacher, reference)
-    author = job.manifests["teacher"] if "teacher" in job.manifests else None
-    facts = {"teacher": weights_id(author) if author else job.manifests["scores"]["facts"]["teacher"]}
+    live = job.manifests.get("teacher")
+    facts = {"teacher": weights_id(live) if live else job.manifests["scores"]["facts"]["teacher"]}
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
@@ -49,7 +49,7 @@ def live_batches(job: Job, student, teacher):
     """Prefixes by the student, the teacher, the data set, or a mixture that draws one of student and data set per step."""
     options, prefix, n = job.options, job.options["method"]["prefix"], job.options["sampling"]["n"]
     pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
-    fixed = solution_rows(job, student.tokenizer) if prefix["source"] in ("dataset", "mixture") else None
+    fixed = solution_rows(job, student.tokenizer, prefix["column"]) if prefix["source"] in ("dataset", "mixture") else None
 
     def make_batch(step: int) -> Batch:
         source = prefix["source"]

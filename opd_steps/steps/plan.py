@@ -19,9 +19,9 @@ def main() -> None:
     args = parser.parse_args()
     root = json.loads(args.config)
     with one_line_errors():
-        graph = Graph(root["papers"], root["scale"], root["engine"], root["benchmarks"])
+        graph = Graph.of(root)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, plan.make(graph, root))
+        write_json(args.out, plan.make(graph, root), sort_keys=False)  # the report shows nodes in the author's order
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ import copy
 import torch
 
 from opd_steps.artifacts import Job
-from opd_steps.config.kinds import Stream
-from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import Batch, train
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
+from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, publish_model
 from opd_steps.tasks.prompts import PromptPool
@@ -39,12 +38,11 @@ def run(job: Job) -> None:
 
 def objective(options: dict) -> Objective:
     """Clipped surrogate on the group advantage, and beta * k3 to the initial policy when `kl` is set."""
-    ratio = {"ratio": "sampler", "clip_low": options["clip_low"], "clip_high": options["clip_high"]}
-    rows = [{"signal": "outcome", "estimator": {"name": "pg", **ratio}}]
-    if options["kl"]:
-        rows.append({"estimator": "k3", "coef": options["kl"], "against": "reference"})
-    first, *rest = (merge(Stream, row, "rl") for row in rows)
-    return Objective.from_method({**first, "add": rest, "aggregate": options["aggregate"]}, options["sampling"]["max_new_tokens"])
+    clip = {"ratio": "sampler", "clip_low": options["clip_low"], "clip_high": options["clip_high"]}
+    surrogate = {**VANILLA, "signal": {"name": "outcome"}, "estimator": {"name": "pg", **clip}}
+    anchor = {**VANILLA, "estimator": {"name": "k3"}, "coef": options["kl"], "against": "reference"}
+    method = {**surrogate, "add": [anchor] if options["kl"] else [], "aggregate": options["aggregate"]}
+    return Objective.from_method(method, options["sampling"]["max_new_tokens"])
 
 
 def group_batch(policy, pool: PromptPool, step: int, seed: int, options: dict) -> Batch:
@@ -70,7 +68,9 @@ def group_batch(policy, pool: PromptPool, step: int, seed: int, options: dict) -
         if have == wanted:
             break
     else:
-        raise UserError(f"step {step}", f"{options['max_refills']} generation batches gave {have} of {wanted} groups with spread")
+        raise UserError(
+            f"step {step}", f"{options['max_refills']} generation batches gave {have} of {wanted} groups with spread"
+        )
     rows = Trajectory.concat(kept)
     low, high = options["rewards"]
     reward_B = low + (high - low) * rows.reward_B

@@ -18,7 +18,7 @@ def run(job: Job) -> None:
     """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
-    rows = trace_rows(job, policy.tokenizer) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer)
+    rows = trace_rows(job, policy.tokenizer) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer, options["column"])
     metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
@@ -33,10 +33,9 @@ def trace_rows(job: Job, tokenizer) -> Trajectory:
     return read_rollouts(job.path("data"))
 
 
-def solution_rows(job: Job, tokenizer) -> Trajectory:
+def solution_rows(job: Job, tokenizer, column: str) -> Trajectory:
     """Prompts and a text column of the train split."""
     pool = PromptPool.load(job.path("data"), "train", tokenizer)
-    column = job.options["column"]
     if column not in pool.rows[0]:
         raise UserError(str(job.path("data")), f"no column '{column}'; found {', '.join(pool.rows[0])}")
     contexts = pool.contexts(range(len(pool)))

@@ -44,7 +44,11 @@ class Checkout:
         if not any(a.startswith("papers=") for a in args):
             command += ["--config", "papers=[smoke]"]
         env = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
-        env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        env |= {
+            "PATH": f"{Path(sys.executable).parent}:{env['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
         run = subprocess.run(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert not check or run.returncode == 0, run.stdout[-6000:]
         return run

@@ -26,7 +26,11 @@ def test_a_variants_learning_rate_reruns_that_variant_and_what_hangs_on_it(copy)
 
 
 def test_two_swapped_values_are_noticed(copy):
-    copy.edit("workflow/papers/smoke.yaml", "source: {name: arithmetic, train: 400, test: 40, ood: 20", "source: {name: arithmetic, train: 400, test: 20, ood: 40")
+    copy.edit(
+        "workflow/papers/smoke.yaml",
+        "source: {name: arithmetic, train: 400, test: 40, ood: 20",
+        "source: {name: arithmetic, train: 400, test: 20, ood: 40",
+    )
     assert "data smoke/data seed 0" in copy.planned("all")
 
 
@@ -50,7 +54,11 @@ def test_a_comment_or_a_docstring_reruns_nothing(copy, file):
 
 
 def test_the_order_of_keys_reruns_nothing(copy):
-    copy.edit("workflow/papers/smoke.yaml", "{kind: opd, student: student_sft, scores: scores, data: data}", "{data: data, scores: scores, student: student_sft, kind: opd}")
+    copy.edit(
+        "workflow/papers/smoke.yaml",
+        "{kind: opd, student: student_sft, scores: scores, data: data}",
+        "{data: data, scores: scores, student: student_sft, kind: opd}",
+    )
     assert copy.planned("all") == set()
 
 
@@ -76,7 +84,12 @@ def test_a_fresh_clone_over_existing_results_trains_nothing(copy):
 def test_the_sft_data_reruns_what_stands_on_it_but_not_the_teacher(copy):
     copy.edit("workflow/papers/smoke.yaml", "policy: teacher, data: data, limit: 100", "policy: teacher, data: data, limit: 90")
     jobs = copy.planned("all")
-    assert {"rollout smoke/traces seed 0", "sft smoke/student_sft seed 0", "opd smoke/vopd seed 0", "opd smoke/lightning seed 0"} <= jobs
+    assert {
+        "rollout smoke/traces seed 0",
+        "sft smoke/student_sft seed 0",
+        "opd smoke/vopd seed 0",
+        "opd smoke/lightning seed 0",
+    } <= jobs
     assert not jobs & {"rl smoke/teacher seed 0", "pretrain smoke/base seed 0", "evaluate smoke/teacher seed 0"}
 
 

@@ -38,12 +38,27 @@ class FakeResults:
     def write_plan(self) -> None:
         write_json(self.plan_file, self.plan)
 
-    def _node(self, owner: str, kind: str, name: str, pin: int | None = None, method: dict | None = None, **parents: str) -> str:
+    def _node(
+        self, owner: str, kind: str, name: str, pin: int | None = None, method: dict | None = None, **parents: str
+    ) -> str:
         key = f"{owner}/{kind}/{name}"
-        options = {"steps": STEPS, "optim": {"lr": 1e-3, "betas": [0.9, 0.95]}, **parents} | ({"method": method} if method else {})
+        options = {"steps": STEPS, "optim": {"lr": 1e-3, "betas": [0.9, 0.95]}, **parents} | (
+            {"method": method} if method else {}
+        )
         paths = {str(s): f"{key}/seed{s if pin is None else pin}" for s in self.seeds}
-        found = {role: next(k for k in self.nodes if k.endswith(f"/{name}") and "/evaluate/" not in k) for role, name in parents.items()}
-        node = {"kind": kind, "name": name, "owner": owner, "variant": name, "options": options, "parents": found, "paths": paths}
+        found = {
+            role: next(k for k in self.nodes if k.endswith(f"/{name}") and "/evaluate/" not in k)
+            for role, name in parents.items()
+        }
+        node = {
+            "kind": kind,
+            "name": name,
+            "owner": owner,
+            "variant": name,
+            "options": options,
+            "parents": found,
+            "paths": paths,
+        }
         self.nodes[key] = node
         return key
 
@@ -99,9 +114,16 @@ class FakeResults:
                 | {"left": side("jsd", "ood/accuracy"), "right": value},
             ],
         }
-        titles = {"quickstart": "Quickstart: teacher, cold start, distillation", "vopd": "KL for a KL: a control variate for OPD"}
+        titles = {
+            "quickstart": "Quickstart: teacher, cold start, distillation",
+            "vopd": "KL for a KL: a control variate for OPD",
+        }
         axes = {"teacher": "external", "signal": "logits", "rollouts": "all", "slot": "post-sft"}
-        notes = "Tiny models, trained on the spot.\n\nThe claims keep the paper's direction, not its scale." if name == "vopd" else ""
+        notes = (
+            "Tiny models, trained on the spot.\n\nThe claims keep the paper's direction, not its scale."
+            if name == "vopd"
+            else ""
+        )
         meta = {"title": titles[name], "arxiv": "2605.07865" if name == "vopd" else "", "axes": axes, "notes": notes}
         return meta | {"file": f"workflow/papers/{name}.yaml", "nodes": nodes, "claims": both[name]}
 
@@ -172,6 +194,14 @@ def _curve(metric: str, name: str, step: int, draw) -> float:
 
 def _evaluation(skill: float, draw, teacher: bool) -> dict[str, float]:
     noise = draw.standard_normal(6)
-    metrics = {"test/accuracy": skill + 0.02 * noise[0], "test/accuracy_stderr": 0.031, "test/avg_at_k": skill - 0.02 + 0.015 * noise[1]}
-    metrics |= {"test/pass_at_k": skill + 0.15 + 0.01 * noise[2], "own/entropy": 1.1 - skill + 0.02 * noise[3], "own/length": 12 + noise[4]}
+    metrics = {
+        "test/accuracy": skill + 0.02 * noise[0],
+        "test/accuracy_stderr": 0.031,
+        "test/avg_at_k": skill - 0.02 + 0.015 * noise[1],
+    }
+    metrics |= {
+        "test/pass_at_k": skill + 0.15 + 0.01 * noise[2],
+        "own/entropy": 1.1 - skill + 0.02 * noise[3],
+        "own/length": 12 + noise[4],
+    }
     return metrics | ({"own/reverse_kl": 0.9 - skill + 0.02 * noise[5]} if teacher else {})

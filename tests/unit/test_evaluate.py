@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
+from lm_eval.tasks import TaskManager
 
-from opd_steps.artifacts import Job, read_jsonl, read_manifest
+from opd_steps.artifacts import Job, read_jsonl, read_manifest, write_jsonl
 from opd_steps.errors import UserError
-from opd_steps.evaluation.harness import clean, flat_metrics, load_tasks
+from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
+from opd_steps.evaluation.vllm_lm import vllm_lm
 from opd_steps.models.checkpoint import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
@@ -145,15 +148,13 @@ def test_the_model_sees_the_prompt_ids_of_training(results, data, monkeypatch):
 @pytest.mark.parametrize("data", ["sums", "chats"])
 def test_lm_evals_own_generation_agrees(results, data):
     """The same greedy task through HFLM's `generate`: other code, same text."""
-    from opd_steps.evaluation.harness import evaluate as harness
-
     model, tokenizer = load_model(results / "p/model/base/seed0", "float32"), load_tokenizer(results / "p/model/base/seed0")
     found = []
     for own in ([], ["test"]):
         pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
         split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
         lm = PolicyLM(LMPolicy(model, tokenizer), 0, own)
-        harness(lm, load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
+        harness.evaluate(lm, harness.load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
         found.append(split.greedy)
     assert found[0] == found[1]
 
@@ -167,25 +168,70 @@ def test_empty_and_unknown_splits_are_refused(results, splits):
 @pytest.mark.slow
 def test_an_unknown_benchmark_is_one_line_with_a_suggestion():
     with pytest.raises(UserError, match=r"^evaluate\.benchmarks: lm-eval has no task 'gsm8kk'; did you mean 'gsm8k'\?$"):
-        load_tasks([], ["gsm8kk"], None, 0)
+        harness.load_tasks([], ["gsm8kk"], None, 0)
 
 
 def test_results_are_cleaned_and_flattened():
     raw = {
         "results": {
-            "gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": "N/A", "sample_len": 3},
+            "code": {"pass@1,create_test": 0.125},
+            "gsm8k": {
+                "alias": "gsm8k",
+                "exact_match,strict-match": 0.5,
+                "exact_match_stderr,strict-match": "N/A",
+                "sample_len": 3,
+            },
             "arc": {"name": "arc", "acc,none": float("nan"), "acc_norm,none": 1},
             "test@8": {"avg_at_k,none": 0.25},
         },
         "date": 17,
         "git_hash": "x",
     }
-    cleaned = clean(raw)
+    cleaned = harness.clean(raw)
     assert cleaned["results"] == {
+        "code": {"pass@1,create_test": 0.125},
         "gsm8k": {"exact_match,strict-match": 0.5},
         "arc": {"acc_norm,none": 1.0},
         "test@8": {"avg_at_k,none": 0.25},
     }
     assert not {"date", "git_hash"} & set(cleaned)
-    flat = flat_metrics(cleaned["results"])
-    assert flat == {"gsm8k/exact_match/strict-match": 0.5, "arc/acc_norm": 1.0, "test/avg_at_k": 0.25}
+    flat = harness.flat_metrics(cleaned["results"])
+    assert flat == {
+        "code/pass_at_1/create_test": 0.125,
+        "gsm8k/exact_match/strict-match": 0.5,
+        "arc/acc_norm": 1.0,
+        "test/avg_at_k": 0.25,
+    }
+
+
+TOYS = {
+    "toy_choice": {"output_type": "multiple_choice", "doc_to_choice": ["3", "4"], "num_fewshot": 1, "fewshot_split": "test"},
+    "toy_text": {"output_type": "generate_until", "generation_kwargs": {"until": ["="], "max_gen_toks": 4}},
+}
+
+
+def test_built_in_tasks_run_beside_our_own(results, tmp_path, monkeypatch):
+    """Two small tasks stand in for lm-eval's own, whose data lie on the hub; one of them asks for a shot."""
+    write_jsonl(tmp_path / "toy.jsonl", [{"q": "1+2=", "a": 0}, {"q": "2+2=", "a": 1}])
+    source = {"data_files": {"test": f"{tmp_path}/toy.jsonl"}, "cache_dir": f"{tmp_path}/cache"}
+    common = {
+        "dataset_path": "json",
+        "dataset_kwargs": source,
+        "test_split": "test",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+    }
+    for name, special in TOYS.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"task": name, **common, **special}))  # JSON is YAML
+    toys = lambda include_defaults: TaskManager(include_path=tmp_path, include_defaults=False)
+    monkeypatch.setattr(harness, "TaskManager", toys)
+    folder, manifest = evaluate(results, "toys", splits=["test"], benchmarks=list(TOYS))
+    assert 0 <= manifest["metrics"]["toy_choice/acc"] <= 1
+    table = json.loads((folder / "tables" / "results.json").read_text())
+    assert table["n-shot"] == {"test": 0, "test@3": 0, "toy_choice": 1, "toy_text": 0}
+
+
+def test_without_vllm_one_line_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match=r"^evaluate\.backend: vllm is not installed"):
+        vllm_lm("anywhere", 0, {})

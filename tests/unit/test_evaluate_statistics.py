@@ -15,7 +15,9 @@ from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.trajectory import Trajectory
 
 
-@pytest.mark.parametrize("n, c, k, value", [(4, 1, 1, 0.25), (4, 1, 2, 0.5), (4, 1, 4, 1.0), (16, 3, 8, 0.9), (8, 0, 8, 0.0), (5, 4, 2, 1.0)])
+@pytest.mark.parametrize(
+    "n, c, k, value", [(4, 1, 1, 0.25), (4, 1, 2, 0.5), (4, 1, 4, 1.0), (16, 3, 8, 0.9), (8, 0, 8, 0.0), (5, 4, 2, 1.0)]
+)
 def test_pass_at_k_known_values(n, c, k, value):
     assert pass_at_k(n, c, k) == pytest.approx(value, abs=1e-12)
 

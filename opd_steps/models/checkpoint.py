@@ -1,0 +1,88 @@
+"""Checkpoints in the HF format: how every node stores its model, and how every node loads its parents'.
+
+A model node's folder holds model/ (config, safetensors, tokenizer), or link.json when the weights lie elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from opd_steps.artifacts import write_json
+from opd_steps.errors import UserError
+from opd_steps.models.external import file_hashes, has_tokenizer, locate
+
+MODEL, LINK = "model", "link.json"
+_TRACES = ("is_local", "local_files_only", "name_or_path")  # how a tokenizer was loaded: no part of what it is
+logging.disable_progress_bar()
+
+
+@cache
+def where(folder: Path | str) -> str:
+    """The path to load a node's model from: its model/, or what its link.json points at.
+
+    Raises UserError when it is gone, or when linked files are not those that the node recorded.
+    """
+    folder = Path(folder)
+    if (folder / MODEL).is_dir():
+        return str(folder / MODEL)
+    try:
+        link = json.loads((folder / LINK).read_text())
+    except FileNotFoundError:
+        raise UserError(str(folder), f"holds no model: neither {MODEL}/ nor {LINK}") from None
+    target = locate(link["path"], link["revision"], cached=True)
+    now = file_hashes(target)
+    for name, entry in link["files"].items():
+        if now.get(name) != entry:
+            raise UserError(
+                str(target / name), f"changed since {folder} was made; delete {folder / 'manifest.json'}, run again"
+            )
+    return str(target)
+
+
+def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreTrainedModel:
+    """A node's model in eval mode, on the GPU if there is one. Safetensors only. Raises UserError."""
+    path = where(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(path, f"cannot load this model: {str(error).splitlines()[0]}") from None
+    if report["missing_keys"]:
+        raise UserError(path, f"the weights lack {sorted(report['missing_keys'])[0]}")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
+    """A node's tokenizer; one without a padding token pads with its end token."""
+    return read_tokenizer(where(folder))
+
+
+def read_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer in a checkpoint's own folder. Raises UserError when there is none, or it has no end token."""
+    if not has_tokenizer(Path(path)):  # transformers would make up an empty one
+        raise UserError(path, "no tokenizer files here")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(path, f"cannot load this tokenizer: {str(error).splitlines()[0]}") from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(path, "this tokenizer has no end token (eos_token)")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Write model and tokenizer in the HF format; equal weights give equal bytes, wherever they were loaded from."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = Path(folder) / "tokenizer_config.json"
+    write_json(config, {k: v for k, v in json.loads(config.read_text()).items() if k not in _TRACES})

@@ -1,0 +1,66 @@
+"""Checkpoints that are not ours: a hub id or a folder, found, checked, and identified by the content of its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import huggingface_hub
+from safetensors import SafetensorError, safe_open
+
+from opd_steps.errors import UserError
+from opd_steps.fingerprint import file_sha256
+
+_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that loading needs; never a pickle
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+def locate(path: str, revision: str | None = None, cached: bool = False) -> Path:
+    """The folder of a local path, or the snapshot of a hub id (downloaded unless `cached`). Raises UserError."""
+    folder = Path(path).expanduser()
+    if folder.exists():
+        return folder.resolve()
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
+        raise UserError(path, "no such model folder")
+    options = {"revision": revision, "allow_patterns": list(_FILES), "local_files_only": cached}
+    try:
+        return Path(huggingface_hub.snapshot_download(path, **options))
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        raise UserError(path, f"no such folder, and not found on the hub: {str(error).splitlines()[0]}") from None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER)
+
+
+def check(folder: Path) -> None:
+    """Raises UserError unless `folder` holds config.json, whole safetensors weights and a tokenizer."""
+    where = str(folder)
+    if not folder.is_dir():
+        raise UserError(where, "expected a checkpoint folder, found a file")
+    try:
+        json.loads((folder / "config.json").read_text())["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(where, "not a checkpoint: no config.json with a model_type") from None
+    weights = {p.name for p in folder.glob("*.safetensors")}
+    if not weights:
+        pickles = sorted(p.name for end in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{end}"))
+        hint = f" ({pickles[0]} is a pickle, which is never loaded; convert it with save_pretrained)" if pickles else ""
+        raise UserError(where, f"not a checkpoint: no *.safetensors{hint}")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and (lacking := set(json.loads(index.read_text())["weight_map"].values()) - weights):
+        raise UserError(where, f"the index names {min(lacking)}, which is missing")
+    for name in sorted(weights):
+        try:
+            with safe_open(folder / name, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(str(folder / name), f"not a safetensors file: {error}") from None
+    if not has_tokenizer(folder):
+        raise UserError(where, "this checkpoint has no tokenizer files")
+
+
+def file_hashes(folder: Path) -> dict[str, dict]:
+    """{file: {sha256, bytes}} of all files that loading reads."""
+    files = sorted({p for pattern in _FILES for p in folder.glob(pattern) if p.is_file()})
+    return {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}

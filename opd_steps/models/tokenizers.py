@@ -1,0 +1,89 @@
+"""Tokenizers: two that are made on the spot, and what identifies any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from opd_steps.errors import UserError
+from opd_steps.fingerprint import digest as json_digest
+
+PAD, EOS = "<pad>", "<eos>"
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+PLAIN_CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def char_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
+    """One token a character of `alphabet` (any order), behind <pad> = 0 and <eos> = 1; a chat is its bare messages."""
+    vocab = {token: i for i, token in enumerate([PAD, EOS, *sorted(set(alphabet))])}
+    core = Tokenizer(models.WordLevel(vocab))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("(?m)."), "isolated")  # m: the dot also takes line breaks
+    core.decoder = decoders.Fuse()
+    return _wrap(core, EOS, PLAIN_CHAT)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte of UTF-8 (byte-level BPE without merges), <pad>, <eos> and ChatML marks; takes every text.
+
+    As with every HF tokenizer, the names of special tokens inside a text become those tokens.
+    """
+    specials = [PAD, EOS, IM_START, IM_END]
+    vocab = {token: i for i, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    core = Tokenizer(models.BPE(vocab, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return _wrap(core, EOS, CHATML, [IM_START, IM_END])
+
+
+def _wrap(core: Tokenizer, eos: str, chat: str, more: list[str] = ()) -> PreTrainedTokenizerFast:
+    # no unknown token: what cannot be written is an error, never a silent <unk>
+    made = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=eos, additional_special_tokens=list(more))
+    made.chat_template = chat
+    return made
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids without added special tokens. Raises UserError naming the character that the tokenizer lacks."""
+    try:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    except Exception as error:  # tokenizers raises bare Exception
+        if "UNK" not in str(error):
+            raise
+        vocab = tokenizer.get_vocab()
+        lacking = next(c for c in text if c not in vocab)
+        raise UserError("tokenizer", f"the character {lacking!r} is not in its alphabet (text: {text[:60]!r})") from None
+
+
+def vocab_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of vocabulary, added tokens and merges: equal digests, equal meaning of every token id."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    merges = json.loads(core.to_str())["model"].get("merges", []) if core is not None else []
+    added = {str(i): [token.content, token.special] for i, token in tokenizer.added_tokens_decoder.items()}
+    return json_digest({"vocab": tokenizer.get_vocab(), "added": added, "merges": merges})
+
+
+def digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of vocabulary, merges, special tokens and chat template: equal digests, equal treatment of every text."""
+    specials = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "pad_token")}
+    return json_digest({"vocab": vocab_digest(tokenizer), "specials": specials, "chat": tokenizer.chat_template})
+
+
+def describe(tokenizer: PreTrainedTokenizerBase) -> dict:
+    """What other nodes compare: digests, number of tokens, end and padding id."""
+    template = json.dumps(tokenizer.chat_template)
+    return {
+        "digest": digest(tokenizer),
+        "vocab_digest": vocab_digest(tokenizer),
+        "size": len(tokenizer),
+        "eos": tokenizer.eos_token_id,
+        "pad": tokenizer.pad_token_id,
+        "chat_template_sha": hashlib.sha256(template.encode()).hexdigest(),
+    }

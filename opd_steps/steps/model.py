@@ -1,0 +1,78 @@
+"""The model step: weights to start from, linked when they exist already, else made from a config and a seed."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from opd_steps.artifacts import Job, write_json
+from opd_steps.errors import UserError
+from opd_steps.models import external
+from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
+from opd_steps.models.fresh import fresh_model
+from opd_steps.models.tokenizers import byte_tokenizer, char_tokenizer, describe
+from opd_steps.steps._main import main
+
+
+def model(job: Job) -> None:
+    """Link the checkpoint at `path`, or make a fresh model."""
+    if job.options["path"] is None:
+        _fresh(job)
+    else:
+        _link(job, job.options["path"], job.options["revision"])
+
+
+def _link(job: Job, path: str, revision: str | None) -> None:
+    if job.options["config"]:
+        raise UserError("config", "a model from a path has its own config; leave out path or config")
+    folder = external.locate(path, revision)
+    external.check(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(str(folder / "config.json"), str(error).splitlines()[0]) from None
+    on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
+    link = {"path": path if on_hub else str(folder), "revision": folder.name if on_hub else None}
+    files = external.file_hashes(folder)
+    write_json(job.stage / LINK, {**link, "files": files})
+    facts = {
+        "kind": "external",
+        "source": path,
+        "revision": link["revision"],
+        "weights": {name: entry for name, entry in files.items() if name.endswith(".safetensors")},
+        "tokenizer": describe(read_tokenizer(str(folder))),
+        "vocab_size": config.get_text_config().vocab_size,
+        "architectures": config.architectures,
+    }
+    job.publish({}, facts)
+
+
+def _fresh(job: Job) -> None:
+    options = job.options
+    if options["revision"] is not None:
+        raise UserError("revision", "a revision needs a path")
+    tokenizer = _tokenizer(job)
+    made = fresh_model(options["architecture"], options["config"], tokenizer, job.seed)
+    save_model(made, tokenizer, job.stage / MODEL)
+    facts = {
+        "kind": "fresh",
+        "tokenizer": describe(tokenizer),
+        "parameters": sum(p.numel() for p in made.parameters()),
+        "vocab_size": made.config.get_text_config().vocab_size,
+        "architectures": made.config.architectures,
+    }
+    job.publish({}, facts)
+
+
+def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    name = job.options["tokenizer"]
+    if name == "byte":
+        return byte_tokenizer()
+    if name != "char":
+        return read_tokenizer(str(external.locate(name)))
+    if "data" not in job.manifests:
+        raise UserError("tokenizer", "char takes its alphabet from a data node: set data, or tokenizer: byte")
+    return char_tokenizer(job.manifests["data"]["facts"]["alphabet"])
+
+
+if __name__ == "__main__":
+    main(model)

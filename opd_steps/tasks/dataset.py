@@ -1,0 +1,30 @@
+"""Reading a data node: its rows, and how they are asked and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from opd_steps.artifacts import read_jsonl, read_manifest
+from opd_steps.config import plugs
+from opd_steps.tasks.verify import Verifier
+
+
+@dataclass(frozen=True)
+class Task:
+    """How prompts are shown to a model (`chat`, `system`) and completions judged."""
+
+    verifier: Verifier
+    chat: bool
+    system: str | None
+
+
+def load_task(folder: Path) -> Task:
+    """The task of a data node's folder, from its manifest's facts."""
+    facts = read_manifest(folder)["facts"]
+    return Task(plugs.load("tasks/verifiers", facts["verifier"]), facts["chat"], facts["system"])
+
+
+def load_split(folder: Path, split: str) -> list[dict]:
+    """Rows of a split (tasks/rows.py); may be none."""
+    return read_jsonl(Path(folder) / f"{split}.jsonl")

@@ -1,0 +1,17 @@
+"""Reading GSM8K (arXiv 2110.14168): problems whose answers carry calculator annotations `<<48/2=24>>` and end in `#### 72`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from opd_steps.tasks.records import Records, from_hub, from_jsonl
+
+ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
+
+
+def load(path: str) -> dict[str, Records]:
+    """Train and test of a folder with train.jsonl and test.jsonl, or of a hub id."""
+    if Path(path).expanduser().exists():
+        return from_jsonl(path)
+    return from_hub(path, {"train": "train", "test": "test"}, subset="main")

@@ -1,0 +1,87 @@
+"""Records of foreign data sets - JSONL files, hub ids, saved data sets - and the mapping of their columns to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from opd_steps.artifacts import read_jsonl
+from opd_steps.errors import UserError
+from opd_steps.seeds import rng
+from opd_steps.tasks.rows import SPLITS, row
+
+
+@dataclass(frozen=True)
+class Records:
+    """Raw records of one split, and where they came from (for error lines)."""
+
+    path: str
+    rows: Sequence[dict]
+    lines: bool = False  # a JSONL file: places are line numbers
+
+    def where(self, index: int) -> str:
+        if not self.lines:
+            return f"{self.path}[{index}]"
+        text = Path(self.path).read_text(encoding="utf-8")
+        numbers = [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return f"{self.path}:{numbers[index]}"
+
+    def column(self, index: int, name: str) -> str:
+        """Text of a column; numbers are written out. Raises UserError naming the place and the columns found."""
+        record = self.rows[index]
+        value = record.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            found = "is missing" if name not in record else f"is {type(value).__name__}, not text or a number"
+            raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
+        return str(value)
+
+    def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
+        """Rows by column names; without a `solution` column the answer alone is the solution."""
+        columns = (prompt, answer, solution or answer)
+        return [row(*(self.column(i, name) for name in columns)) for i in range(len(self.rows))]
+
+
+def from_jsonl(path: str) -> dict[str, Records]:
+    """Splits of a folder with <split>.jsonl files, or one file as train."""
+    root = Path(path).expanduser()
+    if root.is_dir():
+        files = {split: root / f"{split}.jsonl" for split in SPLITS if (root / f"{split}.jsonl").is_file()}
+        if "train" not in files:
+            raise UserError(str(root / "train.jsonl"), "no such file; a data folder holds at least train.jsonl")
+    elif root.is_file():
+        files = {"train": root}
+    else:
+        raise UserError(str(root), "no such data file or folder")
+    return {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
+
+
+def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str = "") -> dict[str, Records]:
+    """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk.
+
+    `names`: the data set's own split name for each of ours; empty names are left out.
+    """
+    import datasets
+
+    root = Path(path).expanduser()
+    saved = (root / "dataset_dict.json").is_file() or (root / "dataset_info.json").is_file()
+    try:
+        if saved:
+            data = datasets.load_from_disk(str(root))
+            data = data if isinstance(data, dict) else {names["train"]: data}
+        else:
+            data = datasets.load_dataset(str(root) if root.exists() else path, subset or None, revision=revision or None)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(path, f"cannot load this data set: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    for ours, name in names.items():
+        if name and name not in data:
+            raise UserError(path, f"no split '{name}' for {ours}; this data set has: {', '.join(data)}")
+    return {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+
+
+def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:
+    """(train, test): `count` rows drawn by `seed` become the test split; the order of the rest is kept."""
+    if count >= len(rows) > 0:
+        raise UserError(where, f"cannot hold out {count} of {len(rows)} rows as the test split")
+    held = {int(i) for i in rng(seed, "hold_out").permutation(len(rows))[:count]}
+    return [r for i, r in enumerate(rows) if i not in held], [rows[i] for i in sorted(held)]

@@ -1,0 +1,28 @@
+"""Rows of a task: prompt, answer, solution and corpus text, in splits that share no prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SPLITS = ("train", "test", "ood")
+
+
+def row(prompt: str, answer: str, solution: str, corpus: str | None = None, **meta: object) -> dict:
+    """One row. `solution`: a full correct completion. `corpus`: the text to pretrain on, the solution unless it is noisy."""
+    return {
+        "prompt": prompt,
+        "answer": answer,
+        "solution": solution,
+        "corpus": solution if corpus is None else corpus,
+        "meta": meta,
+    }
+
+
+def splits(train: Iterable[dict], test: Iterable[dict], ood: Iterable[dict] = ()) -> dict[str, list[dict]]:
+    """The splits with ids `<split>-<i>`; a prompt of test is dropped from ood and train, one of ood from train."""
+    test = list(test)
+    held = {r["prompt"] for r in test}
+    ood = [r for r in ood if r["prompt"] not in held]
+    held |= {r["prompt"] for r in ood}
+    parts = {"train": [r for r in train if r["prompt"] not in held], "test": test, "ood": ood}
+    return {name: [{"id": f"{name}-{i}", **r} for i, r in enumerate(rows)] for name, rows in parts.items()}

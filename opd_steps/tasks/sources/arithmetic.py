@@ -1,0 +1,98 @@
+"""Chain arithmetic whose errors compound: a wrong step spoils every later one, as in long chains of thought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from opd_steps.errors import UserError
+from opd_steps.seeds import rng
+from opd_steps.tasks.rows import row, splits
+
+_APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+_PATIENCE = 2000  # draws without a new prompt before the space counts as used up
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Prompt `47+85+13=`, solution `47+85=32;32+13=45`: operators from left to right, every result modulo `modulus`.
+
+    In `corpus` each step's result is, with probability `step_noise`, a wrong one (uniform), and the chain goes on from it:
+    k steps end right with probability about (1 - step_noise)^k. Numbers are zero padded to one width, so that texts of
+    equally many terms have equal length. Check answers with `exact` and `after: "="`.
+    """
+
+    digits: int = 2  # of an operand
+    terms: list[int] = field(default_factory=lambda: [2, 3, 4])  # operands of a prompt, train and test
+    ood_terms: list[int] = field(default_factory=lambda: [5])
+    modulus: int = 100  # 0 = none
+    operators: list[str] = field(default_factory=lambda: ["+"])  # of "+", "-", "*"
+    step_noise: float = 0.12  # probability of a wrong step in the corpus
+    reverse: bool = False  # write numbers least significant digit first: easier to learn (arXiv 2307.03381)
+    train: int = 20000  # rows
+    test: int = 500
+    ood: int = 200
+
+    def rows(self, seed: int) -> dict[str, list[dict]]:
+        """Rows by split, all prompts distinct. Raises UserError when there are fewer prompts than rows asked for."""
+        self._check()
+        seen: set[str] = set()
+        test = self._split(self.test, self.terms, rng(seed, "arithmetic", "test"), seen)
+        ood = self._split(self.ood, self.ood_terms, rng(seed, "arithmetic", "ood"), seen)
+        return splits(self._split(self.train, self.terms, rng(seed, "arithmetic", "train"), seen), test, ood)
+
+    def _check(self) -> None:
+        unknown = [op for op in self.operators if op not in _APPLY]
+        if unknown or not self.operators:
+            raise UserError("arithmetic.operators", f"expected some of {' '.join(_APPLY)}, found {self.operators}")
+        for name in ("terms", "ood_terms"):
+            if not getattr(self, name) or min(getattr(self, name)) < 2:
+                raise UserError(f"arithmetic.{name}", f"expected numbers of at least 2, found {getattr(self, name)}")
+        if self.digits < 1:
+            raise UserError("arithmetic.digits", "expected at least 1")
+        if self.modulus < 0 or self.modulus == 1:
+            raise UserError("arithmetic.modulus", "expected 0 (none) or at least 2")
+        if not 0 <= self.step_noise <= 1:
+            raise UserError("arithmetic.step_noise", "expected a probability")
+
+    def _split(self, count: int, terms: Sequence[int], draw: np.random.Generator, seen: set[str]) -> list[dict]:
+        out: list[dict] = []
+        misses = 0
+        while len(out) < count:
+            k = terms[int(draw.integers(len(terms)))]
+            numbers = draw.integers(10**self.digits, size=k).tolist()
+            operators = [self.operators[i] for i in draw.integers(len(self.operators), size=k - 1)]
+            prompt = "".join(o + self.write(n) for o, n in zip(["", *operators], numbers, strict=True)) + "="
+            if prompt in seen:
+                misses += 1
+                if misses > _PATIENCE:
+                    raise UserError(
+                        "arithmetic", f"only {len(seen)} distinct prompts of these digits and terms; ask for fewer rows"
+                    )
+                continue
+            misses = 0
+            seen.add(prompt)
+            solution, value, _ = self._chain(numbers, operators, [0] * (k - 1))
+            span = self.modulus or 10**self.digits
+            shifts = [int(draw.integers(1, span)) if u < self.step_noise else 0 for u in draw.random(k - 1)]
+            corpus, _, wrong = self._chain(numbers, operators, shifts)
+            out.append(row(prompt, self.write(value), solution, corpus, terms=k, wrong_steps=wrong))
+        return out
+
+    def _chain(self, numbers: list[int], operators: list[str], shifts: list[int]) -> tuple[str, int, int]:
+        """(text of the steps, last result, wrong steps); `shifts` are added to the steps' results."""
+        steps, total = [], numbers[0]
+        for operator, number, shift in zip(operators, numbers[1:], shifts, strict=True):
+            result = _APPLY[operator](total, number) + shift
+            result = result % self.modulus if self.modulus else result
+            steps.append(f"{self.write(total)}{operator}{self.write(number)}={self.write(result)}")
+            total = result
+        return ";".join(steps), total, sum(map(bool, shifts))
+
+    def write(self, number: int) -> str:
+        """`number` as it stands in a text: zero padded, reversed if asked; a minus sign always comes first."""
+        width = max(self.digits, len(str(self.modulus - 1)) if self.modulus else 1)
+        text = f"{abs(number):0{width}d}"
+        return ("-" if number < 0 else "") + (text[::-1] if self.reverse else text)

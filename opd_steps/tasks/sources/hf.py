@@ -1,0 +1,35 @@
+"""Any data set that the `datasets` library reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opd_steps.tasks.records import from_hub, hold_out
+from opd_steps.tasks.rows import splits
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A hub id, a local folder of data files, or a folder written by `save_to_disk`.
+
+    A prompt that stands in test or ood is dropped from train. Raises UserError naming data set, split and row.
+    """
+
+    path: str
+    subset: str = ""  # the data set's configuration
+    revision: str = ""  # branch, tag or commit on the hub
+    train_split: str = "train"  # the data set's names of the splits; empty = it has none
+    test_split: str = "test"
+    ood_split: str = ""
+    prompt: str = "prompt"  # column names
+    answer: str = "answer"
+    solution: str = ""  # empty: the answer is the whole solution
+    test: int = 0  # rows held out of train, when test_split is empty
+
+    def rows(self, seed: int) -> dict[str, list[dict]]:
+        names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
+        found = from_hub(self.path, names, self.subset, self.revision)
+        parts = {split: records.to_rows(self.prompt, self.answer, self.solution) for split, records in found.items()}
+        if "test" not in parts:
+            parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
+        return splits(parts["train"], parts["test"], parts.get("ood", []))

@@ -1,0 +1,28 @@
+"""Your own prompts and answers in JSONL files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opd_steps.tasks.records import from_jsonl, hold_out
+from opd_steps.tasks.rows import splits
+
+
+@dataclass(frozen=True)
+class Jsonl:
+    """One JSONL file, or a folder with train.jsonl and perhaps test.jsonl and ood.jsonl.
+
+    A prompt that stands in test or ood is dropped from train. Raises UserError naming file and line.
+    """
+
+    path: str
+    prompt: str = "prompt"  # column names
+    answer: str = "answer"
+    solution: str = ""  # empty: the answer is the whole solution
+    test: int = 0  # rows held out of train, when there is no test.jsonl
+
+    def rows(self, seed: int) -> dict[str, list[dict]]:
+        parts = {split: r.to_rows(self.prompt, self.answer, self.solution) for split, r in from_jsonl(self.path).items()}
+        if "test" not in parts:
+            parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
+        return splits(parts["train"], parts["test"], parts.get("ood", []))

@@ -1,0 +1,112 @@
+"""What MLflow shows of one result or one paper: tags, params, metrics, files. Pure: nothing here talks to a store."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+from opd_steps.artifacts import MANIFEST, write_json
+from opd_steps.fingerprint import digest
+from opd_steps.report.curves import standalone
+from opd_steps.report.options import flatten
+from opd_steps.report.results import Result
+
+MAX_PARAM, MAX_TAG, MAX_TABLE = 6000, 5000, 2**20
+AXES = ("teacher", "signal", "rollouts", "slot")
+Point = tuple[str, float, int]  # name, value, step
+
+
+def name(text: str) -> str:
+    """A metric or param name that MLflow accepts: letters, digits and _-./: and spaces."""
+    return re.sub(r"[^\w\-./: ]", "_", text.replace("@", "_at_")).strip("/. ") or "_"
+
+
+def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, str]:
+    """Tags that never change for one content of one result; `opd.node` and `opd.content` find its run again."""
+    m = result.manifest
+    tags = {
+        "mlflow.runName": f"{m['node']} seed{m['seed']}"
+        if m["kind"] != "evaluate"
+        else f"evaluate {m['node']} seed{m['seed']}",
+        "opd.node": result.path,
+        "opd.paper": m["paper"],
+        "opd.stage": m["kind"],
+        "opd.variant": m["node"],
+        "opd.seed": str(m["seed"]),
+        "opd.scale": scale,
+        "opd.fingerprint": m["fingerprint"],
+        "opd.content": digest([m["fingerprint"], m["files"], repr(sorted(m["metrics"].items()))]),
+        "opd.parents": json.dumps({role: parent["fingerprint"] for role, parent in m["parents"].items()})[:MAX_TAG],
+        "opd.code": digest(m["code"])[:12],
+        **axis_tags(axes),
+        **commit_tags(m["git_commit"]),
+    }
+    if result.weights_sha256:
+        own = result.weights_folder
+        path = str(own.resolve()) if own else m["config"]["options"].get("path") or ""
+        tags |= {"model.path": path, "model.sha256": result.weights_sha256}
+    return tags
+
+
+def axis_tags(axes: dict[str, str]) -> dict[str, str]:
+    return {f"opd.axis.{axis}": axes[axis] for axis in AXES if axes.get(axis)}
+
+
+def commit_tags(commit: str) -> dict[str, str]:
+    """The commit as MLflow links it, and whether the checkout differed from it."""
+    if not commit:
+        return {}
+    return {"mlflow.source.git.commit": commit.rstrip("+"), "opd.uncommitted": str(commit.endswith("+")).lower()}
+
+
+def result_params(result: Result) -> dict[str, str]:
+    """The options that the result was made with, and its parents without their seeds, so that seeds compare as equal."""
+    config = result.manifest["config"]
+    flat = flatten(config["options"]) | {role: str(Path(path).parent) for role, path in config["parents"].items()}
+    return {name(key): value[:MAX_PARAM] for key, value in flat.items() if key}
+
+
+def result_points(result: Result) -> list[Point]:
+    """Curves, then final figures. A figure named like a curve is that curve's tail, the mean of its last fifth."""
+    curves = [(key, row[key], row["step"]) for row in result.curves for key in sorted(row) if key != "step"]
+    drawn = {key for key, _, _ in curves}
+    final = [(f"{key}:tail" if key in drawn else key, value, 0) for key, value in sorted(result.manifest["metrics"].items())]
+    return [(name(key), float(value), step) for key, value, step in curves + final if value is not None]
+
+
+def write_result_files(result: Result, folder: Path) -> None:
+    """Manifest, resolved config, curves with their plot, and small JSON tables; weights stay where they are."""
+    shutil.copy(result.folder / MANIFEST, folder)
+    write_json(folder / "config.json", result.manifest["config"])
+    if result.curves:
+        shutil.copy(result.folder / "metrics.jsonl", folder)
+        (folder / "curves.svg").write_text(standalone(result.curves, result.path))
+    for table, entry in result.manifest["files"].items():
+        if table.endswith(".json") and entry["bytes"] <= MAX_TABLE and (result.folder / table).parent != result.weights_folder:
+            (folder / table).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(result.folder / table, folder / table)
+
+
+def claim_metrics(claims: list[dict]) -> dict[str, float]:
+    """effect, low, high and p of every claim that was measured, named `claim/<id>/<figure>`."""
+    found: dict[str, float | None] = {}
+    for claim in claims:
+        judged, base = claim["direction"], f"claim/{claim['id']}"
+        low, high = judged["interval"] or (None, None)
+        found |= {f"{base}/effect": judged["effect"], f"{base}/low": low, f"{base}/high": high, f"{base}/p": judged["p"]}
+    return {name(key): value for key, value in found.items() if value is not None}
+
+
+def write_paper_files(paper: dict, claims: list[dict], folder: Path) -> None:
+    """The resolved plan of a paper, and its claims as JSON and as a table."""
+    write_json(folder / "plan.json", paper)
+    write_json(folder / "claims.json", claims)
+    figures = ("verdict", "reason", "effect", "interval", "n", "p")
+    header = ("id", "says", "left", "op", "right", "test", "reported", "same_contract", "differs")
+    with (folder / "claims.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(header + figures)
+        writer.writerows([claim[key] for key in header] + [claim["direction"][key] for key in figures] for claim in claims)

@@ -1,0 +1,131 @@
+"""Every mistake ends with one clear line and exit status 2, before anything runs, and loses nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.pipeline.checkout import Checkout
+
+PAPER = "workflow/papers/smoke.yaml"
+VOPD = "method: {baseline: neg_kl}}"
+MISTAKES = [
+    (
+        "unknown key",
+        PAPER,
+        VOPD,
+        "method: {basline: neg_kl}}",
+        ["smoke.yaml.nodes.vopd.method.basline", "did you mean 'baseline'?"],
+    ),
+    ("unknown plug", PAPER, VOPD, "method: {baseline: neg_kll}}", ["nodes.vopd.method.baseline", "Did you mean 'neg_kl'?"]),
+    (
+        "unknown option of a plug",
+        PAPER,
+        VOPD,
+        "method: {baseline: {name: neg_kl, kk: 3}}}",
+        ["baseline.kk", "did you mean 'k'?"],
+    ),
+    ("wrong type", PAPER, "steps: 4, prompts: 8", "steps: many, prompts: 8", ["steps", "many", "Integer"]),
+    ("no steps", PAPER, "steps: 4, prompts: 8", "steps: 0, prompts: 8", ["steps", "at least 1"]),
+    (
+        "unknown node",
+        PAPER,
+        "student: student_sft, scores: scores",
+        "student: student_stf, scores: scores",
+        ["nodes.lightning.student", "Did you mean 'student_sft'?"],
+    ),
+    (
+        "wrong kind of node",
+        PAPER,
+        "student: student_sft, scores: scores",
+        "student: traces, scores: scores",
+        ["lightning.student", "'traces' is a rollout node"],
+    ),
+    (
+        "cycle",
+        PAPER,
+        "base: {kind: pretrain, model: base_init",
+        "base: {kind: pretrain, model: teacher",
+        ["in a circle", "base -> teacher -> base"],
+    ),
+    ("unknown kind", PAPER, "base: {kind: pretrain", "base: {kind: pretrian", ["nodes.base.kind", "Did you mean 'pretrain'?"]),
+    (
+        "missing data file",
+        PAPER,
+        "source: {name: arithmetic, train: 400, test: 40, ood: 20, terms: [2, 3]}",
+        "source: {name: jsonl, path: ./nowhere.jsonl}",
+        ["source.path", "no such file or folder: ./nowhere.jsonl"],
+    ),
+    (
+        "unknown metric",
+        PAPER,
+        "left: vopd.test/accuracy",
+        "left: vopd.test/acuracy",
+        ["claims[0].left", "did you mean 'test/accuracy'?"],
+    ),
+    (
+        "metric of a node that is not evaluated",
+        PAPER,
+        "left: vopd.test/accuracy",
+        "left: opd_topk.test/accuracy",
+        ["claims[0].left", "'opd_topk' is not evaluated"],
+    ),
+    (
+        "unknown node in a claim",
+        PAPER,
+        "left: vopd.test/accuracy",
+        "left: vpod.test/accuracy",
+        ["claims[0].left", "no node 'vpod'"],
+    ),
+    (
+        "teacher and scores",
+        PAPER,
+        "scores: scores, data: data}",
+        "scores: scores, teacher: teacher, data: data}",
+        ["nodes.lightning", "not both"],
+    ),
+    ("support that the estimator cannot use", PAPER, VOPD, "method: {estimator: exact}}", ["nodes.vopd.method", "exact"]),
+    (
+        "scores that hold too little",
+        PAPER,
+        "{kind: opd, student: student_sft, scores: scores, data: data}",
+        "{kind: opd, student: student_sft, scores: scores, data: data, method: {support: full, signal: rkl, estimator: exact}}",
+        ["nodes.lightning.method", "full"],
+    ),
+    (
+        "truncated sampling under a ratio",
+        PAPER,
+        VOPD,
+        "sampling: {top_p: 0.9}, method: {estimator: {name: pg, ratio: sampler}}}",
+        ["nodes.vopd.method", "top_p"],
+    ),
+    ("not YAML", PAPER, "nodes:", "nodes: [", ["smoke.yaml", "not valid YAML"]),
+    ("unknown key of config.yaml", "config.yaml", "scale: tiny", "scal: tiny", ["config.yaml.scal", "did you mean 'scale'?"]),
+    ("unknown scale", "config.yaml", "scale: tiny", "scale: huge", ["scales", "no scale 'huge'"]),
+]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("fresh") / "checkout")
+
+
+@pytest.mark.parametrize(("file", "old", "new", "expected"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_mistakes_in_configs(fresh, file, old, new, expected):
+    path = fresh.folder / file
+    before = path.read_text()
+    fresh.edit(file, old, new)
+    try:
+        run = fresh.snakemake("-n", "all", check=False)
+    finally:
+        path.write_text(before)
+    lines = [line for line in run.stdout.splitlines() if line.startswith("distillery: error:")]
+    assert run.returncode == 2, run.stdout
+    assert len(lines) == 1, run.stdout
+    for part in expected:
+        assert part in lines[0]
+
+
+def test_unknown_paper(fresh):
+    run = fresh.snakemake("-n", "all", "--config", "papers=[smok]", check=False)
+    assert run.returncode == 2
+    assert "no paper file workflow/papers/smok.yaml; known papers:" in run.stdout

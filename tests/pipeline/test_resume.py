@@ -1,0 +1,96 @@
+"""A training job that was killed at any moment and started again ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opd_steps.graph import Graph
+from tests.pipeline.checkout import ROOT
+
+KILLS = 5
+NODES = [("pretrain", "base"), ("rl", "teacher"), ("sft", "student_sft"), ("opd", "opd_jsd"), ("opd", "lightning")]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def link_to_tests(copy) -> dict:
+    """Environment in which the checkout's own package runs, with this test package beside it."""
+    (copy.folder / "tests").symlink_to(ROOT / "tests")
+    return os.environ | {"PYTHONPATH": str(copy.folder), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(("kind", "name"), NODES)
+def test_killed_at_random_moments(copy, kind, name):
+    folder = copy.folder / f"results/smoke/{kind}/{name}/seed0"
+    unbroken = tree(folder)
+    shutil.rmtree(folder)
+    command = [sys.executable, "-m", "tests.pipeline.killer", "--paper", "smoke", "--kind", kind, "--node", name]
+    env = link_to_tests(copy)
+    run = subprocess.run([*command, "--kills", str(KILLS)], cwd=copy.folder, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert json.loads(run.stdout)["kills"] >= KILLS
+    resumed = tree(folder)
+    assert resumed.keys() == unbroken.keys()
+    assert [n for n in unbroken if resumed[n] != unbroken[n]] == []
+
+
+def test_sigterm_saves_a_checkpoint_and_the_job_goes_on_from_it(copy, monkeypatch):
+    folder = copy.folder / "results/smoke/opd/vopd/seed0"
+    unbroken = tree(folder)
+    shutil.rmtree(folder)
+    monkeypatch.chdir(copy.folder)
+    node = Graph(["smoke"], "tiny").nodes["smoke", "opd", "vopd"]
+    slow = json.loads(node.job_config(0))
+    command = [
+        sys.executable,
+        "-m",
+        "opd_steps.steps.opd",
+        "--code",
+        json.dumps(node.code),
+        "--out",
+        str(folder / "manifest.json"),
+    ]
+    env = link_to_tests(copy)
+    slow["options"]["steps"] = 100000
+    first = subprocess.Popen(
+        [*command, "--config", json.dumps(slow)], cwd=copy.folder, env=env, stderr=subprocess.PIPE, text=True
+    )
+    work = copy.folder / "results/.work"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*/checkpoint-*[0-9]")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGTERM
+    assert "its checkpoint is saved" in errors
+    step = int(next(work.glob("*/checkpoint-*[0-9]")).name.split("-")[1])
+    rows = next(work.glob("*/metrics.jsonl")).read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == step
+    done = subprocess.run([*command, "--config", node.job_config(0)], cwd=copy.folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tree(folder) == unbroken
+
+
+def test_a_second_process_on_the_same_node_is_refused(copy, monkeypatch):
+    from opd_steps.artifacts import Job
+    from opd_steps.errors import UserError
+
+    monkeypatch.chdir(copy.folder)
+    node = Graph(["smoke"], "tiny").nodes["smoke", "opd", "vopd"]
+    config, out = json.loads(node.job_config(0)), copy.folder / "results/smoke/opd/vopd/seed0/manifest.json"
+    with (
+        Job(config, node.code, out),
+        pytest.raises(UserError, match=f"another process works on this node: host .* pid {os.getpid()}"),
+    ):
+        Job(config, node.code, out).__enter__()

@@ -1,0 +1,76 @@
+"""Configs: typed merging, shorthand, plugs read from their files, and what stands in two places is the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from opd_steps.config.kinds import KINDS, Node, Stream
+from opd_steps.config.merge import deep_merge, merge
+from opd_steps.errors import UserError
+from opd_steps.objectives.stream import VANILLA
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_stages_vanilla_row_is_the_config_default():
+    default = merge(Stream, {}, "test")
+    for slot, value in VANILLA.items():
+        assert default[slot] == value if not isinstance(value, dict) else default[slot]["name"] == value["name"]
+
+
+def test_every_kind_has_a_step_and_a_rule():
+    rules = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
+    for kind, cls in KINDS.items():
+        assert issubclass(cls, Node)
+        assert (ROOT / f"opd_steps/steps/{kind}.py").is_file()
+        assert f"rule {kind}:" in rules
+
+
+def test_command_line_strings_become_numbers():
+    out = merge(KINDS["opd"], {"kind": "opd", "student": "s", "data": "d", "steps": "7", "optim": {"lr": "1e-5"}}, "test")
+    assert (out["steps"], out["optim"]["lr"]) == (7, 1e-5)
+
+
+def test_a_name_is_short_for_a_plug_and_its_defaults_are_filled_in():
+    assert merge(Stream, {"signal": "jsd"}, "test")["signal"] == {"name": "jsd", "beta": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"signal": {"name": "jsd", "bta": 1}}, r"x\.signal\.bta: unknown key; did you mean 'beta'"),
+        ({"signal": {"name": "jsd", "beta": "much"}}, r"x\.signal\.beta: .*much"),
+        ({"signal": 3}, r"x\.signal: expected a name"),
+        ({"coef": []}, r"x\.coef"),
+    ],
+)
+def test_mistakes_name_their_key(value, message):
+    with pytest.raises(UserError, match=message):
+        merge(Stream, value, "x")
+
+
+def test_missing_required_keys_are_named():
+    with pytest.raises(UserError, match="student: this key is required"):
+        merge(KINDS["opd"], {"kind": "opd", "data": "d"}, "x")
+
+
+def test_a_plug_that_changes_its_name_drops_the_old_options():
+    base = {"method": {"signal": {"name": "jsd", "beta": 0.1}}}
+    assert deep_merge(base, {"method": {"signal": {"name": "rkl"}}}) == {"method": {"signal": {"name": "rkl"}}}
+    assert deep_merge(base, {"method": {"signal": {"beta": 0.2}}})["method"]["signal"] == {"name": "jsd", "beta": 0.2}
+
+
+def test_the_conda_environments_pin_what_the_lock_pins():
+    lines = (ROOT / "envs/lock.txt").read_text().replace("_", "-").lower().splitlines()
+    lock = dict(line.split("==") for line in lines if "==" in line)
+    pins = [
+        m
+        for p in [*(ROOT / "envs").glob("*.yaml"), ROOT / "pyproject.toml"]
+        for m in re.findall(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", p.read_text())
+    ]
+    assert len(pins) > 20
+    for name, version in pins:
+        assert lock[name.lower()] == version, name

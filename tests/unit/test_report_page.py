@@ -1,0 +1,151 @@
+"""The page: complete, equal bytes for equal results, readable without a network, plain about few seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from opd_steps.errors import UserError
+from opd_steps.report.curves import POINTS, series, standalone, ticks
+from opd_steps.report.dag import HEIGHT, Box, draw
+from opd_steps.report.options import differences, flatten
+from opd_steps.steps.report import run
+from tests.unit.fake_results import FakeResults
+
+TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
+VOID = {"meta", "br"}
+
+
+class Tags(HTMLParser):
+    """Fails on a tag that closes another one; collects ids and links."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.ids, self.links = [], [], []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if "href" in attrs else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.pop()
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    return FakeResults(tmp_path_factory.mktemp("report"))
+
+
+def build(fake: FakeResults, out: Path, template: Path = TEMPLATE) -> str:
+    run(fake.plan_file, fake.root, template, out)
+    return out.read_text()
+
+
+def test_page_is_whole_and_offline(fake, tmp_path):
+    page = build(fake, tmp_path / "index.html")
+    tags = Tags(page)
+    assert len(set(tags.ids)) == len(tags.ids)
+    assert {link[1:] for link in tags.links if link.startswith("#")} <= set(tags.ids)
+    assert [link for link in tags.links if "://" in link] == ["https://arxiv.org/abs/2605.07865"]
+    assert not re.search(r"<script|<link|@import|url\(|src=", page)
+    for text in (
+        "holds",
+        "does not hold",
+        "not enough evidence",
+        "not measured",
+        "tiny model, built-in arithmetic",
+        "+2.1 points",
+    ):
+        assert text in page
+    assert "One seed" not in page
+
+
+def test_every_cell_says_where_it_comes_from(fake, tmp_path):
+    page = build(fake, tmp_path / "index.html")
+    for path, fingerprint in fake.fingerprints.items():
+        assert f"<code>{path}</code>" in page and f'title="{fingerprint}"' in page
+    cell = re.search(r'<td class="num best" title="vopd, test/accuracy\n([^"]*)">0\.\d{3}<br><small>± 0\.\d{3}</small>', page)
+    assert len(cell[1].splitlines()) == 5
+    assert fake.fingerprints["vopd/evaluate/vopd/seed4"][:12] in page and "commit 0123456789+" in page
+
+
+def test_same_results_same_bytes(fake, tmp_path):
+    for name in "ab":
+        build(fake, tmp_path / name / "index.html")
+    for file in ("index.html", "claims.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    claims = json.loads((tmp_path / "a" / "claims.json").read_text(), parse_constant=pytest.fail)
+    assert claims["scale"] == "tiny" and len(claims["claims"]) == 6
+
+
+def test_one_seed_is_said_plainly(tmp_path):
+    page = build(FakeResults(tmp_path, seeds=(0,)), tmp_path / "index.html")
+    assert "One seed: no interval, claims cannot be judged" in page
+    assert "± 0.031 s.e." in page and 'class="badge holds"' not in page
+    few = build(FakeResults(tmp_path / "few", seeds=(0, 1, 2)), tmp_path / "few.html")
+    assert "3 seeds: intervals are shown, but a claim is judged from 5 seeds on." in few
+
+
+def test_text_is_escaped(fake, tmp_path):
+    fake.plan["papers"]["vopd"]["title"] = "a <b> & co"
+    (tmp_path / "plan.json").write_text(json.dumps(fake.plan))
+    run(tmp_path / "plan.json", fake.root, TEMPLATE, tmp_path / "index.html")
+    assert "a &lt;b&gt; &amp; co" in (tmp_path / "index.html").read_text()
+
+
+def test_broken_template_is_one_line(fake, tmp_path):
+    shutil.copytree(TEMPLATE, tmp_path / "t")
+    (tmp_path / "t" / "index.html.j2").write_text("\n{{ nothing.here }}")
+    with pytest.raises(UserError, match="'nothing' is undefined"):
+        build(fake, tmp_path / "index.html", tmp_path / "t")
+    (tmp_path / "t" / "captions.yaml").write_text("page: {title")
+    with pytest.raises(UserError, match="cannot build the report"):
+        build(fake, tmp_path / "index.html", tmp_path / "t")
+    with pytest.raises(UserError, match="cannot read the plan"):
+        run(tmp_path / "none.json", fake.root, TEMPLATE, tmp_path / "index.html")
+
+
+def test_boxes_of_a_layer_never_overlap():
+    root = Box("root", "data")
+    middle = [Box(f"n{i}", "sft", parents=[("student", root)]) for i in range(9)]
+    leaves = [Box(f"m{i}", "opd", parents=[("student", middle[i % 4]), ("teacher", root)]) for i in range(14)]
+    assert Tags(draw([root, *middle, *leaves]))
+    for layer in (middle, leaves):
+        ys = sorted(b.y for b in layer)
+        assert min(b - a for a, b in pairwise(ys)) >= HEIGHT + 2
+    assert root.x + root.width < middle[0].x and max(b.x + b.width for b in middle) < min(b.x for b in leaves)
+
+
+def test_curves_keep_mean_and_range_and_stay_small():
+    runs = [[{"step": k, "train/loss": k + seed} for k in range(1, 1001)] for seed in (0.0, 2.0)]
+    line = series("v", "train/loss", runs)
+    assert len(line.steps) <= POINTS and line.seeds == 2
+    assert all(
+        low + 2 == pytest.approx(high) == pytest.approx(mean + 1)
+        for low, high, mean in zip(line.low, line.high, line.mean, strict=True)
+    )
+    assert series("v", "train/none", runs) is None
+    assert Tags(standalone(runs[0], "a < b"))
+    assert ticks(0, 1, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_what_tells_variants_apart():
+    plain = {"method": {"baseline": {"name": "none"}, "weight": []}, "seed": None}
+    vopd = {"method": {"baseline": {"name": "neg_kl"}, "weight": [{"name": "clip"}]}, "seed": 3}
+    assert differences({"opd": plain, "vopd": vopd}) == {"opd": [], "vopd": ["baseline=neg_kl", "weight.0=clip"]}
+    assert flatten({"a": {"b": [1, 2]}, "c": None, "d": "x", "e": {}}) == {"a.b": "[1, 2]", "c": "null", "d": "x", "e": "{}"}

@@ -1,0 +1,202 @@
+"""The MLflow import on a real sqlite store: complete, idempotent, finished after a kill, clear when it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from opd_steps.errors import UserError
+from opd_steps.report.results import Plan
+from opd_steps.steps import track
+from opd_steps.tracking import content, importer, store
+from opd_steps.tracking.importer import import_results
+from tests.unit.fake_results import STEPS, FakeResults
+
+TABLES = ("runs", "params", "metrics", "latest_metrics", "tags", "experiments")
+ARTIFACTS = {"manifest.json", "config.json", "metrics.jsonl", "curves.svg"}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """A migrated database without runs; making one takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with store.connect(f"sqlite:///{path}", "unused", path.parent / "a"):
+        pass
+    return path.read_bytes()
+
+
+@pytest.fixture
+def fake(tmp_path, empty_store):
+    fake = FakeResults(tmp_path, seeds=(0, 1))
+    (fake.root / "mlflow.db").write_bytes(empty_store)
+    return fake
+
+
+def imported(fake: FakeResults) -> dict[str, str]:
+    return import_results(Plan.read(fake.plan_file, fake.root))
+
+
+def dump(fake: FakeResults, by_node: bool = False) -> dict[str, list[tuple]]:
+    """Every row of the store; `by_node` replaces random run ids by the node that the run is of, and drops what names them."""
+    with sqlite3.connect(fake.root / "mlflow.db") as db:
+        rows = {table: sorted(db.execute(f"select * from {table}").fetchall(), key=repr) for table in TABLES}
+        nodes = dict(db.execute("select run_uuid, value from tags where key = 'opd.node'").fetchall())
+    db.close()
+    if by_node:
+        rows = {
+            t: [tuple(nodes.get(v, v) for v in row) for row in rows[t]] for t in ("params", "metrics", "latest_metrics", "tags")
+        }
+        rows = {t: sorted((r for r in found if not any("claim/" in str(v) for v in r)), key=repr) for t, found in rows.items()}
+    return rows
+
+
+def run_of(fake: FakeResults, run_id: str):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=fake.plan["root"]["tracking"]["uri"]).get_run(run_id)
+
+
+def test_what_a_run_holds(fake):
+    index = imported(fake)
+    assert set(index) == {*fake.fingerprints, "quickstart", "vopd"}
+    run = run_of(fake, index["vopd/opd/vopd/seed1"])
+    tags = run.data.tags
+    assert (tags["mlflow.runName"], tags["mlflow.parentRunId"]) == ("vopd seed1", index["vopd"])
+    assert (tags["opd.paper"], tags["opd.stage"], tags["opd.variant"], tags["opd.seed"]) == ("vopd", "opd", "vopd", "1")
+    assert (tags["opd.axis.slot"], tags["opd.scale"], tags["opd.uncommitted"]) == ("post-sft", "tiny", "true")
+    assert tags["mlflow.source.git.commit"] == "0123456789abcdef0123456789abcdef01234567"
+    assert tags["opd.fingerprint"] == fake.fingerprints["vopd/opd/vopd/seed1"]
+    assert json.loads(tags["opd.parents"])["teacher"] == fake.fingerprints["quickstart/rl/teacher/seed1"]
+    assert tags["model.path"].endswith("vopd/opd/vopd/seed1/model") and len(tags["model.sha256"]) == 64
+    assert run.data.params["method.baseline.name"] == "neg_kl" and run.data.params["optim.betas"] == "[0.9, 0.95]"
+    assert run.data.params["teacher"] == "quickstart/rl/teacher"
+    assert {"train/reward", "train/reward:tail", "train/reward:max"} <= set(run.data.metrics)
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", 1_700_000_001_000, 1_700_000_033_000)
+    folder = fake.root / "mlartifacts" / run.info.run_id / "artifacts"
+    assert {p.name for p in folder.iterdir()} == ARTIFACTS
+    curve = [row for row in dump(fake)["metrics"] if run.info.run_id in row and "train/reward" in row]
+    assert len(curve) == STEPS
+    evaluation = run_of(fake, index["quickstart/evaluate/opd/seed0"])
+    assert evaluation.data.tags["mlflow.parentRunId"] == index["quickstart"]
+    assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts/tables/test.json").exists()
+    paper = run_of(fake, index["vopd"])
+    assert paper.data.tags["opd.claim.missing"] == "not measured" and "claim/baseline/effect" in paper.data.metrics
+    assert {"claims.csv", "claims.json", "plan.json"} == {
+        p.name for p in (fake.root / "mlartifacts" / paper.info.run_id / "artifacts").iterdir()
+    }
+
+
+def test_importing_twice_changes_nothing(fake):
+    first, before = imported(fake), dump(fake)
+    assert imported(fake) == first
+    assert dump(fake) == before
+
+
+def test_changed_result_gets_a_new_run_and_the_old_one_stays(fake):
+    first = imported(fake)
+    fake.publish("vopd/opd/vopd", version=1)
+    second = imported(fake)
+    changed = {path for path in first if first[path] != second[path]}
+    assert changed == {"vopd/opd/vopd/seed0", "vopd/opd/vopd/seed1"}
+    assert run_of(fake, first["vopd/opd/vopd/seed0"]).data.tags["opd.superseded"] == "true"
+    assert "opd.superseded" not in run_of(fake, second["vopd/opd/vopd/seed0"]).data.tags
+    fake.publish("vopd/opd/vopd", version=0)  # and back again: the first run is the current one
+    assert imported(fake) == first
+    assert "opd.superseded" not in run_of(fake, first["vopd/opd/vopd/seed0"]).data.tags
+    assert run_of(fake, second["vopd/opd/vopd/seed0"]).data.tags["opd.superseded"] == "true"
+
+
+def test_writing_everything_again_changes_nothing(fake):
+    """What the next import does to runs of an interrupted one, here to all of them."""
+    imported(fake)
+    before = dump(fake)
+    with sqlite3.connect(fake.root / "mlflow.db") as db:
+        db.execute("delete from tags where key = 'opd.complete'")
+    db.close()
+    imported(fake)
+    assert dump(fake) == before
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, empty_store):
+    """The store that an undisturbed import makes."""
+    fake = FakeResults(tmp_path_factory.mktemp("whole"), seeds=(0,))
+    (fake.root / "mlflow.db").write_bytes(empty_store)
+    imported(fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("method", "done"),
+    [("create_run", True), ("log_batch", False), ("log_batch", True), ("log_artifacts", True), ("set_terminated", True)],
+)
+def test_killed_import_is_finished_by_the_next(tmp_path, empty_store, whole, monkeypatch, method, done):
+    """Killed at the ninth call of `method`, before or after it took effect."""
+    from mlflow import MlflowClient
+
+    torn = FakeResults(tmp_path, seeds=(0,))
+    (torn.root / "mlflow.db").write_bytes(empty_store)
+    real, calls = getattr(MlflowClient, method), 0
+
+    def dying(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        result = real(*args, **kwargs) if calls != 9 or done else None
+        if calls == 9:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, method, dying)
+        with pytest.raises(KeyboardInterrupt):
+            imported(torn)
+    imported(torn)
+    expected, found = dump(whole, by_node=True), dump(torn, by_node=True)
+    there, here = str(whole.root), str(torn.root)
+    for table, rows in expected.items():
+        assert [repr(row).replace(there, here) for row in rows] == [repr(row) for row in found[table]]
+
+
+def test_errors_name_the_key(fake, tmp_path, monkeypatch, capsys):
+    (tmp_path / "text.db").write_text("not a database " * 100)
+    for uri in (
+        "",
+        "sqlite://",
+        f"sqlite:///{tmp_path}",
+        f"sqlite:///{tmp_path}/text.db",
+        "nonsense://x",
+        "http://me:pw@127.0.0.1:9",
+    ):
+        fake.plan["root"]["tracking"]["uri"] = uri
+        fake.write_plan()
+        monkeypatch.setattr(
+            sys, "argv", ["track", "--plan", str(fake.plan_file), "--results", str(fake.root), "--out", str(tmp_path / "o")]
+        )
+        with pytest.raises(SystemExit) as stop:
+            track.main()
+        line = capsys.readouterr().err
+        assert stop.value.code == 2 and line.count("\n") == 1 and "config.yaml.tracking.uri" in line and ":pw@" not in line
+        assert not (tmp_path / "o").exists()
+
+
+def test_full_disk_is_one_line(fake, monkeypatch):
+    from mlflow import MlflowClient
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", full)
+    with pytest.raises(UserError, match=r"tracking.uri: sqlite:.*No space left on device"):
+        imported(fake)
+
+
+def test_names_that_mlflow_accepts():
+    assert content.name("pass@8") == "pass_at_8"
+    assert content.name("acc,none") == "acc_none"
+    assert content.name("train/loss:max") == "train/loss:max"
+    assert importer.COMPLETE not in content.axis_tags({"slot": ""})
