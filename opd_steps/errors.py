@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 
@@ -10,8 +11,9 @@ class UserError(Exception):
     """A mistake in a config, a data file or a checkpoint: `where` (file and key), then what was expected."""
 
     def __init__(self, where: str, message: str):
-        self.where, self.message = where, " ".join(str(message).split())
-        super().__init__(f"{where}: {self.message}")
+        self.where = re.sub(r"(\.ya?ml)\.(?=\w)", r"\1: ", where, count=1)  # paper.yaml.nodes.x -> paper.yaml: nodes.x
+        self.message = " ".join(str(message).split())
+        super().__init__(f"{self.where}: {self.message}")
 
 
 @contextmanager

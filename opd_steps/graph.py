@@ -205,7 +205,7 @@ class Graph:
 
 def _unknown(name: object, known) -> str:
     near = difflib.get_close_matches(str(name), list(known), 1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}"
+    hint = f"Did you mean: '{near[0]}'?" if near else f"Known: {', '.join(known)}"
     return f"unknown name '{name}'. {hint}"
 
 

@@ -33,34 +33,36 @@ def start(workflow, config: dict) -> None:
     except UserError as error:
         print(f"distillery: error: {error}", file=sys.stderr, flush=True)
         os._exit(2)  # SystemExit would be wrapped in Snakemake's own traceback, and end with status 1
-    _look_at_results(workflow, Path(config.get("pathvars", {}).get("results", "results")))
+    if workflow.is_main_process:
+        _look_at_results(Path(config.get("pathvars", {}).get("results", "results")))
 
 
-def _look_at_results(workflow, results: Path) -> None:
-    """Say which sources changed since a result was made, and run again what is damaged: files that a manifest vouches for
-    but that are gone or other than it says.
-    """
+def _look_at_results(results: Path) -> None:
+    """Say which sources changed since a result was made; set the manifest of a damaged result aside, so that its job runs again."""
     changed: dict[str, set[str]] = {}
-    broken = []
     for node, seed in _jobs(_wanted):
         folder = results / node.path(seed)
         if not (folder / MANIFEST).is_file():
             continue
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            found, code = damage(folder, manifest), manifest["code"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            found, code = f"{folder / MANIFEST} is not a manifest", node.code
-        if found:
+        found, code = _inspect(folder)
+        if found and _inspect(folder)[0]:  # twice: a job may just have replaced the folder
+            os.replace(folder / MANIFEST, folder / "manifest.damaged.json")
             print(f"distillery: {found}; its job runs again", file=sys.stderr)
-            broken.append(str(folder / MANIFEST))
+            continue
         for file in code.keys() | node.code.keys():
             if code.get(file) != node.code.get(file):
                 changed.setdefault(file, set()).add(f"{node.kind}/{node.name}")
     for file, names in sorted(changed.items()):
         print(f"distillery: {file} changed since {', '.join(sorted(names))} ran", file=sys.stderr)
-    if broken:
-        workflow.dag_settings.forcerun = frozenset({*workflow.dag_settings.forcerun, *broken})
+
+
+def _inspect(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """(what is damaged, source hashes of the result)."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return damage(folder, manifest), manifest["code"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return f"{folder / MANIFEST} is not a manifest", {}
 
 
 def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:

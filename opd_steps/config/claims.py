@@ -66,7 +66,7 @@ def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[Graph
     task = metric.split("/")[0]
     if metric not in known and not (measuring.kind == "evaluate" and "/" in metric and task in measuring.options["benchmarks"]):
         near = difflib.get_close_matches(metric, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(k for k in known if ':' not in k)}"
+        hint = f"did you mean: '{near[0]}'?" if near else f"known: {', '.join(k for k in known if ':' not in k)}"
         raise UserError(where, f"{measuring.kind} node '{name}' has no metric '{metric}'; {hint}")
     return measuring, metric
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
+import typing
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -27,7 +29,7 @@ def merge(cls: type, value: Any, where: str, allow_missing: bool = False) -> dic
         missing = sorted(OmegaConf.missing_keys(node))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        text = str(error).split("\n")[0]
+        text = re.sub(r"^Key '.*' not in '.*?'\.?", "unknown key.", str(error).split("\n")[0])
         raise UserError(f"{where}.{key}" if key else where, text) from None
     if missing and not allow_missing:
         raise UserError(f"{where}.{missing[0]}", "this key is required")
@@ -39,8 +41,8 @@ def _unknown(cls: type, value: dict, where: str) -> None:
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-            raise UserError(f"{where}.{key}", f"unknown key; {hint}")
+            hint = f"Did you mean: '{near[0]}'?" if near else f"Known keys: {', '.join(known)}"
+            raise UserError(f"{where}.{key}", f"unknown key. {hint}")
 
 
 def _fill_plugs(cls: type, out: dict, where: str) -> dict:
@@ -60,8 +62,6 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
 
 
 def _dataclass_of(cls: type, f: dataclasses.Field) -> type | None:
-    import typing
-
     hint = typing.get_type_hints(cls)[f.name]
     for candidate in (hint, *typing.get_args(hint)):
         if dataclasses.is_dataclass(candidate):

@@ -81,7 +81,7 @@ def schema(group: str, name: str) -> type:
 def check_name(group: str, name: str, where: str) -> None:
     if name not in names(group):
         near = difflib.get_close_matches(str(name), names(group), 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = f" Did you mean: '{near[0]}'?" if near else ""
         raise UserError(where, f"no {group.rsplit('/', 1)[-1]} named '{name}'.{hint} Known: {', '.join(names(group))}")
 
 

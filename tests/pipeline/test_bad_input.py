@@ -14,15 +14,15 @@ MISTAKES = [
         PAPER,
         VOPD,
         "method: {basline: neg_kl}}",
-        ["smoke.yaml.nodes.vopd.method.basline", "did you mean 'baseline'?"],
+        ["smoke.yaml: nodes.vopd.method.basline", "id you mean: 'baseline'?"],
     ),
-    ("unknown plug", PAPER, VOPD, "method: {baseline: neg_kll}}", ["nodes.vopd.method.baseline", "Did you mean 'neg_kl'?"]),
+    ("unknown plug", PAPER, VOPD, "method: {baseline: neg_kll}}", ["nodes.vopd.method.baseline", "id you mean: 'neg_kl'?"]),
     (
         "unknown option of a plug",
         PAPER,
         VOPD,
         "method: {baseline: {name: neg_kl, kk: 3}}}",
-        ["baseline.kk", "did you mean 'k'?"],
+        ["baseline.kk", "id you mean: 'k'?"],
     ),
     ("wrong type", PAPER, "steps: 4, prompts: 8", "steps: many, prompts: 8", ["steps", "many", "Integer"]),
     ("no steps", PAPER, "steps: 4, prompts: 8", "steps: 0, prompts: 8", ["steps", "at least 1"]),
@@ -31,7 +31,7 @@ MISTAKES = [
         PAPER,
         "student: student_sft, scores: scores",
         "student: student_stf, scores: scores",
-        ["nodes.lightning.student", "Did you mean 'student_sft'?"],
+        ["nodes.lightning.student", "id you mean: 'student_sft'?"],
     ),
     (
         "wrong kind of node",
@@ -47,7 +47,7 @@ MISTAKES = [
         "base: {kind: pretrain, model: teacher",
         ["in a circle", "base -> teacher -> base"],
     ),
-    ("unknown kind", PAPER, "base: {kind: pretrain", "base: {kind: pretrian", ["nodes.base.kind", "Did you mean 'pretrain'?"]),
+    ("unknown kind", PAPER, "base: {kind: pretrain", "base: {kind: pretrian", ["nodes.base.kind", "id you mean: 'pretrain'?"]),
     (
         "missing data file",
         PAPER,
@@ -60,7 +60,7 @@ MISTAKES = [
         PAPER,
         "left: vopd.test/accuracy",
         "left: vopd.test/acuracy",
-        ["claims[0].left", "did you mean 'test/accuracy'?"],
+        ["claims[0].left", "id you mean: 'test/accuracy'?"],
     ),
     (
         "metric of a node that is not evaluated",
@@ -99,7 +99,7 @@ MISTAKES = [
         ["nodes.vopd.method", "top_p"],
     ),
     ("not YAML", PAPER, "nodes:", "nodes: [", ["smoke.yaml", "not valid YAML"]),
-    ("unknown key of config.yaml", "config.yaml", "scale: tiny", "scal: tiny", ["config.yaml.scal", "did you mean 'scale'?"]),
+    ("unknown key of config.yaml", "config.yaml", "scale: tiny", "scal: tiny", ["config.yaml: scal", "id you mean: 'scale'?"]),
     ("unknown scale", "config.yaml", "scale: tiny", "scale: huge", ["scales", "no scale 'huge'"]),
 ]
 

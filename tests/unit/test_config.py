@@ -41,7 +41,7 @@ def test_a_name_is_short_for_a_plug_and_its_defaults_are_filled_in():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"signal": {"name": "jsd", "bta": 1}}, r"x\.signal\.bta: unknown key; did you mean 'beta'"),
+        ({"signal": {"name": "jsd", "bta": 1}}, r"x\.signal\.bta: unknown key. Did you mean: 'beta'"),
         ({"signal": {"name": "jsd", "beta": "much"}}, r"x\.signal\.beta: .*much"),
         ({"signal": 3}, r"x\.signal: expected a name"),
         ({"coef": []}, r"x\.coef"),

@@ -180,7 +180,7 @@ def test_errors_name_the_key(fake, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stop:
             track.main()
         line = capsys.readouterr().err
-        assert stop.value.code == 2 and line.count("\n") == 1 and "config.yaml.tracking.uri" in line and ":pw@" not in line
+        assert stop.value.code == 2 and line.count("\n") == 1 and "config.yaml: tracking.uri" in line and ":pw@" not in line
         assert not (tmp_path / "o").exists()
 
 
