@@ -71,9 +71,8 @@ def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eo
         ).logits[:, -1, :vocab]
         token_B, token_logp_B = sample(logits_BV, uniform_BT[alive, t] if temperature else None, temperature, top_p)
         tokens_BT[alive, t], logp_BT[alive, t] = token_B, token_logp_B
-        ended = token_B == eos_id
-        length_B[alive[ended]] = t + 1
-        going = ~ended
+        length_B[alive[token_B == eos_id]] = length_B[alive[token_B == eos_id]].clamp(max=t + 1)
+        going = length_B[alive] > t + 1  # a finished row may decode on for a while; nobody looks at it
         left = int(going.sum())
         if not left:
             break

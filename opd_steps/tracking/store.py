@@ -38,22 +38,25 @@ def connect(uri: str, experiment: str, artifacts: Path) -> Iterator[tuple[object
         raise UserError(WHERE, "expected sqlite:///PATH or the http(s) address of a server, found nothing")
     local = uri.startswith("sqlite:")
     if local:
-        _check_sqlite(uri)
+        path = _check_sqlite(uri)
     from mlflow import MlflowClient  # seconds, and only once the environment is set
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    root = Path(artifacts).resolve().as_uri() if local else None
     try:
+        if local:
+            _make_tables(path, root)
         client = MlflowClient(tracking_uri=uri)
-        yield client, _experiment(client, experiment, Path(artifacts).resolve().as_uri() if local else None)
+        yield client, _experiment(client, experiment, root)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise UserError(WHERE, _hide_password(f"{uri}: {_first_line(error)}")) from error
 
 
-def _check_sqlite(uri: str) -> None:
-    """Make the database's folder, and fail now where MLflow would retry: no permission, not a database, locked."""
+def _check_sqlite(uri: str) -> Path:
+    """Make the database's folder, and fail now where MLflow would retry: no permission, not a database, locked. Returns its path."""
     found = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
     if not found:
         raise UserError(WHERE, f"expected sqlite:///PATH, found {uri}")
@@ -65,6 +68,22 @@ def _check_sqlite(uri: str) -> None:
         database.close()
     except (OSError, sqlite3.Error) as error:
         raise UserError(WHERE, f"{uri}: cannot write this database: {error}") from None
+    return path
+
+
+def _make_tables(path: Path, artifacts: str) -> None:
+    """Tables of a database that has none, made aside and renamed: MLflow cannot finish its migrations once they were cut off."""
+    with sqlite3.connect(path) as database:
+        made = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    database.close()
+    if made:
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    aside = path.with_name(path.name + ".new")
+    aside.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{aside}", artifacts).engine.dispose()
+    os.replace(aside, path)
 
 
 def _experiment(client, name: str, artifacts: str | None) -> str:

@@ -55,3 +55,17 @@ def test_top_p_keeps_the_smallest_sufficient_set():
     token, logp = sample(logits, torch.rand(5000, dtype=torch.float64), 1.0, top_p=0.7)
     assert set(token.tolist()) == {0, 1}
     torch.testing.assert_close(logp.exp(), torch.tensor([0.625, 0.375])[token])
+
+
+def test_rows_end_at_their_first_end_token_while_others_go_on():
+    model, args = qwen(tie=False), ARGS | {"eos_id": 3, "max_new_tokens": 20, "vocab": 8}
+    torch.nn.init.zeros_(model.lm_head.weight)  # each token, the end token too, has probability 1/8
+    contexts = [[4, 5 + i % 7] for i in range(40)]
+    whole, _, ended = decode(model, contexts, range(40), **args)
+    lengths = {len(row) for row in whole}
+    assert len(lengths) > 4  # they do end at different times
+    for row, stopped in zip(whole, ended, strict=True):
+        assert 3 not in row[:-1].tolist()
+        assert stopped == (row[-1] == 3)
+    alone = [decode(model, [c], [i], **args)[0][0].tolist() for i, c in enumerate(contexts)]
+    assert alone == [row.tolist() for row in whole]
