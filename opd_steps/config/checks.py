@@ -17,12 +17,19 @@ def check_node(node: GraphNode, where: str) -> None:
     for name in ("steps", "batch", "prompts", "micro_batch", "checkpoint_every", "minibatches"):
         if name in node.options and node.options[name] < 1:
             raise UserError(f"{where}.{name}", f"expected at least 1, found {node.options[name]}")
+    engine = node.options.get("engine", {"name": "local"})
+    if engine["name"] != "local":
+        raise UserError(f"{where}.engine.name", f"engine '{engine['name']}' does not generate yet; use local")
+    if node.kind == "rl" and (node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0):
+        raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":
         _check_opd(node, where)
     if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
         raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
     if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
         raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
+    if node.kind == "data" and node.options["system"] is not None and not node.options["chat"]:
+        raise UserError(f"{where}.system", "a system message is shown only with chat: true")
     if node.kind == "data":
         path = node.options["source"].get("path", "")
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():

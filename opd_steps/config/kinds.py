@@ -43,11 +43,10 @@ class Resources:
 
 @dataclass
 class Engine:
-    """Who generates: `local` (this package's batched decode) or `vllm`."""
+    """Who generates: `local`, this package's batched decode. `vllm` is a name already, but refused until it generates."""
 
     name: Literal["local", "vllm"] = "local"
-    batch: int = 256  # rows decoded at once by the local engine
-    options: dict[str, Any] = field(default_factory=dict)  # passed to vLLM
+    batch: int = 256  # rows decoded at once
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Root:
     papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, or paths of YAML files
     seeds: list[int] = field(default_factory=lambda: [0])
     scale: str = "tiny"
-    engine: Literal["local", "vllm"] = "local"  # of every node that doesn't name its own
+    engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
     benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation
     paths: dict[str, str] = field(default_factory=dict)  # hub ids or folders that papers name as ${paths.<key>}
     tracking: Tracking = field(default_factory=Tracking)
@@ -71,7 +71,6 @@ class Scale:
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
     nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
     evaluate: dict[str, Any] = field(default_factory=dict)
-    same_contract: Optional[bool] = None
 
 
 @dataclass

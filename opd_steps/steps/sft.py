@@ -18,7 +18,11 @@ def run(job: Job) -> None:
     """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
-    rows = trace_rows(job, policy.tokenizer) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer, options["column"])
+    rows = (
+        trace_rows(job, policy.tokenizer)
+        if source["kind"] == "rollout"
+        else solution_rows(job, policy.tokenizer, options["column"])
+    )
     metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})

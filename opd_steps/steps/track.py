@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from opd_steps.artifacts import write_json
-from opd_steps.errors import one_line_errors
+from opd_steps.errors import UserError, one_line_errors
 from opd_steps.report.results import Plan
 from opd_steps.tracking.importer import import_results
 
@@ -19,8 +19,11 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors():
         index = import_results(Plan.read(args.plan, args.results))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, index)
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.out, index)
+        except OSError as error:
+            raise UserError(str(args.out), f"cannot write this file: {error.strerror}") from None
 
 
 if __name__ == "__main__":

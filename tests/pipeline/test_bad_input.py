@@ -100,6 +100,7 @@ MISTAKES = [
     ),
     ("not YAML", PAPER, "nodes:", "nodes: [", ["smoke.yaml", "not valid YAML"]),
     ("unknown key of config.yaml", "config.yaml", "scale: tiny", "scal: tiny", ["config.yaml: scal", "id you mean: 'scale'?"]),
+    ("an engine that does not generate yet", "config.yaml", "engine: local", "engine: vllm", ["engine.name", "use local"]),
     ("unknown scale", "config.yaml", "scale: tiny", "scale: huge", ["scales", "no scale 'huge'"]),
 ]
 

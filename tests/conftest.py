@@ -1,4 +1,4 @@
-"""One finished run of the smoke paper serves all tests of this folder."""
+"""One finished run of the smoke paper serves all tests that need results."""
 
 from __future__ import annotations
 

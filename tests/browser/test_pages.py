@@ -1,0 +1,67 @@
+"""The report and the MLflow page, as a real browser shows them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Path of Chromium, installed from the distribution's packages where it is missing."""
+    if not shutil.which("chromium"):
+        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return shutil.which("chromium")
+
+
+def dom(chromium: str, url: str, profile: Path, wait_ms: int = 3000) -> str:
+    """The page's DOM after its scripts ran for `wait_ms` of the page's own time."""
+    command = [chromium, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={wait_ms}", "--dump-dom", url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180).stdout
+
+
+def test_the_report_opens_offline_and_shows_what_was_run(finished, chromium, tmp_path):
+    page = finished.folder / "results/report/index.html"
+    text = dom(chromium, page.as_uri(), tmp_path)
+    for part in ("Smoke", "opd_jsd", "lightning", "not enough evidence", "One seed"):
+        assert part in text
+    assert text.count("<svg") > 5
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//(?!arxiv\.org)""", page.read_text())
+
+
+def test_the_mlflow_page_lists_the_runs(copy, chromium, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = f"sqlite:///{copy.folder}/results/mlflow.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1"]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=copy.folder, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=1)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
+                time.sleep(0.5)
+        text = dom(chromium, f"{address}/#/experiments/1/runs", tmp_path / "profile", 30000)
+        for part in ("vopd seed0", "lightning seed0", "distillery"):
+            assert part in text
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=30)
