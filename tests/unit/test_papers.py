@@ -1,0 +1,51 @@
+"""Every paper file, at every scale, and the README's own example: the graph builds and its claims resolve."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from opd_steps import plan
+from opd_steps.config.load import load_root
+from opd_steps.graph import Graph
+
+ROOT = Path(__file__).parents[2]
+CASES = [
+    (path.stem, scale)
+    for path in sorted((ROOT / "workflow/papers").glob("*.yaml"))
+    for scale in OmegaConf.to_container(OmegaConf.load(path))["scales"]
+]
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def graph(**changes) -> Graph:
+    return Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | changes))
+
+
+@pytest.mark.parametrize(("paper", "scale"), CASES)
+def test_papers_build(paper, scale):
+    built = graph(papers=[paper], scale=scale)
+    assert len(built.wanted()) > 3
+    root = {"seeds": [0, 1]}
+    assert plan.make(built, root)["papers"][paper]["claims"]
+
+
+def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
+    block = re.search(r"```yaml\n(# workflow/papers/mine.yaml.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    (tmp_path / "mine.yaml").write_text(block)
+    built = graph(papers=[str(tmp_path / "mine.yaml")])
+    wanted = {node.key for node in built.wanted()}
+    assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= wanted
+    assert ("quickstart", "opd", "vopd") not in wanted  # nobody asked for it
+
+
+def test_all_papers_together_share_one_graph():
+    names = sorted({paper for paper, _ in CASES})
+    assert len(graph(papers=names).wanted()) >= max(len(graph(papers=[n]).wanted()) for n in names)
