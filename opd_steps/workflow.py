@@ -12,6 +12,7 @@ from pathlib import Path
 
 from opd_steps import plan
 from opd_steps.artifacts import MANIFEST, damage
+from opd_steps.config.checks import local_paths
 from opd_steps.config.load import load_root
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
@@ -92,11 +93,14 @@ def parents(kind: str, wildcards) -> dict[str, str]:
 
 
 def local_files(kind: str, wildcards) -> list[str]:
-    """Files of a local data set or checkpoint that the node names by path: their content is an input like any other."""
-    options = node_of(kind, wildcards).options
-    path = Path((options["source"] if kind == "data" else options).get("path") or "").expanduser()
-    if not path.name or not path.exists():
-        return []  # a hub id, or nothing
+    """Files of local data, checkpoints and tokenizers that the node names by path: their content is an input like any other."""
+    return [file for path in local_paths(node_of(kind, wildcards)).values() for file in _files(Path(path).expanduser())]
+
+
+def _files(path: Path) -> list[str]:
+    """A file, or all visible files of a folder; none of what does not exist: a hub id."""
+    if not path.exists():
+        return []
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return [str(p) for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
 

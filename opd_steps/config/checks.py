@@ -30,12 +30,20 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
     if node.kind == "data" and node.options["system"] is not None and not node.options["chat"]:
         raise UserError(f"{where}.system", "a system message is shown only with chat: true")
-    if node.kind == "data":
-        path = node.options["source"].get("path", "")
+    for key, path in local_paths(node).items():
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
-            raise UserError(f"{where}.source.path", f"no such file or folder: {path}")
+            raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
     if node.kind == "evaluate" and not node.options["splits"] and not node.options["benchmarks"]:
         raise UserError(f"{where}.splits", "nothing to evaluate: no splits and no benchmarks")
+
+
+def local_paths(node: GraphNode) -> dict[str, str]:
+    """What the node names by path or hub id, by the key that names it."""
+    options = node.options
+    named = {"source.path": options["source"].get("path")} if node.kind == "data" else {}
+    if node.kind == "model":
+        named = {"path": options["path"], "tokenizer": options["tokenizer"]}
+    return {key: path for key, path in named.items() if path and path not in ("char", "byte")}
 
 
 def _check_opd(node: GraphNode, where: str) -> None:

@@ -8,8 +8,11 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from opd_steps.errors import UserError
 
 _PREFIX = "checkpoint-"
 
@@ -43,15 +46,18 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     if not found:
         return None
     folder = found[-1]
-    weights = load_file(folder / "model.safetensors")
+    try:
+        weights, moments = (load_file(folder / f"{part}.safetensors") for part in ("model", "optimizer"))
+        state = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(str(folder), f"this checkpoint is damaged ({error}); delete it and run again") from None
     with torch.no_grad():
         for name, tensor in _weights(model).items():
             tensor.copy_(weights[name])
-    moments = load_file(folder / "optimizer.safetensors")
     for p, name in _names(model, optimizer).items():
         keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
         optimizer.state[p] = {key: moments[full].to(p.device if key != "step" else "cpu") for key, full in keys.items()}
-    return json.loads((folder / "state.json").read_text())
+    return state
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -20,7 +20,10 @@ from opd_steps.models.external import file_hashes, has_tokenizer, locate
 
 MODEL, LINK = "model", "link.json"
 _TRACES = ("is_local", "local_files_only", "name_or_path")  # how a tokenizer was loaded: no part of what it is
+# without an explicit no, transformers asks on the terminal whether to run a checkpoint's own code
+_SAFELY = {"local_files_only": True, "trust_remote_code": False}
 logging.disable_progress_bar()
+logging.set_verbosity_error()  # what matters of its warnings becomes an error here
 
 
 @cache
@@ -51,12 +54,15 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreT
     path = where(folder)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            path, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(path, f"cannot load this model: {str(error).splitlines()[0]}") from None
     if report["missing_keys"]:
         raise UserError(path, f"the weights lack {sorted(report['missing_keys'])[0]}")
+    if report["mismatched_keys"]:
+        name, found, expected = sorted(report["mismatched_keys"])[0]
+        raise UserError(path, f"the weights do not fit config.json: {name} is {list(found)}, expected {list(expected)}")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -70,7 +76,7 @@ def read_tokenizer(path: str) -> PreTrainedTokenizerBase:
     if not has_tokenizer(Path(path)):  # transformers would make up an empty one
         raise UserError(path, "no tokenizer files here")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, **_SAFELY)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(path, f"cannot load this tokenizer: {str(error).splitlines()[0]}") from None
     if tokenizer.eos_token_id is None:

@@ -47,8 +47,7 @@ def check(folder: Path) -> None:
         pickles = sorted(p.name for end in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{end}"))
         hint = f" ({pickles[0]} is a pickle, which is never loaded; convert it with save_pretrained)" if pickles else ""
         raise UserError(where, f"not a checkpoint: no *.safetensors{hint}")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file() and (lacking := set(json.loads(index.read_text())["weight_map"].values()) - weights):
+    if lacking := _indexed(folder / "model.safetensors.index.json") - weights:
         raise UserError(where, f"the index names {min(lacking)}, which is missing")
     for name in sorted(weights):
         try:
@@ -58,6 +57,16 @@ def check(folder: Path) -> None:
             raise UserError(str(folder / name), f"not a safetensors file: {error}") from None
     if not has_tokenizer(folder):
         raise UserError(where, "this checkpoint has no tokenizer files")
+
+
+def _indexed(index: Path) -> set[str]:
+    """The weight files that a sharded checkpoint's index names; none without an index."""
+    try:
+        return set(json.loads(index.read_text())["weight_map"].values())
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(str(index), "not the index of a checkpoint: no weight_map") from None
 
 
 def file_hashes(folder: Path) -> dict[str, dict]:

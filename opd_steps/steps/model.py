@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from opd_steps.artifacts import Job, write_json
@@ -27,9 +28,9 @@ def _link(job: Job, path: str, revision: str | None) -> None:
     folder = external.locate(path, revision)
     external.check(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(str(folder / "config.json"), str(error).splitlines()[0]) from None
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise UserError(str(folder / "config.json"), str(error)) from None
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
     link = {"path": path if on_hub else str(folder), "revision": folder.name if on_hub else None}
     files = external.file_hashes(folder)

@@ -44,7 +44,7 @@ def connect(uri: str, experiment: str, artifacts: Path) -> Iterator[tuple[object
     from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they print what they raise as well, with its traceback
     root = Path(artifacts).resolve().as_uri() if local else None
     try:
         if local:
@@ -56,7 +56,7 @@ def connect(uri: str, experiment: str, artifacts: Path) -> Iterator[tuple[object
 
 
 def _check_sqlite(uri: str) -> Path:
-    """Make the database's folder, and fail now where MLflow would retry: no permission, not a database, locked. Returns its path."""
+    """The database's path, its folder made; fails now where MLflow would retry: no permission, not a database, locked."""
     found = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
     if not found:
         raise UserError(WHERE, f"expected sqlite:///PATH, found {uri}")
@@ -72,7 +72,7 @@ def _check_sqlite(uri: str) -> Path:
 
 
 def _make_tables(path: Path, artifacts: str) -> None:
-    """Tables of a database that has none, made aside and renamed: MLflow cannot finish its migrations once they were cut off."""
+    """Tables of a database that has none, made aside and renamed: MLflow cannot finish migrations that were cut off."""
     with sqlite3.connect(path) as database:
         made = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     database.close()
