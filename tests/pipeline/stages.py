@@ -1,0 +1,62 @@
+"""Steps run one by one in this process, as their rules would run them, and small checkpoints to run them on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+from opd_steps.artifacts import Job, read_manifest
+from opd_steps.config.kinds import KINDS
+from opd_steps.config.merge import merge
+from opd_steps.models.checkpoint import save_model, where
+from opd_steps.models.fresh import fresh_model
+from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.steps._main import main
+
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+
+
+def save_checkpoint(folder: Path, seed: int = 0, tokenizer=None, **config) -> Path:
+    """A Qwen3 with the byte-level tokenizer in the HF format."""
+    tokenizer = tokenizer or byte_tokenizer()
+    save_model(fresh_model("qwen3", TINY | config, tokenizer, seed), tokenizer, folder)
+    return folder
+
+
+def edit_json(file: Path, **values) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+class Stages:
+    """Nodes of paper "p", seed 0, below `results`."""
+
+    def __init__(self, results: Path):
+        self.results = results
+
+    def job(self, name: str, kind: str, parents: dict[str, str], **options) -> tuple[dict, Path]:
+        """(the job's config, its manifest's path); `parents`: role -> "kind/name"."""
+        checked = merge(KINDS[kind], {"kind": kind, **parents, **options}, name)
+        options = {k: v for k, v in checked.items() if k not in {"kind", "seed", "resources", *parents}}
+        paths = {role: f"p/{parent}/seed0" for role, parent in parents.items()}
+        config = {"kind": kind, "options": options, "parents": paths, "seed": 0}
+        return config, self.results / f"p/{kind}/{name}/seed0/manifest.json"
+
+    def run(self, name: str, kind: str, parents: dict[str, str] | None = None, **options) -> dict:
+        """Run the step and return its manifest. Raises what the step raises."""
+        config, out = self.job(name, kind, parents or {}, **options)
+        module = importlib.import_module(f"opd_steps.steps.{kind}")
+        step = next(f for n, f in vars(module).items() if n in ("run", kind) and callable(f) and f is not main)
+        where.cache_clear()  # each step is a process of its own
+        with Job(config, {}, out) as job:
+            step(job)
+        return read_manifest(out.parent)
