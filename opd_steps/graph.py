@@ -9,9 +9,10 @@ from functools import cached_property
 
 from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
+from opd_steps.config.claims import claim_nodes
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.load import load_paper
-from opd_steps.config.merge import deep_merge, merge
+from opd_steps.config.merge import dataclass_of, deep_merge, merge
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
 
@@ -67,14 +68,12 @@ class GraphNode:
 
 def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:
     """(group, name) of every plug in checked options."""
-    from opd_steps.config.merge import _dataclass_of
-
     found = []
     for f in dataclasses.fields(cls):
         value, group = options.get(f.name), f.metadata.get("plug")
         if group:
             found += [(group, item["name"]) for item in (value if f.metadata["many"] else [value])]
-        elif isinstance(value, (dict, list)) and (inner := _dataclass_of(cls, f)):
+        elif isinstance(value, (dict, list)) and (inner := dataclass_of(cls, f)):
             for item in value if isinstance(value, list) else [value]:
                 found += used_plugs(inner, item)
     return found
@@ -195,8 +194,6 @@ class Graph:
         for node in list(self.nodes.values()):
             if node.paper in self.selected:
                 out |= {n.key: n for n in node.ancestors()}
-        from opd_steps.config.claims import claim_nodes
-
         for name in self.selected:
             for node in claim_nodes(self, name):
                 out |= {n.key: n for n in node.ancestors()}

@@ -54,14 +54,15 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
             out[name] = [_plug(group, item, f"{at}[{i}]") for i, item in enumerate(value)]
         elif group:
             out[name] = _plug(group, value, at)
-        elif isinstance(value, dict) and (inner := _dataclass_of(cls, f)):
+        elif isinstance(value, dict) and (inner := dataclass_of(cls, f)):
             out[name] = _fill_plugs(inner, value, at)
-        elif isinstance(value, list) and (inner := _dataclass_of(cls, f)):
+        elif isinstance(value, list) and (inner := dataclass_of(cls, f)):
             out[name] = [_fill_plugs(inner, item, f"{at}[{i}]") for i, item in enumerate(value)]
     return out
 
 
-def _dataclass_of(cls: type, f: dataclasses.Field) -> type | None:
+def dataclass_of(cls: type, f: dataclasses.Field) -> type | None:
+    """The dataclass that a field holds, alone, optionally or in a list; None if it holds none."""
     hint = typing.get_type_hints(cls)[f.name]
     for candidate in (hint, *typing.get_args(hint)):
         if dataclasses.is_dataclass(candidate):

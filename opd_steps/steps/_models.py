@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from opd_steps.artifacts import Job
@@ -22,6 +24,13 @@ def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 
     model.requires_grad_(train)
     options = {k: sampling[k] for k in ("temperature", "top_p", "max_new_tokens")} if sampling else {}
     return LMPolicy(model, load_tokenizer(job.path(role)), batch=batch, **options)
+
+
+def frozen_copy(policy: LMPolicy) -> LMPolicy:
+    """The policy as it is now, for ever."""
+    frozen = copy.copy(policy)
+    frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+    return frozen
 
 
 def weights_id(manifest: dict) -> str:

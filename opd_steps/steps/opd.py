@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 
 from opd_steps.artifacts import Job
@@ -13,7 +12,7 @@ from opd_steps.loop.train import Batch, train
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.seeds import rng
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import frozen_copy, load_policy, publish_model, require_same_tokenizer, weights_id
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
@@ -38,13 +37,6 @@ def run(job: Job) -> None:
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
-def frozen_copy(policy):
-    """The policy as it is now, for ever."""
-    frozen = copy.copy(policy)
-    frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
-    return frozen
-
-
 def live_batches(job: Job, student, teacher):
     """Prefixes by the student, the teacher, the data set, or a mixture that draws one of student and data set per step."""
     options, prefix, n = job.options, job.options["method"]["prefix"], job.options["sampling"]["n"]
@@ -66,7 +58,8 @@ def live_batches(job: Job, student, teacher):
 
 def cached_batches(job: Job):
     """Rollouts and scores from files: no live teacher, no sampler."""
-    rows = with_scores(read_rollouts(job.path("scores") / job_rollouts(job)), job.path("scores"))
+    rollouts = job.results / job.manifests["scores"]["parents"]["rollouts"]["path"]
+    rows = with_scores(read_rollouts(rollouts), job.path("scores"))
     count = job.options["prompts"] * job.options["sampling"]["n"]
 
     def make_batch(step: int) -> Batch:
@@ -74,12 +67,6 @@ def cached_batches(job: Job):
         return Batch(batch.rows, metrics=rollout_metrics(batch.rows))
 
     return make_batch
-
-
-def job_rollouts(job: Job) -> str:
-    """Folder of the rollouts that the scores belong to, relative to the scores' folder."""
-    path = job.manifests["scores"]["parents"]["rollouts"]["path"]
-    return "/".join([".."] * 4 + [path])
 
 
 def check_consistency(job: Job) -> None:

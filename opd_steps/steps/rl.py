@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from opd_steps.artifacts import Job
@@ -15,7 +13,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model
+from opd_steps.steps._models import frozen_copy, load_policy, publish_model
 from opd_steps.tasks.prompts import PromptPool
 
 
@@ -24,10 +22,7 @@ def run(job: Job) -> None:
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
-    reference = None
-    if options["kl"]:
-        reference = copy.copy(policy)
-        reference.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+    reference = frozen_copy(policy) if options["kl"] else None
 
     def make_batch(step: int) -> Batch:
         return group_batch(policy, pool, step, job.seed, options)

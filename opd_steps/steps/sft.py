@@ -6,6 +6,7 @@ from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
+from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
@@ -30,8 +31,6 @@ def run(job: Job) -> None:
 
 def trace_rows(job: Job, tokenizer) -> Trajectory:
     """The rollouts of a parent; their token ids are trained on as they are, so the tokenizers must be one."""
-    from opd_steps.models.tokenizers import digest
-
     if job.manifests["data"]["facts"]["tokenizer"] != digest(tokenizer):
         raise UserError(str(job.path("data")), "these traces were written with another tokenizer than the student's")
     return read_rollouts(job.path("data"))

@@ -12,6 +12,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, epoch_order
 from opd_steps.tasks.dataset import Task, load_split, load_task
 from opd_steps.tasks.render import completion_text, prompt_ids
+from opd_steps.tasks.verify import rewards
 
 
 @dataclass
@@ -46,11 +47,10 @@ class PromptPool:
     def rewards(self, trajectory: Trajectory) -> list[float]:
         """The verifier's 0 or 1 for every row."""
         answers = [self.rows[int(i)]["answer"] for i in trajectory.prompt_B]
-        pairs = zip(self.texts(trajectory), answers, strict=True)
-        return [float(self.task.verifier.score(text, answer)) for text, answer in pairs]
+        return rewards(self.task.verifier, self.texts(trajectory), answers)
 
 
 def sample_seeds(picks: list[int], n: int, *parts: object) -> tuple[list[int], list[int]]:
     """(prompt of each row, seed of each row) for n samples of every prompt: one seed per (parts, prompt, sample)."""
     prompts = [p for p in picks for _ in range(n)]
-    return prompts, [derive(*parts, k, p, i % n) for i, (k, p) in enumerate((j // n, p) for j, p in enumerate(prompts))]
+    return prompts, [derive(*parts, j // n, p, j % n) for j, p in enumerate(prompts)]
