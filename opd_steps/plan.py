@@ -80,7 +80,8 @@ def preflight_pairs(graph: Graph, paper: str, seed: int) -> list[dict]:
 def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
     p = node.parents
     if node.kind == "opd":
-        return [(p["student"], p.get("teacher") or p["scores"].parents["teacher"])]
+        others = [p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
+        return [(p["student"], other) for other in others if other]
     if node.kind == "score":
         return [(p["rollouts"].parents["policy"], p["teacher"])]
     if node.kind == "sft" and p["data"].kind == "rollout":

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opd_steps.config.method_rules import check_stream
+from opd_steps.config.controllers import check_controllers
+from opd_steps.config.method_rules import check_stream, wide_plugs
+from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,8 +57,46 @@ def _check_opd(node: GraphNode, where: str) -> None:
         raise UserError(
             f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out"
         )
+    for name, default in _LIVE_ONLY.items():
+        if cached and options[name] != default:
+            raise UserError(
+                f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
+            )
+    streams = [method, *method["add"]]
+    check_method(node, options, f"{where}.method")
+    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
+        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
+    if any(value < 1 for value in (options["buffer"]["batches"], options["buffer"]["passes"])):
+        raise UserError(f"{where}.buffer", "expected batches and passes of at least 1")
+    asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES", False)}
+    asked["update_of"] = any(constant("hooks", item["name"], "UPDATE", False) for item in options["hooks"])
+    for role, needed in asked.items():
+        if needed != (role in node.parents):
+            found = (
+                "is needed by this node's select or hooks: name it"
+                if needed
+                else "is read by nothing in this node; leave it out"
+            )
+            raise UserError(f"{where}.{role}", found)
+    check_controllers(node, where, lambda changed: check_method(node, changed, f"{where}.method"))
+
+
+_LIVE_ONLY = {
+    "teacher_source": {"name": "frozen"},
+    "context": {"name": "plain"},
+    "select": {"name": "uniform"},
+    "buffer": {"batches": 1, "passes": 1, "metric": "", "below": 0.0},
+}
+
+
+def check_method(node: GraphNode, options: dict, where: str) -> None:
+    """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
+    method, cached = options["method"], "scores" in node.parents
     stored = node.parents["scores"].options["topk"] if cached else 0
     for i, stream in enumerate([method, *method["add"]]):
-        at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
-        holder = "live" if live or stream["against"] == "reference" else "scores"
-        check_stream(stream, at, holder, stored, options["sampling"])
+        at = where + (f".add[{i - 1}]" if i else "")
+        if cached and stream["rows"] != "prefix":
+            raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
+        against = stream["against"]
+        holder = "sampler" if against == "sampler" else "scores" if cached and against == "teacher" else "live"
+        check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from opd_steps.config.method_rules import GROUPS
+from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ def node_metrics(node: GraphNode) -> list[str]:
     """Names of what a node measures itself."""
     if node.kind in TRAIN_METRICS:
         absent = _absent(node.options["method"]) if node.kind == "opd" else set()
-        return [f"train/{name}{suffix}" for name in TRAIN_METRICS[node.kind] if name not in absent for suffix in SUFFIXES]
+        names = [*TRAIN_METRICS[node.kind], *(_of_plugs(node) if node.kind == "opd" else ())]
+        return [f"train/{name}{suffix}" for name in dict.fromkeys(names) if name not in absent for suffix in SUFFIXES]
     if node.kind == "rollout":
         return list(ROLLOUT_METRICS)
     if node.kind == "evaluate":
@@ -38,6 +41,27 @@ def node_metrics(node: GraphNode) -> list[str]:
         names = SPLIT_METRICS if node.options["k"] else SPLIT_METRICS[:1]
         return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
     return []
+
+
+def _of_plugs(node: GraphNode) -> list[str]:
+    """Curves that an opd node's further terms, plugs, buffer and controllers draw."""
+    options, method = node.options, node.options["method"]
+    found = [
+        f"add{i}_{name}"
+        for i, row in enumerate(method["add"])
+        for name in ("log_ratio", "divergence")
+        if name not in _absent(row)
+    ]
+    for i, row in enumerate([method, *method["add"]]):
+        prefix = f"add{i - 1}_" if i else ""
+        for slot in ("transform", "weight"):
+            for item in row[slot]:
+                found += [prefix + name for name in constant(GROUPS[slot], item["name"], "METRICS", ())]
+    for item in options["hooks"]:
+        found += constant("hooks", item["name"], "METRICS", ())
+    if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
+        found += ["age", "refilled"]
+    return found + [item["sets"].rsplit(".", 1)[-1] for item in options["controllers"]]
 
 
 def _absent(method: dict) -> set[str]:

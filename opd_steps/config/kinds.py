@@ -171,22 +171,30 @@ class ScoreNode(Node):
 class Prefix:
     """Whose tokens the states come from."""
 
-    source: Literal["student", "teacher", "dataset", "mixture"] = "student"
+    source: Literal["student", "teacher", "dataset", "mixture", "token_mix"] = "student"
     student_share: float = 0.5  # mixture: probability that a step uses student rollouts (GKD's lambda)
-    column: str = "solution"  # dataset and mixture: text column of the train split
+    teacher_share: float = 0.2  # token_mix: each token is sampled from share * teacher + (1 - share) * student (MiniLLM)
+    column: str = "solution"  # rows of the data set: text column of the train split
 
 
 @dataclass
 class Stream:
     """One term of the objective: which divergence, where, and how its gradient is estimated."""
 
+    target: Any = plug(f"{PLUGS}/targets", "teacher")
     support: Any = plug(f"{PLUGS}/supports", "sampled")
     signal: Any = plug(f"{PLUGS}/signals", "log_ratio")
     estimator: Any = plug(f"{PLUGS}/estimators", "pg")
     baseline: Any = plug(f"{PLUGS}/baselines", "none")
+    transform: list[Any] = plug(f"{PLUGS}/transforms", many=True)  # of the advantage, in this order
     weight: list[Any] = plug(f"{PLUGS}/weights", many=True)
     coef: float = 1.0
-    against: Literal["teacher", "reference"] = "teacher"  # reference: the student's own initial weights
+    against: Literal["teacher", "reference", "sampler"] = (
+        "teacher"  # sampler: the policy that made the rollouts, as it was then
+    )
+    rows: Literal["prefix", "student", "teacher", "dataset"] = (
+        "prefix"  # which rows the term looks at; prefix: the method's own
+    )
 
 
 @dataclass
@@ -195,7 +203,19 @@ class Method(Stream):
 
     prefix: Prefix = field(default_factory=Prefix)
     aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = "token_mean"
+    advantage: Literal["group_mean", "leave_one_out"] = "group_mean"  # of outcome rewards, for the parts that use them
+    divide_by_std: bool = True
     add: list[Stream] = field(default_factory=list)  # further terms
+
+
+@dataclass
+class Buffer:
+    """Rollouts made ahead of their use. The default is on-policy: each step trains on samples of its own weights."""
+
+    batches: int = 1  # steps' worth of rollouts that one version of the weights makes at once
+    passes: int = 1  # times that they are trained on before the weights of that moment make new ones
+    metric: str = ""  # e.g. freshness: make new ones early, when train/<metric> falls
+    below: float = 0.0  # under this value
 
 
 @dataclass
@@ -206,12 +226,21 @@ class OpdNode(Training):
     data: str = ref("data")
     teacher: Optional[str] = ref(*MODELS, required=False)
     scores: Optional[str] = ref("score", required=False)  # instead of a live teacher
+    reference: Optional[str] = ref(*MODELS, required=False)  # for terms against it and for extrapolation beyond it
+    pass_rates: Optional[str] = ref("rollout", required=False)  # for select: several samples a prompt, with their rewards
+    update_of: Optional[str] = ref(*MODELS, required=False)  # for hooks: a finished model that started where this one starts
+    teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
+    context: Any = plug("teachers/contexts", "plain")  # what the teacher sees in place of the prompt
+    select: Any = plug("tasks/selection", "uniform")  # prompts of a step
     prompts: int = 32  # prompts per step
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
     method: Method = field(default_factory=Method)
     teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
     minibatches: int = 1  # optimizer steps per rollout batch
+    buffer: Buffer = field(default_factory=Buffer)
+    controllers: list[Any] = plug("schedules", many=True)  # each sets one option above while the node trains
+    hooks: list[Any] = plug("hooks", many=True)  # after every step, in this order
 
 
 @dataclass

@@ -2,11 +2,17 @@
 
 support.TEACHER     what it takes from the teacher: sampled | topk | full
 signal.TEACHER      "none": it asks no teacher (a signal without a divergence)
+signal.KIND         "reward": a reward that is no divergence's
+target.REFERENCE    it looks at the reference, unless its options equal target.NEUTRAL
+target.NORMALISED   whether it is a distribution (default), or log-weights
 estimator.SUPPORT   which supports it works on: sampled | set | any
 estimator.SIGNAL    which signals: any | divergence | fixed (its own)
 estimator.BASELINE  whether it subtracts the baseline
 estimator.TEACHER   "none": it asks no teacher
-baseline.TEACHER, weight.TEACHER   what they ask beside
+estimator.TRANSFORM whether it transforms its advantage
+OUTCOME             signal, transform or weight: it needs the outcome advantages of groups
+WIDE                transform or weight: it looks at the whole batch
+TEACHER             of baseline, target, transform, weight: what they ask beside
 """
 
 from __future__ import annotations
@@ -16,7 +22,10 @@ from typing import Literal
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
-GROUPS = {slot: f"objectives/{slot}s" for slot in ("support", "signal", "estimator", "baseline", "weight")}
+GROUPS = {
+    slot: f"objectives/{slot}s" for slot in ("support", "signal", "estimator", "baseline", "target", "transform", "weight")
+}
+_LISTS = ("transform", "weight")
 _ORDER = ("none", "sampled", "topk", "full")
 _RATIO_OPTIONS = ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high")
 
@@ -31,10 +40,33 @@ def _core_need(options: dict) -> str:
     return _constant(options, "support", "TEACHER")
 
 
+def _listed(options: dict, attribute: str, default: object) -> list:
+    return [constant(GROUPS[slot], item["name"], attribute, default) for slot in _LISTS for item in options[slot]]
+
+
 def teacher_need(options: dict) -> str:
     """The most that any part of a stream must know of the teacher: none, sampled, topk or full."""
-    weights = [constant(GROUPS["weight"], item["name"], "TEACHER", "none") for item in options["weight"]]
-    return max(_core_need(options), _constant(options, "baseline", "TEACHER", "none"), *weights, key=_ORDER.index)
+    beside = [_constant(options, slot, "TEACHER", "none") for slot in ("baseline", "target")]
+    return max(_core_need(options), *beside, *_listed(options, "TEACHER", "none"), key=_ORDER.index)
+
+
+def reference_need(options: dict) -> str:
+    """What the target must know of the reference: none, sampled or full."""
+    target = options["target"]
+    neutral = _constant(options, "target", "NEUTRAL", {})
+    if not _constant(options, "target", "REFERENCE", False) or all(target[name] == value for name, value in neutral.items()):
+        return "none"
+    return "sampled" if _core_need(options) == "sampled" and teacher_need(options) == "sampled" else "full"
+
+
+def outcome_need(options: dict) -> bool:
+    """Whether a part of the stream needs outcome advantages."""
+    return bool(_constant(options, "signal", "OUTCOME", False)) or any(_listed(options, "OUTCOME", False))
+
+
+def wide_plugs(options: dict) -> list[str]:
+    """Names of the parts that look at the whole batch."""
+    return [item["name"] for slot in _LISTS for item in options[slot] if constant(GROUPS[slot], item["name"], "WIDE", False)]
 
 
 def teacher_topk(options: dict) -> int:
@@ -43,15 +75,24 @@ def teacher_topk(options: dict) -> int:
 
 
 def check_stream(
-    options: dict, where: str, teacher: Literal["live", "scores", "none"], scores_topk: int = 0, sampling: dict | None = None
+    options: dict,
+    where: str,
+    teacher: Literal["live", "scores", "sampler", "none"],
+    scores_topk: int = 0,
+    sampling: dict | None = None,
+    reference: bool = False,
 ) -> None:
     """Raise UserError, naming key and reason, for a stream (config.kinds.Stream) that cannot work.
 
-    `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the rollouts.
+    `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the
+    rollouts; `reference`: whether the node names one.
     """
     _check_row(options, where)
+    _check_target(options, where, teacher, reference)
     _check_ratio(options, where, sampling or {})
     _check_teacher(options, where, teacher, scores_topk)
+    if outcome_need(options) and (sampling or {}).get("n", 2) < 2:
+        raise UserError(where, "outcome advantages compare samples of one prompt: set sampling.n to 2 or more")
 
 
 def _check_row(options: dict, where: str) -> None:
@@ -79,10 +120,39 @@ def _check_row(options: dict, where: str) -> None:
         raise UserError(
             f"{where}.baseline", f"the signal {signal} is an advantage already, from its group; its baseline is none"
         )
+    if accepts["SIGNAL"] == "divergence" and _constant(options, "signal", "KIND") == "reward":
+        raise UserError(
+            f"{where}.signal", f"{signal} is a reward, not a divergence that {estimator} could sum; only pg can use it"
+        )
+    if options["transform"] and not _constant(options, "estimator", "TRANSFORM", False):
+        raise UserError(f"{where}.transform", f"{estimator} has no advantage to transform; only pg has")
     if accepts["SIGNAL"] == "fixed" and signal not in ("log_ratio", "rkl"):
         raise UserError(f"{where}.signal", f"{estimator} has its own signal and would not look at {signal}; leave it out")
     if baseline != "none" and not accepts["BASELINE"]:
         raise UserError(f"{where}.baseline", f"{estimator} has no baseline to subtract; only pg has")
+
+
+def _check_target(options: dict, where: str, teacher: str, reference: bool) -> None:
+    target, signal, active = options["target"]["name"], options["signal"]["name"], reference_need(options) != "none"
+    if options["against"] == "reference" and not reference:
+        raise UserError(
+            f"{where}.against", "this term is against a reference, and the node names none: reference: <model node>"
+        )
+    if active and not reference:
+        shown = ", ".join(f"{k} {v}" for k, v in options["target"].items() if k != "name")
+        raise UserError(
+            f"{where}.target", f"{target} with {shown} looks beyond the teacher from a reference: reference: <model node>"
+        )
+    if active and teacher == "scores" and _core_need(options) != "sampled":
+        raise UserError(
+            f"{where}.target", f"{target} from a scores table works on the sampled token alone; its support is sampled"
+        )
+    if active and not _constant(options, "target", "NORMALISED", True) and signal not in ("log_ratio", "rkl"):
+        raise UserError(
+            f"{where}.signal", f"{target} yields log-weights, not probabilities: its signal is log_ratio, not {signal}"
+        )
+    if target != "teacher" and _core_need(options) == "none":
+        raise UserError(f"{where}.target", f"this term asks no teacher and would not look at {target}; leave it out")
 
 
 def _check_ratio(options: dict, where: str, sampling: dict) -> None:
@@ -109,6 +179,10 @@ def _check_teacher(options: dict, where: str, teacher: str, scores_topk: int) ->
     need, k = teacher_need(options), teacher_topk(options)
     if need != "none" and teacher == "none":
         raise UserError(where, "this method asks a teacher, and there is none")
+    if teacher == "sampler" and need not in ("none", "sampled"):
+        raise UserError(
+            where, f"{_asking_all(options)} asks about more than the sampled token, which is all that a sampler leaves"
+        )
     if teacher == "scores" and need == "full":
         raise UserError(
             where, f"{_asking_all(options)} asks the teacher about any token; a scores table can't answer, a live teacher can"
@@ -122,4 +196,6 @@ def _asking_all(options: dict) -> str:
         return f"the support {options['support']['name']}"
     if _constant(options, "baseline", "TEACHER") == "full":
         return f"the baseline {options['baseline']['name']}"
-    return "a weight of this method"
+    if _constant(options, "target", "TEACHER", "none") == "full":
+        return f"the target {options['target']['name']}"
+    return "a weight or transform of this method"

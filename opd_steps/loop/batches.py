@@ -17,10 +17,12 @@ def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
     return Batch(rows.rows(picks))
 
 
-def sampled_rows(policy: Policy, pool: PromptPool, picks: list[int], n: int, step: int, *seed_parts: object) -> Batch:
-    """`n` fresh samples of every picked prompt with their rewards; `step - 1` optimizer steps made the sampler's weights."""
+def sampled_rows(
+    policy: Policy, pool: PromptPool, picks: list[int], n: int, step: int, *seed_parts: object, version: int | None = None
+) -> Batch:
+    """`n` fresh samples of every picked prompt with their rewards; `version` (else step - 1) optimizer steps made the weights."""
     prompts, seeds = sample_seeds(picks, n, *seed_parts, step)
-    rows = policy.rollout(pool.contexts(prompts), prompts, seeds, step - 1)
+    rows = policy.rollout(pool.contexts(prompts), prompts, seeds, step - 1 if version is None else version)
     rows = rows.with_columns(reward_B=torch.tensor(pool.rewards(rows)))
     return Batch(rows, metrics=rollout_metrics(rows))
 

@@ -18,7 +18,8 @@ _PREFIX = "checkpoint-"
 
 
 def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Write checkpoint-<step> and drop the older ones. `state`: JSON-able state of controllers and hooks.
+    """Write checkpoint-<step> and drop the older ones. `state`: lists of states of controllers and hooks, each a flat dict of
+    JSON-able values and tensors.
 
     There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds).
     """
@@ -29,7 +30,9 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     names = _names(model, optimizer)
     moments = {f"{names[p]}.{key}": value.contiguous() for p, entry in optimizer.state.items() for key, value in entry.items()}
     save_file(moments, scratch / "optimizer.safetensors")
-    (scratch / "state.json").write_text(json.dumps({"step": step, **state}))
+    plain, tensors = _apart(state)
+    save_file(tensors, scratch / "state.safetensors")
+    (scratch / "state.json").write_text(json.dumps({"step": step, **plain}))
     for path in scratch.iterdir():
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -47,7 +50,7 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
         return None
     folder = found[-1]
     try:
-        weights, moments = (load_file(folder / f"{part}.safetensors") for part in ("model", "optimizer"))
+        weights, moments, tensors = (load_file(folder / f"{part}.safetensors") for part in ("model", "optimizer", "state"))
         state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(str(folder), f"this checkpoint is damaged ({error}); delete it and run again") from None
@@ -57,7 +60,26 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     for p, name in _names(model, optimizer).items():
         keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
         optimizer.state[p] = {key: moments[full].to(p.device if key != "step" else "cpu") for key, full in keys.items()}
+    for name, tensor in tensors.items():
+        group, index, key = name.split("/", 2)
+        state[group][int(index)][key] = tensor
     return state
+
+
+def _apart(state: dict[str, list[dict]]) -> tuple[dict, dict[str, torch.Tensor]]:
+    """(JSON-able part, tensors named group/index/key)."""
+    tensors = {
+        f"{group}/{i}/{key}": value.detach().cpu().contiguous().clone()
+        for group, entries in state.items()
+        for i, entry in enumerate(entries)
+        for key, value in entry.items()
+        if isinstance(value, torch.Tensor)
+    }
+    plain = {
+        group: [{k: v for k, v in entry.items() if not isinstance(v, torch.Tensor)} for entry in entries]
+        for group, entries in state.items()
+    }
+    return plain, tensors
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from opd_steps.loop.optim import apply_gradient, gradient_variance, make_optimiz
 from opd_steps.metrics import MetricsLog, read_metrics, summarise
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.stream import Moment
 from opd_steps.seeds import rng
 
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
@@ -44,7 +45,8 @@ def train(
     """Run the node's `steps` from wherever its work directory stands; returns the summary of its curves.
 
     `make_batch(step)` must depend on its step and the policy's weights alone; then a killed and resumed run ends with the
-    same bytes as an unbroken one. `hooks`: after-step objects with __call__(step, policy, metrics), state_dict(), load_state_dict().
+    same bytes as an unbroken one. `hooks`: objects with __call__(step, policy, metrics) after every step, state_dict() and
+    load_state_dict(); those with before_step(policy) see the gradient first.
     """
     options = job.options
     optimizer = make_optimizer(policy.model, options["optim"])
@@ -62,7 +64,11 @@ def train(
         batch = make_batch(step)
         for k, index in enumerate(_split(len(batch.rows), inner, job.seed, step)):
             part, columns = (batch.rows, batch.columns) if inner == 1 else _pick(batch, index)
-            stats = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"])
+            moment = Moment(step, job.seed, objective.window)
+            stats = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"], moment)
+            for hook in hooks:
+                if hasattr(hook, "before_step"):
+                    hook.before_step(policy)
             stats |= apply_gradient(optimizer, (step - 1) * inner + k + 1, updates, options["optim"])
         if step % VARIANCE_EVERY == 0 or step == steps:
             stats["grad_variance"] = gradient_variance(optimizer)

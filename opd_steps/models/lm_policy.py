@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,7 @@ class LMPolicy:
         self.model, self.tokenizer = model, tokenizer
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
+        self.companion: tuple[PreTrainedModel, float] | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
     def rollout(
@@ -52,6 +54,7 @@ class LMPolicy:
             pad_id=self.tokenizer.pad_token_id,
             vocab=self.vocab,
             batch=self.batch,
+            companion=self.companion,
         )
         return Trajectory(
             [list(c) for c in contexts],
@@ -61,6 +64,12 @@ class LMPolicy:
             version_B=torch.full((len(tokens),), version),
             ended_B=torch.tensor(ended),
         )
+
+    def mixed_with(self, other: LMPolicy, share: float) -> LMPolicy:
+        """This policy, but each token is sampled from share * other + (1 - share) * this; log-probs are the mixture's (MiniLLM)."""
+        mixed = copy.copy(self)
+        mixed.companion = (other.model, share)
+        return mixed
 
     def dist(self, trajectory: Trajectory, role: str = "student") -> LazyCategorical:
         """Distributions at all response positions, still hidden states: `[N, D]`, N = sum of response lengths.

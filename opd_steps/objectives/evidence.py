@@ -18,6 +18,7 @@ class Evidence:
     reference       the same of a reference policy
     sampler_logp_N  log-prob of the action under the sampler as it ran
     outcome_N       the row's outcome advantage, on each of its decisions
+    shift_N         what plugs that look at the whole batch add to the advantage
     step_N, owner_N position within the row, and the row
     """
 
@@ -26,6 +27,7 @@ class Evidence:
     reference: StepDist | None = None
     sampler_logp_N: Tensor | None = None
     outcome_N: Tensor | None = None
+    shift_N: Tensor | None = None
     step_N: Tensor | None = None
     owner_N: Tensor | None = None
 

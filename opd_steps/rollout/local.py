@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,11 +26,13 @@ def decode(
     pad_id: int,
     vocab: int | None = None,
     batch: int = 256,
+    companion: tuple[PreTrainedModel, float] | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
     """Continue every context until its end token or `max_new_tokens`; temperature 0 is greedy.
 
     Returns per row the new ids [T] (end token included), their log-probs [T] (fp32) under the distribution that was
     sampled from, and whether the row ended by itself. Row i's tokens depend on its context and seeds[i] alone.
+    `companion` (another model, share): every token is sampled from share * its distribution + (1 - share) * the model's.
     """
     was_training = model.training
     model.eval()
@@ -38,15 +41,16 @@ def decode(
     for start in range(0, len(order), batch):
         picks = order[start : start + batch]
         args = (max_new_tokens, temperature, top_p, eos_id, pad_id, vocab)
-        rows = _decode_batch(model, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
+        mixed = [(model, 1.0)] if companion is None else [(model, 1 - companion[1]), companion]
+        rows = _decode_batch(mixed, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
         for i, row in zip(picks, rows, strict=True):
             out[i] = row
     model.train(was_training)
     return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
 
 
-def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eos_id, pad_id, vocab):
-    device = model.device
+def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eos_id, pad_id, vocab):
+    device = mixed[0][0].device
     width = max(map(len, contexts))
     ids_BP = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
     mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=device)
@@ -54,21 +58,24 @@ def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eo
     padded = bool((mask_BL == 0).any())
     uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
 
-    cache = DynamicCache(config=model.config)
+    caches = [DynamicCache(config=model.config) for model, _ in mixed]
     alive = torch.arange(len(contexts), device=device)  # original row of each row still decoded
     tokens_BT = torch.full((len(contexts), max_new_tokens), pad_id, device=device)
     logp_BT = torch.zeros((len(contexts), max_new_tokens), device=device)
     length_B = torch.full((len(contexts),), max_new_tokens, device=device)
     inputs, positions = ids_BP, position_BP
     for t in range(max_new_tokens):
-        logits_BV = model(
-            input_ids=inputs,
-            attention_mask=mask_BL if padded else None,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1, :vocab]
+        args = {
+            "attention_mask": mask_BL if padded else None,
+            "position_ids": positions,
+            "use_cache": True,
+            "logits_to_keep": 1,
+        }
+        each = [
+            model(input_ids=inputs, past_key_values=cache, **args).logits[:, -1, :vocab]
+            for (model, _), cache in zip(mixed, caches, strict=True)
+        ]
+        logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
         token_B, token_logp_B = sample(logits_BV, uniform_BT[alive, t] if temperature else None, temperature, top_p)
         tokens_BT[alive, t], logp_BT[alive, t] = token_B, token_logp_B
         length_B[alive[token_B == eos_id]] = length_B[alive[token_B == eos_id]].clamp(max=t + 1)
@@ -78,7 +85,8 @@ def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eo
             break
         if left <= 0.75 * len(alive):  # drop finished rows, when enough of them pay for the copy
             keep = going.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
+            for cache in caches:
+                cache.batch_select_indices(keep)
             alive, token_B, mask_BL, positions = alive[keep], token_B[keep], mask_BL[keep], positions[keep]
         inputs, positions = token_B[:, None], positions[:, -1:] + 1
         mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(mask_BL), 1)], 1)
@@ -87,6 +95,12 @@ def _decode_batch(model, contexts, seeds, max_new_tokens, temperature, top_p, eo
     return [
         (tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), int(tokens_BT[b, n - 1]) == eos_id) for b, n in enumerate(lengths)
     ]
+
+
+def _mixture(each_BV: list[Tensor], shares: list[float], temperature: float) -> Tensor:
+    """Logits whose softmax at `temperature` is the mixture of the models' distributions at that temperature."""
+    logp = [torch.log_softmax(x.float() / (temperature or 1.0), -1) + math.log(s) for x, s in zip(each_BV, shares, strict=True)]
+    return torch.stack(logp).logsumexp(0) * (temperature or 1.0)
 
 
 def sample(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:

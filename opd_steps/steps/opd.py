@@ -3,60 +3,93 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from collections.abc import Callable
 
 from opd_steps.artifacts import Job
+from opd_steps.config import plugs
+from opd_steps.config.method_rules import outcome_need
 from opd_steps.errors import UserError
-from opd_steps.loop.batches import fixed_rows, rollout_metrics, sampled_rows
+from opd_steps.hooks import Setting
+from opd_steps.loop.batches import fixed_rows, rollout_metrics
+from opd_steps.loop.buffer import RolloutBuffer
+from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.objective import Objective
+from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import Batch, train
+from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
-from opd_steps.seeds import rng
 from opd_steps.steps._main import main
-from opd_steps.steps._models import frozen_copy, load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
 
 
 def run(job: Job) -> None:
-    """Build student, teacher and reference, the source of prefixes and the objective; then the one loop."""
-    options, method, sampling = job.options, job.options["method"], job.options["sampling"]
-    objective = Objective.from_method(method, sampling["max_new_tokens"])
+    """Build student, teacher and reference, the source of prefixes, the objective and what moves it; then the one loop."""
+    options, sampling = job.options, job.options["sampling"]
+    objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
     student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
-    reference = frozen_copy(student) if objective.needs("reference") != "none" else None
+    models = {"student": student}
+    for role in ("teacher", "reference"):
+        if role in job.parents and (role == "teacher" or objective.needs("reference") != "none"):
+            models[role] = load_policy(job, role, sampling, options["engine"]["batch"])
+            require_same_tokenizer(student, models[role], job, role)
+    pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
+    controllers = [plugs.load("schedules", item) for item in options["controllers"]]
+    conductor = Conductor(options, controllers, objective, list(models.values()))
     if "scores" in job.parents:
         check_consistency(job)
-        teacher, make_batch = CachedTeacher(), cached_batches(job)
+        teacher, make_batch, hooks = CachedTeacher(), cached_batches(job), []
     else:
-        teacher = load_policy(job, "teacher", sampling, options["engine"]["batch"])
-        require_same_tokenizer(student, teacher, job, "teacher")
-        make_batch = live_batches(job, student, teacher)
-    metrics = train(job, student, make_batch, objective, teacher, reference)
+        teacher = models["teacher"]
+        make_batch, hooks = live_batches(job, models, pool, conductor)
+        hooks += filter(None, [plugs.load("teachers/sources", options["teacher_source"]).hook(teacher)])
+    setting = Setting(student, pool, job.seed, job.path("student"), job.parents.get("update_of"))
+    hooks += [plugs.load("hooks", item).make(setting) for item in options["hooks"]]
+    metrics = train(job, student, make_batch, objective, teacher, models.get("reference"), (*hooks, conductor))
     live = job.manifests.get("teacher")
     facts = {"teacher": weights_id(live) if live else job.manifests["scores"]["facts"]["teacher"]}
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
-def live_batches(job: Job, student, teacher):
-    """Prefixes by the student, the teacher, the data set, or a mixture that draws one of student and data set per step."""
-    options, prefix, n = job.options, job.options["method"]["prefix"], job.options["sampling"]["n"]
-    pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
-    fixed = solution_rows(job, student.tokenizer, prefix["column"]) if prefix["source"] in ("dataset", "mixture") else None
+def live_batches(job: Job, models: dict, pool: PromptPool, conductor: Conductor) -> tuple[Callable[[int], Batch], list]:
+    """(make_batch, hooks): rows of the step's sources, what the teacher sees of them, and their outcome advantages."""
+    options, method = job.options, job.options["method"]
+    streams = [method, *method["add"]]
+    texts = method["prefix"]["source"] in ("dataset", "mixture") or any(row["rows"] == "dataset" for row in streams)
+    prefixes = Prefixes(
+        models["student"],
+        models["teacher"],
+        pool,
+        plugs.load("tasks/selection", options["select"]),
+        job.seed,
+        solution_rows(job, models["student"].tokenizer, method["prefix"]["column"]) if texts else None,
+        pass_rates(job) if "pass_rates" in job.parents else None,
+    )
+    context = plugs.load("teachers/contexts", options["context"])
+    outcome = any(outcome_need(row) for row in streams)
+
+    def make(step: int, version: int) -> Batch:
+        return prefixes.batch(step, conductor.options, version)
+
+    ahead = options["buffer"]
+    buffer = None if (ahead["batches"], ahead["passes"]) == (1, 1) else RolloutBuffer(make, **ahead)
 
     def make_batch(step: int) -> Batch:
-        source = prefix["source"]
-        if source == "mixture":
-            source = "student" if rng(job.seed, "mixture", step).random() < prefix["student_share"] else "dataset"
-        if source == "dataset":
-            batch = fixed_rows(fixed, job.seed, step, options["prompts"] * n)
-            return Batch(batch.rows, metrics=rollout_metrics(batch.rows))
-        sampler = student if source == "student" else teacher
-        return sampled_rows(sampler, pool, pool.pick(job.seed, step, options["prompts"]), n, step, job.seed, "rollout")
+        batch = buffer.batch(step) if buffer else make(step, step - 1)
+        rows = context.prepare(batch.rows, pool, job.seed)
+        columns = dict(batch.columns)
+        if outcome:
+            reward_B = rows.reward_B.nan_to_num(0.0)
+            columns["outcome"] = group_advantage(reward_B, rows.prompt_B, method["advantage"], method["divide_by_std"])
+        return Batch(rows, columns, batch.metrics)
 
-    return make_batch
+    return make_batch, [buffer] if buffer else []
 
 
-def cached_batches(job: Job):
+def cached_batches(job: Job) -> Callable[[int], Batch]:
     """Rollouts and scores from files: no live teacher, no sampler."""
     rollouts = job.results / job.manifests["scores"]["parents"]["rollouts"]["path"]
     rows = with_scores(read_rollouts(rollouts), job.path("scores"))
@@ -67,6 +100,14 @@ def cached_batches(job: Job):
         return Batch(batch.rows, metrics=rollout_metrics(batch.rows))
 
     return make_batch
+
+
+def pass_rates(job: Job) -> dict[int, float]:
+    """Share of correct samples by prompt, from a rollouts table."""
+    rows, found = read_rollouts(job.path("pass_rates")), defaultdict(list)
+    for prompt, reward in zip(rows.prompt_B.tolist(), rows.reward_B.tolist(), strict=True):
+        found[prompt].append(reward)
+    return {prompt: sum(rewards) / len(rewards) for prompt, rewards in found.items()}
 
 
 def check_consistency(job: Job) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "opd_steps"
 FLOORS = [
     {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow"},
-    {"nouns", "objectives"},
+    {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
-    {"loop"},
+    {"loop", "hooks"},
     {"evaluation", "report", "tracking"},
     {"steps"},
 ]

@@ -16,7 +16,8 @@ MAX_LOG_RATIO = 20.0  # of rho, either way; exp() stays finite
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """The score function: -A log q with A = sg[reward - baseline]. For every signal its mean gradient is the divergence's.
+    """The score function: -A log q with A = sg[reward - baseline + shift], transformed. For a signal without transforms its
+    mean gradient is the divergence's.
 
     On the sampled action, with rho = q(a) / sampler(a):
         ratio none              -A log q(a)                                        (the gradient at rho = 1)
@@ -31,6 +32,7 @@ class PolicyGradient:
     SUPPORT: ClassVar[str] = "any"
     SIGNAL: ClassVar[str] = "any"
     BASELINE: ClassVar[bool] = True
+    TRANSFORM: ClassVar[bool] = True
 
     ratio: Literal["none", "sampler"] = "none"
     clip_low: float = 0.0
@@ -47,7 +49,7 @@ class PolicyGradient:
             raise ValueError("clip and is_cap are two ways to bound the importance ratio: choose one")
 
     def loss(
-        self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any
+        self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any, transforms: tuple = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         on = support.select(q, evidence.teacher, evidence.action_N)
         if hasattr(signal, "observed"):
@@ -55,8 +57,12 @@ class PolicyGradient:
         else:
             reward_NK = signal.reward(on.logq_NK.detach(), on.logp_NK)
         advantage_NK = (reward_NK - baseline.value_N(q, evidence.teacher, signal)[:, None]).detach()
+        if evidence.shift_N is not None:
+            advantage_NK = advantage_NK + evidence.shift_N[:, None]
+        for transform in transforms:
+            advantage_NK = transform.apply(advantage_NK, evidence)
         stats = {"advantage": on.sum(on.weight_NK * advantage_NK), **log_ratio(q, evidence)}
-        if support.TEACHER != "sampled":
+        if support.TEACHER != "sampled" and hasattr(signal, "term"):
             stats |= divergence(on, signal)
         if self.ratio == "none":
             return -on.sum(on.weight_NK * advantage_NK * on.logq_NK), stats

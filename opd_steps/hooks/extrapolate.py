@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from opd_steps.hooks import Setting
+from opd_steps.seeds import rng
+
+
+@dataclass(frozen=True)
+class Extrapolate:
+    """EffOPD (arXiv 2605.11739): at steps 1, 2, 4, 8, ... go on along the update since the last such step, as far as it helps.
+
+    Delta = W - W_anchor; candidates C_k = W + factor k Delta, k = 1 .. candidates, are scored greedily on a fixed set of
+    train prompts; accept while the score does not fall (strict: while it rises), stop at the first refusal. The accepted
+    weights are the next anchor; the optimizer's moments stay. Only matrices of the named modules move.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = ("extrapolated", "score_before", "score_after")
+
+    prompts: int = 50
+    factor: float = 2.0
+    candidates: int = 5
+    strict: bool = False
+    modules: list[str] = field(default_factory=lambda: ["self_attn", "mlp"])
+
+    def make(self, setting: Setting) -> _Foresight:
+        return _Foresight(self, setting)
+
+
+class _Foresight:
+    def __init__(self, options: Extrapolate, setting: Setting):
+        self.options, self.pool = options, setting.pool
+        count = min(options.prompts, len(setting.pool))
+        self.picks = rng(setting.seed, "extrapolate").permutation(len(setting.pool))[:count].tolist()
+        self.anchor = {name: p.detach().clone() for name, p in self._moving(setting.policy).items()}
+
+    def _moving(self, policy) -> dict[str, torch.Tensor]:
+        named = policy.model.named_parameters()
+        return {name: p for name, p in named if p.ndim > 1 and any(part in name for part in self.options.modules)}
+
+    def score(self, policy) -> float:
+        """Share of the fixed prompts that greedy decoding solves."""
+        temperature, policy.temperature = policy.temperature, 0.0
+        rows = policy.rollout(self.pool.contexts(self.picks), self.picks, [0] * len(self.picks), 0)
+        policy.temperature = temperature
+        return sum(self.pool.rewards(rows)) / len(rows)
+
+    @torch.no_grad()
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        if step & (step - 1):
+            return
+        moving = self._moving(policy)
+        here = {name: p.clone() for name, p in moving.items()}
+
+        def go(k: int) -> None:
+            for name, p in moving.items():
+                p.copy_(here[name] + self.options.factor * k * (here[name] - self.anchor[name]))
+
+        before = best = self.score(policy)
+        accepted = 0
+        for k in range(1, self.options.candidates + 1):
+            go(k)
+            found = self.score(policy)
+            if found < best or (self.options.strict and found == best):
+                break
+            accepted, best = k, found
+        go(accepted)
+        self.anchor = {name: p.clone() for name, p in moving.items()}
+        metrics |= {"train/extrapolated": float(accepted), "train/score_before": before, "train/score_after": best}
+
+    def state_dict(self) -> dict:
+        return dict(self.anchor)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.anchor = {name: value.to(self.anchor[name].device) for name, value in state.items()}

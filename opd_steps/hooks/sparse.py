@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from opd_steps.errors import UserError
+from opd_steps.hooks import Setting
+from opd_steps.models.checkpoint import load_model
+from opd_steps.seeds import derive
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Train only a part of the coordinates: the `share` that another run's update moved most, or as many random ones (arXiv 2606.13657).
+
+    The gradient is masked before the optimizer sees it; with weight_decay 0 the others never move. The other run is the
+    node's `update_of`; it must have started from the same student.
+    """
+
+    UPDATE: ClassVar[bool] = True
+
+    share: float = 0.2
+    of: Literal["largest", "random"] = "largest"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is above 0 and at most 1, found {self.share}")
+
+    def make(self, setting: Setting) -> _Mask:
+        return _Mask(self, setting)
+
+
+class _Mask:
+    """No state: the mask is a function of two finished models."""
+
+    def __init__(self, options: Sparse, setting: Setting):
+        start = dict(load_model(setting.start, "float32").named_parameters())
+        end = dict(load_model(setting.update_of, "float32").named_parameters())
+        if {n: p.shape for n, p in start.items()} != {n: p.shape for n, p in end.items()}:
+            raise UserError(str(setting.update_of), "its shapes are not those of this node's student")
+        moved = {name: (end[name].detach() - p.detach()).abs() for name, p in start.items()}
+        if options.of == "random":
+            draw = torch.Generator().manual_seed(derive(setting.seed, "sparse"))
+            moved = {name: torch.rand(m.shape, generator=draw) for name, m in moved.items()}
+        flat = torch.cat([m.flatten() for m in moved.values()])
+        threshold = flat.kthvalue(max(1, len(flat) - round(options.share * len(flat)) + 1)).values
+        self.mask = {name: m >= threshold for name, m in moved.items()}
+
+    def before_step(self, policy) -> None:
+        for name, p in policy.model.named_parameters():
+            if p.grad is not None:
+                p.grad.mul_(self.mask[name].to(p.grad.device))
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        pass
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass

@@ -1,0 +1,68 @@
+"""Rollouts made ahead of their use: stale, as in an asynchronous run, and reused, as in a replay buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from opd_steps.loop.train import Batch
+from opd_steps.nouns.trajectory import Trajectory
+
+
+class RolloutBuffer:
+    """`batches` steps' worth of rollouts by the weights of one moment, trained on `passes` times in order, then made anew.
+
+    An after-step hook whose state is the rollouts themselves, so that a resumed run trains on the same ones.
+    `make(step, version)`: the rollouts of a step, sampled by the present weights, which `version` optimizer steps made.
+    `metric`, `below`: new ones as soon as train/<metric> fell under a value (f-OPD's refresh, arXiv 2605.17862).
+    """
+
+    def __init__(self, make: Callable[[int, int], Batch], batches: int, passes: int, metric: str = "", below: float = 0.0):
+        self.make, self.batches, self.passes, self.metric, self.below = make, batches, passes, metric, below
+        self.kept: list[Batch] = []
+        self.used = 0
+
+    def batch(self, step: int) -> Batch:
+        """The rollouts of a step; their age in optimizer steps and whether they were made now stand in the metrics."""
+        fresh = not self.kept
+        if fresh:
+            self.kept = [self.make(step + i, step - 1) for i in range(self.batches)]
+        found = self.kept[self.used % self.batches]
+        age = step - 1 - int(found.rows.version_B.max())
+        return Batch(found.rows, dict(found.columns), found.metrics | {"age": float(age), "refilled": float(fresh)})
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        self.used += 1
+        stale = bool(self.metric) and metrics[f"train/{self.metric}"] < self.below
+        if stale or self.used >= self.batches * self.passes:
+            self.kept, self.used = [], 0
+
+    def state_dict(self) -> dict:
+        packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}
+        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept]}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.used, self.kept = state["used"], []
+        for i, metrics in enumerate(state["metrics"]):
+            own = {name.split(".", 1)[1]: v for name, v in state.items() if name.startswith(f"{i}.")}
+            self.kept.append(Batch(_unpack(own), metrics=metrics))
+
+
+_RAGGED = ("contexts", "actions", "logp")
+_FLAT = ("prompt_B", "reward_B", "version_B", "ended_B")
+
+
+def _pack(rows: Trajectory) -> dict[str, Tensor]:
+    """Tensors that hold sampled rows; what a stage adds to them is added again at their use."""
+    lists = {name: [torch.as_tensor(x) for x in getattr(rows, name)] for name in _RAGGED}
+    out = {name: torch.cat(parts) for name, parts in lists.items()}
+    out |= {f"{name}_length": torch.tensor([len(x) for x in parts]) for name, parts in lists.items()}
+    return out | {name: getattr(rows, name) for name in _FLAT}
+
+
+def _unpack(columns: dict[str, Tensor]) -> Trajectory:
+    ragged = {name: list(columns[name].split(columns[f"{name}_length"].tolist())) for name in _RAGGED}
+    ragged["contexts"] = [x.tolist() for x in ragged["contexts"]]
+    return Trajectory(**ragged, **{name: columns[name] for name in _FLAT})

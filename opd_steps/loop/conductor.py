@@ -1,0 +1,68 @@
+"""Controllers at work: each sets one option of the node from what was measured; the objective follows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from opd_steps.config.options import get_option, with_option
+from opd_steps.loop.objective import Objective
+
+
+def leaf(path: str) -> str:
+    """The name under which an option's value is logged."""
+    return path.rsplit(".", 1)[-1]
+
+
+class Conductor:
+    """An after-step hook. A controller is a pure function with a state of plain values:
+
+    start(now) -> (value, state)                                    before the first step
+    after(step, steps, metrics, now, state) -> (value, state)       for the next step
+
+    `options` is this object's own copy of the node's options, always as they stand now.
+    """
+
+    def __init__(self, options: dict, controllers: Sequence[Any], objective: Objective, policies: Sequence):
+        self.options = copy.deepcopy(options)
+        self.controllers, self.objective, self.policies = controllers, objective, policies
+        self.states: list[dict] = []
+        for controller in controllers:
+            value, state = controller.start(get_option(self.options, controller.sets))
+            self.states.append(state)
+            self._set(controller.sets, value)
+        self._follow()
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        """Log the values that this step used, then move on."""
+        for controller in self.controllers:
+            value = get_option(self.options, controller.sets)
+            if isinstance(value, (int, float)):
+                metrics[f"train/{leaf(controller.sets)}"] = float(value)
+        for k, controller in enumerate(self.controllers):
+            now = get_option(self.options, controller.sets)
+            value, self.states[k] = controller.after(step, self.options["steps"], metrics, now, self.states[k])
+            self._set(controller.sets, value)
+        self._follow()
+
+    def _set(self, path: str, value: Any) -> None:
+        self.options = with_option(self.options, path, value)
+
+    def _follow(self) -> None:
+        if not self.controllers:
+            return
+        budget = self.options["sampling"]["max_new_tokens"]
+        fresh = Objective.from_method(self.options["method"], budget)
+        self.objective.streams, self.objective.aggregate, self.objective.window = fresh.streams, fresh.aggregate, budget
+        for policy in self.policies:
+            policy.max_new_tokens, policy.temperature = budget, self.options["sampling"]["temperature"]
+
+    def state_dict(self) -> dict:
+        return {"states": self.states, "values": [get_option(self.options, c.sets) for c in self.controllers]}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.states = state["states"]
+        for controller, value in zip(self.controllers, state["values"], strict=True):
+            self._set(controller.sets, value)
+        self._follow()

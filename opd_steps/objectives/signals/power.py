@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Power:
+    """r_v = p_v^alpha - q_v^alpha: bounded in [-1, 1], of the log-ratio's sign; r / alpha tends to log p - log q as alpha -> 0.
+
+    The only interior fixed point of its policy gradient is p = q (PowerOPD, arXiv 2606.17199; alpha .1 ... 500 there).
+    """
+
+    KIND: ClassVar[str] = "reward"
+
+    alpha: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise ValueError(f"alpha is above 0, found {self.alpha}; for alpha -> 0 take log_ratio")
+
+    def reward(self, logq: Tensor, logp: Tensor) -> Tensor:
+        return (self.alpha * logp).exp() - (self.alpha * logq).exp()

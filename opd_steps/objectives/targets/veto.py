@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Veto:
+    """Q proportional to p sg[q]^beta: what the student deems impossible is not asked of it; beta = 0 is p (arXiv 2601.07155)."""
+
+    TEACHER: ClassVar[str] = "full"
+
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise ValueError(f"beta is at least 0, found {self.beta}")
+
+    def of(self, q: Categorical, evidence: Evidence) -> Categorical:
+        return Categorical(torch.log_softmax(evidence.teacher.logp_NV + self.beta * q.logp_NV.detach(), -1))

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from opd_steps.objectives.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class AddOutcome:
+    """A + coef * outcome advantage of the row: distillation and RL in one advantage (KDRL's second form, arXiv 2506.02208)."""
+
+    OUTCOME: ClassVar[bool] = True
+
+    coef: float = 1.0
+
+    def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
+        return advantage_NK + self.coef * evidence.outcome_N[:, None]

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from opd_steps.objectives.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class DropBelow:
+    """A, but 0 where A < threshold: strong penalties are left out (REOPOLD's phase I, arXiv 2603.11137)."""
+
+    threshold: float = -1.72
+
+    def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
+        return advantage_NK.masked_fill(advantage_NK < self.threshold, 0.0)

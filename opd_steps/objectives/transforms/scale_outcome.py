@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from opd_steps.objectives.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class ScaleOutcome:
+    """A_outcome * clip((p/q)^sign(A_outcome), 1 - eps, 1 + eps): the teacher scales the outcome advantage, and never turns its sign (RLSD).
+
+    A on entry is the log-ratio log p - log q.
+    """
+
+    OUTCOME: ClassVar[bool] = True
+
+    eps: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps lies between 0 and 1, found {self.eps}")
+
+    def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
+        outcome_N1 = evidence.outcome_N[:, None]
+        return outcome_N1 * (advantage_NK * outcome_N1.sign()).clamp(-20, 20).exp().clamp(1 - self.eps, 1 + self.eps)

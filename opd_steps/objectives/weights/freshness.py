@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import Moment
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """ReLU(f - xi), f = exp(-alpha sqrt(D)) / (age + 1): trust in rollouts of older weights (f-OPD, arXiv 2605.17862).
+
+    age  optimizer steps since the row's weights
+    D    drift of the student on the row, estimated on its tokens: mean_t of the k3 estimate of KL(sampler || student),
+         rho - 1 - log rho with rho = q(a) / sampler(a)
+    `lag_only` leaves the drift out (the paper's ablation). The source's alpha and xi are not disclosed. The drift of the
+    teacher's own context, its second term, is 0 here: contexts are made anew at each use.
+    """
+
+    WIDE: ClassVar[bool] = True
+    METRICS: ClassVar[tuple[str, ...]] = ("freshness", "drift", "aligned")
+
+    alpha: float = 1.0
+    xi: float = 0.05
+    lag_only: bool = False
+
+    def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
+        log_rho_N = (q.logp(evidence.action_N) - evidence.sampler_logp_N).clamp(-20, 20)
+        return {"k3": torch.expm1(log_rho_N) - log_rho_N}
+
+    def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
+        drift_B = torch.zeros(len(rows)).index_add(0, rows.owner_N, found["k3"]) / rows.length_B
+        age_B = moment.step - 1 - rows.version_B
+        trust_B = torch.zeros(len(rows)) if self.lag_only else -self.alpha * drift_B.clamp(min=0).sqrt()
+        f_B = trust_B.exp() / (age_B + 1)
+        figures = {
+            "freshness": float(f_B.mean()),
+            "drift": float(drift_B.mean()),
+            "aligned": float((f_B > self.xi).float().mean()),
+        }
+        return (f_B - self.xi).clamp(min=0)[rows.owner_N], figures

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.stream import Moment
+
+
+@dataclass(frozen=True)
+class HasContext:
+    """0 on rows for which the teacher had nothing beside the prompt (no peer to show), 1 elsewhere (MOPD, arXiv 2605.12652)."""
+
+    WIDE: ClassVar[bool] = True
+    METRICS: ClassVar[tuple[str, ...]] = ("with_context",)
+
+    def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
+        shown = rows.extra.get("context:teacher", rows.contexts)
+        has_B = torch.tensor([list(a) != list(b) for a, b in zip(shown, rows.contexts, strict=True)]).float()
+        return has_B[rows.owner_N], {"with_context": float(has_B.mean())}

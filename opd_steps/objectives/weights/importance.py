@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Importance:
+    """sg[ min(q(a) / sampler(a), cap) ]: for estimators that carry no ratio of their own (MOPD, arXiv 2605.12652, cap 2; MiniLLM's S/mix)."""
+
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.cap <= 0:
+            raise ValueError(f"cap is above 0, found {self.cap}")
+
+    @torch.no_grad()
+    def weight_N(self, q: StepDist, evidence: Evidence) -> Tensor:
+        return (q.logp(evidence.action_N) - evidence.sampler_logp_N).exp().clamp(max=self.cap)

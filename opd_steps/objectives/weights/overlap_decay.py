@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.supports._selected import topk
+
+
+@dataclass(frozen=True)
+class OverlapDecay:
+    """L_t = R_t + base, R_t = clip(1 - drop C_t, 0, 1), C_t the number of bad tokens up to t (Prune-OPD, arXiv 2605.07804).
+
+    A token is bad where |topk of student and teacher| / k < gamma. Early tokens weigh 1 + base, those after 1 / drop bad
+    ones weigh base. prune_hits: share of rows whose effective length #{R_t > 1e-8} comes within `margin` of the budget.
+    """
+
+    TEACHER: ClassVar[str] = "full"
+    WIDE: ClassVar[bool] = True
+    METRICS: ClassVar[tuple[str, ...]] = ("effective_length", "prune_hits", "overlap")
+
+    k: int = 16
+    gamma: float = 0.7
+    drop: float = 0.01
+    base: float = 0.5
+    margin: int = 100  # tokens
+
+    def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
+        mine_NK, theirs_NK = (topk(d, self.k)[1] for d in (q, evidence.teacher))
+        return {"overlap": (mine_NK[:, :, None] == theirs_NK[:, None, :]).any(-1).float().mean(-1)}
+
+    def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
+        bad = (found["overlap"] < self.gamma).float().split(rows.length_B.tolist())
+        reliable = [(1 - self.drop * b.cumsum(0)).clamp(0, 1) for b in bad]
+        effective_B = torch.tensor([float((r > 1e-8).sum()) for r in reliable])
+        figures = {
+            "effective_length": float(effective_B.mean()),
+            "prune_hits": float((effective_B >= moment.window - self.margin).float().mean()),
+            "overlap": float(found["overlap"].mean()),
+        }
+        return torch.cat(reliable) + self.base, figures

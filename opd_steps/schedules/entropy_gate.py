@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class EntropyGate:
+    """Stage values L_0 < L_1 < ...: after `every` steps go on to the next if the student's mean entropy is at least h_min, else stay for good.
+
+    The entropy is that of the stage's last step, on prompts that were not trained on before (arXiv 2605.16826; h_min is not disclosed there).
+    """
+
+    VALUES: ClassVar[tuple[str, ...]] = ("stages",)  # options that hold values of what it sets
+
+    sets: str
+    stages: list[int] = field(default_factory=list)
+    every: int = 20  # steps
+    h_min: float = 0.05  # nats
+
+    def __post_init__(self) -> None:
+        if len(self.stages) < 2 or sorted(self.stages) != self.stages:
+            raise ValueError(f"stages is a growing list of at least two values, found {self.stages}")
+
+    def start(self, now: int) -> tuple[int, dict]:
+        return self.stages[0], {"stage": 0, "stopped": False}
+
+    def after(self, step: int, steps: int, metrics: dict[str, float], now: int, state: dict) -> tuple[int, dict]:
+        stage, stopped = state["stage"], state["stopped"]
+        if step % self.every == 0 and not stopped and stage + 1 < len(self.stages):
+            stopped = metrics["train/entropy"] < self.h_min
+            stage += not stopped
+        return self.stages[stage], {"stage": stage, "stopped": stopped}

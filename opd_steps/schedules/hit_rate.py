@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class HitRate:
+    """Prune-OPD's rollout length (arXiv 2605.07804): up by `step` when the share of rows that use the length is at least `share`,
+    down by `step` after `patience` misses in a row; within low .. high.
+
+    The share is train/prune_hits of the weight `overlap_decay`.
+    """
+
+    VALUES: ClassVar[tuple[str, ...]] = ("low", "high")  # options that hold values of what it sets
+
+    sets: str
+    low: int
+    high: int
+    step: int = 100  # tokens
+    share: float = 0.1
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"expected 0 < low <= high, found {self.low} and {self.high}")
+
+    def start(self, now: int) -> tuple[int, dict]:
+        return min(max(now, self.low), self.high), {"misses": 0}
+
+    def after(self, step: int, steps: int, metrics: dict[str, float], now: int, state: dict) -> tuple[int, dict]:
+        if metrics["train/prune_hits"] >= self.share:
+            return min(now + self.step, self.high), {"misses": 0}
+        misses = state["misses"] + 1
+        if misses < self.patience:
+            return now, {"misses": misses}
+        return max(now - self.step, self.low), {"misses": 0}

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Linear:
+    """first + (last - first) * min(1, t / over), t the share of the steps done: an anneal, or a growing length.
+
+    Whole numbers stay whole (rounded down). KDRL's coefficient falls so (arXiv 2506.02208), Prefix OPD's length grows (2602.15260).
+    """
+
+    VALUES: ClassVar[tuple[str, ...]] = ("first", "last")  # options that hold values of what it sets
+
+    sets: str
+    first: float
+    last: float
+    over: float = 1.0  # share of the node's steps
+
+    def __post_init__(self) -> None:
+        if not 0 < self.over <= 1:
+            raise ValueError(f"over is a share of the steps, above 0 and at most 1, found {self.over}")
+
+    def start(self, now: float) -> tuple[float, dict]:
+        return self._at(0.0, now), {}
+
+    def after(self, step: int, steps: int, metrics: dict[str, float], now: float, state: dict) -> tuple[float, dict]:
+        return self._at(step / steps, now), state
+
+    def _at(self, done: float, now: float) -> float:
+        value = self.first + (self.last - self.first) * min(1.0, done / self.over)
+        return int(value + 1e-9) if isinstance(now, int) else value

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from opd_steps.errors import UserError
+
+
+@dataclass(frozen=True)
+class EMA:
+    """The teacher node's weights at first, then theta_T <- (1 - rate) theta_T + rate theta after every step (MOPD, arXiv 2605.12652).
+
+    For self-distillation name the student's own start as the teacher. Raises UserError when the shapes differ.
+    """
+
+    rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate is above 0 and at most 1, found {self.rate}")
+
+    def hook(self, teacher) -> _Average:
+        return _Average(teacher.model, self.rate)
+
+
+class _Average:
+    """The after-step hook; its state is the average."""
+
+    def __init__(self, model: torch.nn.Module, rate: float):
+        self.average, self.rate = dict(model.named_parameters()), rate
+
+    @torch.no_grad()
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        student = dict(policy.model.named_parameters())
+        if {n: p.shape for n, p in student.items()} != {n: p.shape for n, p in self.average.items()}:
+            raise UserError("teacher_source", "an average of the student's weights needs a teacher of the student's own shape")
+        for name, average in self.average.items():
+            average.lerp_(student[name].to(average.dtype), self.rate)
+
+    def state_dict(self) -> dict:
+        return dict(self.average)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        for name, average in self.average.items():
+            average.copy_(state[name])
