@@ -77,6 +77,31 @@ def preflight_pairs(graph: Graph, paper: str, seed: int) -> list[dict]:
     return [unique[k] for k in sorted(unique)]
 
 
+def preflight_topk(graph: Graph, paper: str, seed: int) -> list[dict]:
+    """What a node of the paper asks of the vocabulary's size: [{node, key, k, model}], model's folder below results/."""
+    asked = []
+    for node in graph.nodes.values():
+        if node.paper != paper or node.kind not in ("opd", "score"):
+            continue
+        model = root_model(node.parents["student" if node.kind == "opd" else "teacher"]).path(seed)
+        for key, k in _topk(node):
+            asked.append({"node": node.name, "key": key, "k": k, "model": model})
+    return asked
+
+
+def _topk(node: GraphNode) -> list[tuple[str, int]]:
+    if node.kind == "score":
+        return [("topk", node.options["topk"])] if node.options["topk"] else []
+    method = node.options["method"]
+    found = []
+    for i, row in enumerate([method, *method["add"]]):
+        at = "method" + (f".add[{i - 1}]" if i else "")
+        items = [(f"{at}.{slot}", row[slot]) for slot in ("support", "baseline")]
+        items += [(f"{at}.{slot}[{j}]", item) for slot in ("transform", "weight") for j, item in enumerate(row[slot])]
+        found += [(f"{key}.k", item["k"]) for key, item in items if "k" in item and item.get("support") != "full"]
+    return found
+
+
 def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
     p = node.parents
     if node.kind == "opd":

@@ -124,14 +124,17 @@ def step_code(step: str) -> str:
 
 
 def preflight_config(wildcards) -> str:
-    """The pairs of models that must speak one token language, as canonical JSON."""
-    return canonical(plan.preflight_pairs(_graph, wildcards.paper, int(wildcards.seed)))
+    """The pairs of models that must speak one token language, and what is asked of a vocabulary's size, as canonical JSON."""
+    paper, seed = wildcards.paper, int(wildcards.seed)
+    return canonical({"pairs": plan.preflight_pairs(_graph, paper, seed), "topk": plan.preflight_topk(_graph, paper, seed)})
 
 
 def preflight_models(wildcards) -> list[str]:
-    """Manifests of the models in those pairs."""
+    """Manifests of the models named there."""
     pairs = plan.preflight_pairs(_graph, wildcards.paper, int(wildcards.seed))
-    return sorted({f"{RESULTS}/{path}/{MANIFEST}" for pair in pairs for path in (pair["left"], pair["right"])})
+    topk = plan.preflight_topk(_graph, wildcards.paper, int(wildcards.seed))
+    models = [pair[side] for pair in pairs for side in ("left", "right")] + [entry["model"] for entry in topk]
+    return sorted({f"{RESULTS}/{path}/{MANIFEST}" for path in models})
 
 
 def root_config() -> str:

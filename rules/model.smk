@@ -32,7 +32,7 @@ rule model:
 
 
 rule preflight:
-    """Tokenizers, end tokens and chat templates of the models that a paper compares must fit, before any training."""
+    """Tokenizers, end tokens, chat templates and sizes of vocabularies must fit what a paper compares, before any training."""
     input:
         models=flow.preflight_models,
     output:
@@ -48,7 +48,7 @@ rule preflight:
         "preflight: {wildcards.paper} seed {wildcards.seed}"
     shell:
         r"""
-        exec python -m opd_steps.steps.preflight --pairs {params.cfg:q} --out {output.report:q} >>{log:q} 2>&1
+        exec python -m opd_steps.steps.preflight --models {params.cfg:q} --out {output.report:q} >>{log:q} 2>&1
         """
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opd_steps.config.controllers import check_controllers
+from opd_steps.config.curves import opd_curves
 from opd_steps.config.method_rules import check_stream, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
@@ -63,7 +64,7 @@ def _check_opd(node: GraphNode, where: str) -> None:
                 f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
             )
     streams = [method, *method["add"]]
-    check_method(node, options, f"{where}.method")
+    check_method(node, options, where)
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
         raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
     if any(value < 1 for value in (options["buffer"]["batches"], options["buffer"]["passes"])):
@@ -78,7 +79,7 @@ def _check_opd(node: GraphNode, where: str) -> None:
                 else "is read by nothing in this node; leave it out"
             )
             raise UserError(f"{where}.{role}", found)
-    check_controllers(node, where, lambda changed: check_method(node, changed, f"{where}.method"))
+    check_controllers(node, where, lambda changed: check_method(node, changed, where))
 
 
 _LIVE_ONLY = {
@@ -92,9 +93,17 @@ _LIVE_ONLY = {
 def check_method(node: GraphNode, options: dict, where: str) -> None:
     """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
     method, cached = options["method"], "scores" in node.parents
+    read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []
+    for i, item in enumerate(options["controllers"]):
+        read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS", ())]
+    for key, name in read:
+        if name not in (known := opd_curves(options)):
+            raise UserError(
+                f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
+            )
     stored = node.parents["scores"].options["topk"] if cached else 0
     for i, stream in enumerate([method, *method["add"]]):
-        at = where + (f".add[{i - 1}]" if i else "")
+        at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
         if cached and stream["rows"] != "prefix":
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
         against = stream["against"]

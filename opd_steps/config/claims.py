@@ -5,22 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from opd_steps.config.method_rules import GROUPS
-from opd_steps.config.plugs import constant
+from opd_steps.config.curves import TRAIN_METRICS, opd_curves
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
     from opd_steps.graph import Graph, GraphNode
-
-_TRAIN = ("loss", "grad_norm", "grad_variance", "lr", "tokens")
-_POLICY = (*_TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap")
-TRAIN_METRICS = {
-    "pretrain": _TRAIN,
-    "sft": _TRAIN,
-    "rl": (*_POLICY, "ratio", "clipped", "silent_groups"),
-    "opd": (*_POLICY, "log_ratio", "divergence", "advantage", "ratio", "clipped"),
-}
-"""Curves of metrics.jsonl by kind, written `train/<name>`; a claim may add `:first`, `:mean` or `:max` (default: mean of the last fifth)."""
 
 SUFFIXES = ("", ":first", ":mean", ":max")
 ROLLOUT_METRICS = ("rollout/accuracy", "rollout/length", "rollout/kept", "rollout/truncated")
@@ -31,9 +20,8 @@ OWN_METRICS = ("own/entropy", "own/length", "own/truncated")
 def node_metrics(node: GraphNode) -> list[str]:
     """Names of what a node measures itself."""
     if node.kind in TRAIN_METRICS:
-        absent = _absent(node.options["method"]) if node.kind == "opd" else set()
-        names = [*TRAIN_METRICS[node.kind], *(_of_plugs(node) if node.kind == "opd" else ())]
-        return [f"train/{name}{suffix}" for name in dict.fromkeys(names) if name not in absent for suffix in SUFFIXES]
+        names = opd_curves(node.options) if node.kind == "opd" else TRAIN_METRICS[node.kind]
+        return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]
     if node.kind == "rollout":
         return list(ROLLOUT_METRICS)
     if node.kind == "evaluate":
@@ -41,33 +29,6 @@ def node_metrics(node: GraphNode) -> list[str]:
         names = SPLIT_METRICS if node.options["k"] else SPLIT_METRICS[:1]
         return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
     return []
-
-
-def _of_plugs(node: GraphNode) -> list[str]:
-    """Curves that an opd node's further terms, plugs, buffer and controllers draw."""
-    options, method = node.options, node.options["method"]
-    found = [
-        f"add{i}_{name}"
-        for i, row in enumerate(method["add"])
-        for name in ("log_ratio", "divergence")
-        if name not in _absent(row)
-    ]
-    for i, row in enumerate([method, *method["add"]]):
-        prefix = f"add{i - 1}_" if i else ""
-        for slot in ("transform", "weight"):
-            for item in row[slot]:
-                found += [prefix + name for name in constant(GROUPS[slot], item["name"], "METRICS", ())]
-    for item in options["hooks"]:
-        found += constant("hooks", item["name"], "METRICS", ())
-    if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
-        found += ["age", "refilled"]
-    return found + [item["sets"].rsplit(".", 1)[-1] for item in options["controllers"]]
-
-
-def _absent(method: dict) -> set[str]:
-    """Curves that a method's row does not draw."""
-    absent = {"divergence"} if method["support"]["name"] == "sampled" else {"advantage"}
-    return absent if method["estimator"].get("ratio") == "sampler" else absent | {"ratio", "clipped"}
 
 
 def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[GraphNode, str]:

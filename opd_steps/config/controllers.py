@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.config.merge import merge
-from opd_steps.config.options import require_option, with_option
+from opd_steps.config.options import get_option, require_option, with_option
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,20 +31,13 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
             raise UserError(f"{at}.sets", f"two controllers set '{path}'")
         seen.add(path)
         now = require_option(node.options, path, f"{at}.sets")
-        for value in extremes(item, at):
-            if isinstance(now, int) and not isinstance(now, bool) and isinstance(value, float) and value == int(value):
-                value = int(value)
-            raw = with_option(node.options, path, value)
-            check(merge(KINDS[node.kind], raw, f"{at} sets {path}"))
-
-
-def extremes(item: dict, where: str) -> list[Any]:
-    """Values that a controller may give its option, told from its options without importing it."""
-    names = plugs.constant("schedules", item["name"], "VALUES")
-    found: list[Any] = []
-    for name in names:
-        value = item[name]
-        found += value if isinstance(value, list) and name == "stages" else [value]
-    if not found:
-        raise UserError(where, "this controller has no values to set")
-    return found
+        for name in plugs.constant("schedules", item["name"], "VALUES"):
+            several = name == "stages"
+            checked = []
+            for value in item[name] if several else [item[name]]:
+                whole = isinstance(now, int) and isinstance(value, float) and value.is_integer()
+                raw = with_option(node.options, path, int(value) if whole else value)
+                options = merge(KINDS[node.kind], raw, f"{at}.{name}")
+                check(options)
+                checked.append(get_option(options, path))
+            item[name] = checked if several else checked[0]  # as typed: `rkl` became {name: rkl}

@@ -64,6 +64,9 @@ class Objective:
 
             def chunk_loss(q: StepDist, i: int, j: int, evidence=evidence, terms_here=terms_here) -> Tensor:
                 seen, loss = evidence.chunk(i, j), 0.0
+                raw_N = seen.sampler_logp_N  # nan where nobody sampled
+                if raw_N is not None:
+                    seen = replace(seen, sampler_logp_N=raw_N.nan_to_num(0.0))
                 for k, (stream, term) in enumerate(zip(self.streams, terms_here, strict=True)):
                     part = term.cut(i, j)
                     loss_N, found = stream.loss(q, replace(stream.view(seen), shift_N=part.shift_N))
@@ -73,8 +76,8 @@ class Objective:
                         sums[prefix + name] += float((value_N.detach() * part.member_N).sum()) / term.tokens
                 with torch.no_grad():
                     sums["entropy"] += float(q.entropy().sum()) / len(terms[0].member_N)
-                    if seen.sampler_logp_N is not None:  # engine mismatch when fresh, drift when stale; nan: nobody sampled it
-                        gap_N = (q.logp(seen.action_N) - seen.sampler_logp_N).abs()
+                    if raw_N is not None:  # engine mismatch when fresh, drift when stale
+                        gap_N = (q.logp(seen.action_N) - raw_N).abs()
                         sums["sampler_gap"] += float(gap_N.nansum()) / len(terms[0].member_N)
                 return loss
 

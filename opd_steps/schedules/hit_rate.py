@@ -12,6 +12,7 @@ class HitRate:
     The share is train/prune_hits of the weight `overlap_decay`.
     """
 
+    READS: ClassVar[tuple[str, ...]] = ("prune_hits",)  # curves
     VALUES: ClassVar[tuple[str, ...]] = ("low", "high")  # options that hold values of what it sets
 
     sets: str

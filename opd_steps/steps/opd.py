@@ -6,6 +6,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
+import torch
+
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
 from opd_steps.config.method_rules import outcome_need
@@ -82,8 +84,12 @@ def live_batches(job: Job, models: dict, pool: PromptPool, conductor: Conductor)
         rows = context.prepare(batch.rows, pool, job.seed)
         columns = dict(batch.columns)
         if outcome:
+            sources = rows.extra.get("source", [""] * len(rows))
+            keys = list(zip(sources, rows.prompt_B.tolist(), strict=True))  # samples of one prompt by one sampler
+            number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+            group_B = torch.tensor([number[key] for key in keys])
             reward_B = rows.reward_B.nan_to_num(0.0)
-            columns["outcome"] = group_advantage(reward_B, rows.prompt_B, method["advantage"], method["divide_by_std"])
+            columns["outcome"] = group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])
         return Batch(rows, columns, batch.metrics)
 
     return make_batch, [buffer] if buffer else []

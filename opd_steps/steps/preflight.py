@@ -23,13 +23,23 @@ def check(results: Path, pairs: list[dict]) -> list[dict]:
     return out
 
 
+def check_topk(results: Path, asked: list[dict]) -> None:
+    """Raises UserError where a method asks for more tokens than the vocabulary has."""
+    for entry in asked:
+        size = read_manifest(results / entry["model"])["facts"]["tokenizer"]["size"]
+        if not 1 <= entry["k"] <= size:
+            raise UserError(f"node {entry['node']}.{entry['key']}", f"asks for {entry['k']} tokens, the vocabulary has {size}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", required=True, help="JSON list of {node, left, right}")
+    parser.add_argument("--models", required=True, help="JSON: pairs of {node, left, right}, topk of {node, key, k, model}")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     with one_line_errors():
-        write_json(args.out, check(args.out.parents[2], json.loads(args.pairs)))
+        results, asked = args.out.parents[2], json.loads(args.models)
+        check_topk(results, asked["topk"])
+        write_json(args.out, check(results, asked["pairs"]))
 
 
 if __name__ == "__main__":

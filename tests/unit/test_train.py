@@ -82,6 +82,7 @@ def test_checkpoints_hold_no_pickle_and_only_the_newest_stays(tmp_path):
         "model.safetensors",
         "optimizer.safetensors",
         "state.json",
+        "state.safetensors",
     ]
 
 

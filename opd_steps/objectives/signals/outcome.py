@@ -13,6 +13,7 @@ class Outcome:
     """The row's outcome advantage as the reward of each of its decisions: GRPO (arXiv 2402.03300). No teacher is asked."""
 
     TEACHER: ClassVar[str] = "none"
+    OUTCOME: ClassVar[bool] = True
 
     def observed(self, evidence: Evidence) -> Tensor:
         """Reward of the sampled actions, [N]. Raises ValueError when the batch carries no outcome."""

@@ -9,7 +9,7 @@ from opd_steps.objectives.evidence import Evidence
 
 @dataclass(frozen=True)
 class Clip:
-    """A clipped to [low, high]. Biased: a control of PowerOPD (arXiv 2606.17199). high = inf, low = 0: no token is pushed down (AOPD)."""
+    """A clipped to [low, high]. Biased: a control of PowerOPD (arXiv 2606.17199)."""
 
     low: float = -1.0
     high: float = 1.0

@@ -18,6 +18,7 @@ class Balance:
     A group with one outcome alone stays as it is.
     """
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("balanced_out",)
 

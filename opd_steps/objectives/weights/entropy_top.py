@@ -16,6 +16,7 @@ from opd_steps.objectives.weights._share import check_open_share, top_share
 class EntropyTop:
     """1 on the `share` of the batch's tokens with the highest student entropy, 0 on the others (REOPOLD's phase II, arXiv 2603.11137)."""
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
 
     share: float = 0.2

@@ -23,6 +23,7 @@ class Freshness:
     teacher's own context, its second term, is 0 here: contexts are made anew at each use.
     """
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("freshness", "drift", "aligned")
 

@@ -14,6 +14,7 @@ from opd_steps.objectives.stream import Moment
 class HasContext:
     """0 on rows for which the teacher had nothing beside the prompt (no peer to show), 1 elsewhere (MOPD, arXiv 2605.12652)."""
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("with_context",)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from opd_steps.objectives.evidence import Evidence
 @dataclass(frozen=True)
 class Importance:
     """sg[ min(q(a) / sampler(a), cap) ]: for estimators that carry no ratio of their own (MOPD, arXiv 2605.12652, cap 2; MiniLLM's S/mix)."""
+
+    TEACHER: ClassVar[str] = "none"
 
     cap: float = 2.0
 

@@ -13,6 +13,7 @@ from opd_steps.objectives.stream import Moment
 class OutcomeIs:
     """1 on the tokens of rows with that outcome (reward of .5 or more is correct), 0 elsewhere (KDRL's mask, arXiv 2506.02208)."""
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
 
     which: Literal["correct", "wrong"] = "wrong"

@@ -17,6 +17,7 @@ class PassRate:
     Prompts that are always or never solved weigh nothing. If all are, so does the step.
     """
 
+    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("weighty_prompts",)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from opd_steps.objectives.evidence import Evidence
 @dataclass(frozen=True)
 class Prefix:
     """1[ t < length ]: the first tokens of a response alone (arXiv 2602.15260). Stopping the rollout there as well saves its cost."""
+
+    TEACHER: ClassVar[str] = "none"
 
     length: int = 16  # tokens
 

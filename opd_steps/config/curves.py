@@ -1,0 +1,40 @@
+"""The curves that a training node draws, told from its options: what claims, buffers and controllers may read."""
+
+from __future__ import annotations
+
+from opd_steps.config.method_rules import GROUPS
+from opd_steps.config.options import get_option
+from opd_steps.config.plugs import constant
+
+_TRAIN = ("loss", "grad_norm", "grad_variance", "lr", "tokens")
+_POLICY = (*_TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap")
+TRAIN_METRICS = {
+    "pretrain": _TRAIN,
+    "sft": _TRAIN,
+    "rl": (*_POLICY, "ratio", "clipped", "silent_groups"),
+    "opd": _POLICY,
+}
+"""Curves of metrics.jsonl by kind, written `train/<name>`; a claim may add `:first`, `:mean` or `:max` (default: mean of the last fifth)."""
+
+
+def opd_curves(options: dict) -> list[str]:
+    """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
+    found = list(_POLICY)
+    for i, row in enumerate([options["method"], *options["method"]["add"]]):
+        names = _of_estimator(row)
+        for slot in ("transform", "weight"):
+            for item in row[slot]:
+                names += constant(GROUPS[slot], item["name"], "METRICS", ())
+        found += [f"add{i - 1}_{name}" if i else name for name in names]
+    if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
+        found += ["age", "refilled"]
+    for item in options["hooks"]:
+        found += constant("hooks", item["name"], "METRICS", ())
+    moved = [item["sets"] for item in options["controllers"]]
+    found += [path.rsplit(".", 1)[-1] for path in moved if isinstance(get_option(options, path), (int, float))]
+    return list(dict.fromkeys(found))
+
+
+def _of_estimator(row: dict) -> list[str]:
+    names = ["log_ratio", "advantage" if row["support"]["name"] == "sampled" else "divergence"]
+    return names + (["ratio", "clipped"] if row["estimator"].get("ratio") == "sampler" else [])
