@@ -1,0 +1,78 @@
+"""Papers run in one process, without Snakemake: imports are paid once. `cut` leaves the fewest steps that exercise each plug.
+
+python -m tests.pipeline.inprocess workflow/papers/vopd.yaml --results /tmp/try --seed 0 [--cut] [--only opd]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from pathlib import Path
+
+from opd_steps.artifacts import Job, read_manifest
+from opd_steps.config.load import load_root
+from opd_steps.graph import Graph, GraphNode
+
+FEW = {"steps": 3, "prompts": 4, "batch": 8, "checkpoint_every": 2, "limit": 12, "minibatches": 1}
+ROWS = {"train": 200, "test": 16, "ood": 8}
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
+
+
+def cut(graph: Graph) -> Graph:
+    """The graph with as little work as shows that every node runs; its models learn nothing."""
+    for node in graph.nodes.values():
+        options = node.options
+        options.update(
+            {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
+        )
+        if "sampling" in options:
+            options["sampling"]["max_new_tokens"] = min(options["sampling"]["max_new_tokens"], 16)
+            options["sampling"]["n"] = min(options["sampling"]["n"], 4)
+        if node.kind == "data":
+            options["source"] |= {key: value for key, value in ROWS.items() if key in options["source"]}
+        if node.kind == "model" and options["config"]:
+            options["config"] = options["config"] | {k: v for k, v in SMALL.items() if k in options["config"]}
+        if node.kind in ("evaluate", "analyze"):
+            options |= {"k": min(options.get("k", 2), 2), "max_new_tokens": 16}
+    return graph
+
+
+def run_node(node: GraphNode, results: Path, seed: int) -> dict:
+    """Run one node's step unless its result is there; returns its manifest."""
+    out = results / node.path(seed) / "manifest.json"
+    if not out.exists():
+        module = importlib.import_module(f"opd_steps.steps.{node.kind}")
+        step = getattr(module, "run", None) or getattr(module, node.kind)
+        with Job(json.loads(node.job_config(node.seed(seed))), node.code, out) as job:
+            step(job)
+    return read_manifest(out.parent)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paper")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--scale", default="tiny")
+    parser.add_argument("--cut", action="store_true")
+    parser.add_argument("--skip", nargs="*", default=[], help="stage kinds")
+    args = parser.parse_args()
+    root = load_root({"papers": [args.paper], "scale": args.scale})
+    graph = Graph.of(root)
+    for seed in args.seed:
+        for node in (cut(graph) if args.cut else graph).wanted():
+            if node.kind in args.skip:
+                continue
+            started = time.process_time()
+            metrics = run_node(node, args.results, seed)["metrics"]
+            shown = {k: round(v, 4) for k, v in metrics.items() if ":" not in k and not k.endswith("stderr")}
+            print(
+                f"== seed {seed} {node.kind} {node.paper}/{node.name}: {time.process_time() - started:.1f} CPU s {shown}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
