@@ -26,7 +26,7 @@ ZERO = 1e-9  # relative: what is below is 0
 def stream(**options) -> Stream:
     """A stream from the options that a user writes, refused by the same rules."""
     options = {**VANILLA, **merge(StreamOptions, options, "estimator table")}
-    check_stream(options, "estimator table", "live")
+    check_stream(options, "estimator table", "live", reference=True)
     return build(options)
 
 
@@ -92,7 +92,8 @@ def moments(term: Stream, pairs: Pairs, stale: bool = False) -> Moments:
     each = lambda x_PV: x_PV.repeat_interleave(vocab, 0)  # decision point (pair, action)
     action_N = torch.arange(vocab).repeat(count)
     sampler_PV = (pairs.sampler_PV if stale else pairs.logits_PV).log_softmax(-1)
-    evidence = Evidence(action_N, teacher=Categorical(each(pairs.teacher_PV)), sampler_logp_N=sampler_PV.reshape(-1))
+    teacher, reference = (Categorical(each(x_PV)) for x_PV in (pairs.teacher_PV, pairs.sampler_PV.log_softmax(-1)))
+    evidence = Evidence(action_N, teacher, reference, sampler_logp_N=sampler_PV.reshape(-1))
     logits_NV = each(pairs.logits_PV).requires_grad_()
     loss_N, stats = term.loss(Categorical.from_logits(logits_NV), evidence)
     (grad_NV,) = torch.autograd.grad(loss_N.sum(), logits_NV)

@@ -33,6 +33,7 @@ def render() -> str:
         "sampled": group(rows.SAMPLED),
         "full": group(rows.FULL),
         "topk": group(rows.TOPK),
+        "changed": group(rows.CHANGED),
         "off_policy": group(rows.OFF_POLICY),
         "references": table(
             ("tokens of the unused reference answer", "gradient, relative to the right one"),
@@ -44,5 +45,6 @@ def render() -> str:
         **traps.drained(pairs),
         **traps.outside_teacher_topk(pairs),
         **traps.size_of_cut_teacher(pairs),
+        **traps.zscored(pairs),
     }
     return TEMPLATE.read_text().format(**figures)

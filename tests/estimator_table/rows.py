@@ -21,13 +21,13 @@ class Row:
     @property
     def label(self) -> str:
         """The plugs by name where they are not vanilla's, their options behind them."""
-        parts = [_plug(self.options.get(s)) for s in ("estimator", "signal", "support", "baseline")]
-        return " ".join(p for p in parts if p) or "pg"
+        items = [self.options.get(s) for s in ("estimator", "signal", "support", "baseline", "target")]
+        return " ".join(_plug(item) for item in (*items, *self.options.get("transform", ())) if item)
 
 
-def _plug(item: str | dict | None) -> str:
-    if not isinstance(item, dict):
-        return f"`{item}`" if item else ""
+def _plug(item: str | dict) -> str:
+    if isinstance(item, str):
+        return f"`{item}`"
     given = [f"{k}: {v}" if k not in ("norm", "support") else str(v) for k, v in item.items() if k not in ("name", "k")]
     return f"`{item['name']}`" + (f" ({', '.join(given)})" if given else "")
 
@@ -102,6 +102,18 @@ TOPK = [
     exact("fkl", {"name": "zero_outside_topk", "k": K}, "NeMo RL (`zero_outside_topk: true`)"),
     exact("fkl", on("student_topk", "tail")),
     exact("jsd", on("student_topk", "tail"), "SDPO, MOPD (arXiv 2605.12652)"),
+]
+
+_FULL = {"estimator": "exact", "support": "full"}
+CHANGED = [
+    Row({"estimator": "pg", "signal": {"name": "power", "alpha": 5.0}}, "PowerOPD (arXiv 2606.17199)"),
+    Row({"estimator": "pg", "transform": [{"name": "floor", "lam": 0.3}]}, "REOPOLD (arXiv 2603.11137)"),
+    Row({"estimator": "pg", "transform": ["clip"]}, "clipped to [-1, 1]: a control of PowerOPD"),
+    Row({"estimator": "pg", "transform": ["tanh"]}, "a control of PowerOPD"),
+    Row({"target": {"name": "extrapolate", "lam": 1.25}, "estimator": "pg"}, "ExOPD (arXiv 2602.12125)"),
+    Row({**_FULL, "signal": "fkl", "target": {"name": "taid", "t": 0.4}}, "TAID (arXiv 2501.16937) at its start"),
+    Row({**_FULL, "signal": "rkl", "target": {"name": "veto", "beta": 0.5}}, "Veto (arXiv 2601.07155)"),
+    Row({**_FULL, "signal": "fkl", "target": {"name": "veto", "beta": 0.5}}, "the same, forward"),
 ]
 
 _RATIOS = {

@@ -68,6 +68,17 @@ def size_of_cut_teacher(pairs: Pairs) -> dict[str, str]:
     return {"cut_size": f"{median(norm(found.mean_PV) / norm(pairs.rkl_PV)):.0f}"}
 
 
+def zscored(pairs: Pairs) -> dict[str, str]:
+    """1 / the standard deviation of the log-ratio over all pairs and the students' actions: what z-scoring multiplies by."""
+
+    def scale(p: Pairs) -> str:
+        gap_PV = p.teacher_PV - p.logits_PV.log_softmax(-1)
+        mean = (p.q_PV * gap_PV).sum(-1).mean()
+        return number(float((p.q_PV * (gap_PV - mean).square()).sum(-1).mean().rsqrt()))
+
+    return {"z_far": scale(pairs), "z_near": scale(pairs.near())}
+
+
 def reference_count(generated: int = 32, references: tuple[int, ...] = (8, 32, 128)) -> list[tuple[int, str]]:
     """Scale of the loss of `generated` tokens when it is divided by the count of another text's tokens."""
     scale = lambda tokens: float(weights_N("token_mean", torch.tensor([generated]), 1, tokens).sum())

@@ -19,7 +19,7 @@ def optimises(row: Row, mean_PV: Tensor, pairs: Pairs) -> str:
     targets = {"RKL": pairs.rkl_PV, "FKL": pairs.fkl_PV}
     signal = row.options.get("signal", "log_ratio")
     name = signal if isinstance(signal, str) else signal["name"]
-    if name not in ("log_ratio", "rkl", "fkl"):
+    if name not in ("log_ratio", "rkl", "fkl", "power"):
         targets[f"its own: {name}"] = moments(stream(estimator="exact", support="full", signal=signal), pairs).mean_PV
     for target, gradient_PV in targets.items():
         if (relative_gap(mean_PV, gradient_PV) < ZERO).all():

@@ -64,6 +64,8 @@ def test_advice_on_sets():
     assert union[0] > student[0] > teacher[0] and union[1] > student[1] > teacher[1] > 0
     for norm in ("raw", "renormalise"):
         assert toward_rkl(**on("teacher_topk", norm))[1] < 0
+    forward = found(estimator="exact", signal="fkl", support=rows.on("teacher_topk", "tail")).mean_PV
+    assert float(cosine(forward, PAIRS.fkl_PV).min()) > teacher[1]
 
 
 def test_advice_on_stale_samples():
@@ -75,7 +77,7 @@ def test_advice_on_stale_samples():
 
 
 def test_rows_are_told_apart():
-    table = [*rows.SAMPLED, *rows.FULL, *rows.TOPK, *rows.OFF_POLICY]
+    table = [*rows.SAMPLED, *rows.FULL, *rows.TOPK, *rows.CHANGED, *rows.OFF_POLICY]
     assert len({(r.label, r.stale, r.who) for r in table}) == len(table)
 
 

@@ -17,18 +17,21 @@ and 1 to 5 once more as figures in docs/estimators.md (test_estimator_table).
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import Moment, Stream
 from tests.estimator_table.measure import normal, stream
 from tests.unit.objectives_toys import close, draw
 from tests.unit.tabular_students import FORWARD, REVERSE, Student, teachers
 
-TOKEN_LEVEL, RETURN_TO_GO = stream(), stream(signal="outcome")  # the return of a decision comes as its outcome
+TOKEN_LEVEL, RETURN_TO_GO = stream(), stream(transform=["return_to_go"])
 
 
 class Bigram:
@@ -47,19 +50,19 @@ class Bigram:
     def weight_M(self) -> Tensor:
         return self.sequence_logp(self.z_SV.log_softmax(-1)).exp()
 
-    def gradients(self, term) -> Tensor:
+    def gradients(self, term: Stream) -> Tensor:
         """Gradient of every sequence's summed loss on the table of logits, [M, S, V]."""
         state_N, action_N = self.s_MT.reshape(-1), self.y_MT.reshape(-1)
-        gap_MT = (self.p_SV - self.z_SV.log_softmax(-1))[self.s_MT, self.y_MT]
-        return_N = gap_MT.flip(1).cumsum(1).flip(1).reshape(-1)
         logits_NV = self.z_SV[state_N].requires_grad_()
-        evidence = Evidence(action_N, teacher=Categorical(self.p_SV[state_N]), outcome_N=return_N)
-        loss_N, _ = term.loss(Categorical.from_logits(logits_NV), evidence)
+        q, evidence = Categorical.from_logits(logits_NV), Evidence(action_N, teacher=Categorical(self.p_SV[state_N]))
+        rows = Trajectory([()] * len(self.y_MT), list(self.y_MT), torch.zeros(len(self.y_MT)))
+        _, shift_N, _ = term.over_batch(rows, term.survey(q, evidence), Moment())
+        loss_N, _ = term.loss(q, replace(evidence, shift_N=shift_N))
         (grad_NV,) = torch.autograd.grad(loss_N.sum(), logits_NV)
         grad_MTV = grad_NV.reshape(*self.y_MT.shape, 3)
         return torch.stack([(grad_MTV * (self.s_MT == s)[..., None]).sum(1) for s in range(4)], 1)
 
-    def variance(self, term) -> float:
+    def variance(self, term: Stream) -> float:
         grad_MSV = self.gradients(term)
         mean_SV = torch.einsum("m,msv->sv", self.weight_M, grad_MSV)
         return float(self.weight_M @ (grad_MSV - mean_SV).square().sum((1, 2)))
