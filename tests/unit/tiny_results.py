@@ -53,5 +53,5 @@ def publish_data(results: Path, name: str, splits: dict[str, list[dict]], chat: 
     folder = results / "p" / "data" / name / "seed0"
     for split, rows in splits.items():
         write_jsonl(folder / f"{split}.jsonl", rows)
-    publish(folder, {"verifier": {"name": "exact"}, "chat": chat, "system": system})
+    publish(folder, {"verifier": {"name": "exact"}, "hints": {"name": "none"}, "chat": chat, "system": system})
     return str(folder.relative_to(results))
