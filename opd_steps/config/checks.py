@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opd_steps.config import plugs
 from opd_steps.config.controllers import check_controllers
 from opd_steps.config.curves import opd_curves
 from opd_steps.config.method_rules import check_stream, wide_plugs
@@ -31,8 +32,8 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
     if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
         raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
-    if node.kind == "data" and node.options["system"] is not None and not node.options["chat"]:
-        raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+    if node.kind == "data":
+        _check_data(node.options, where)
     for key, path in local_paths(node).items():
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
@@ -42,11 +43,23 @@ def check_node(node: GraphNode, where: str) -> None:
 
 def local_paths(node: GraphNode) -> dict[str, str]:
     """What the node names by path or hub id, by the key that names it."""
-    options = node.options
-    named = {"source.path": options["source"].get("path")} if node.kind == "data" else {}
+    options, named = node.options, {}
+    if node.kind == "data":
+        sources = enumerate(plugs.chain(options["source"]))
+        named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
     if node.kind == "model":
         named = {"path": options["path"], "tokenizer": options["tokenizer"]}
     return {key: path for key, path in named.items() if path and path not in ("char", "byte")}
+
+
+def _check_data(options: dict, where: str) -> None:
+    if options["system"] is not None and not options["chat"]:
+        raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+    hinted = [plugs.constant("tasks/sources", source["name"], "HINTS", False) for source in plugs.chain(options["source"])]
+    if any(hinted[1:]):
+        raise UserError(f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost")
+    if hinted[0] and options["hints"]["name"] == "none":
+        raise UserError(f"{where}.hints", f"source '{options['source']['name']}' shows attempts; say how: marks or words")
 
 
 def _check_opd(node: GraphNode, where: str) -> None:

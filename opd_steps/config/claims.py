@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from opd_steps.config import plugs
 from opd_steps.config.curves import TRAIN_METRICS, opd_curves
 from opd_steps.errors import UserError
 
@@ -26,7 +27,9 @@ def node_metrics(node: GraphNode) -> list[str]:
         return list(ROLLOUT_METRICS)
     if node.kind == "evaluate":
         own = [*OWN_METRICS, *(["own/reverse_kl"] if "teacher" in node.parents else [])]
-        names = SPLIT_METRICS if node.options["k"] else SPLIT_METRICS[:1]
+        verifiers = plugs.chain(node.parents["data"].options["verifier"])
+        judged = [name for v in verifiers for name in plugs.constant("tasks/verifiers", v["name"], "METRICS", ())]
+        names = [*SPLIT_METRICS, *judged] if node.options["k"] else SPLIT_METRICS[:1]
         return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
     return []
 

@@ -11,8 +11,8 @@ from opd_steps.report.options import differences
 from opd_steps.report.results import Plan, Result
 from opd_steps.report.stats import half_width
 
-LOWER_IS_BETTER = ("own/reverse_kl",)
-NEITHER = ("own/entropy", "own/length", "own/truncated")
+LOWER_IS_BETTER = ("reverse_kl", "ece", "brier")  # behind own/ or a split
+NEITHER = ("entropy", "length", "truncated", "stated", "confidence", "overconfidence")
 VARIANTS = "opd"
 
 
@@ -100,9 +100,10 @@ def _cost(runs: dict[int, Result]) -> Cell:
 
 def _mark_best(metric: str, cells: list[Cell]) -> None:
     means = [cell.mean for cell in cells if cell.mean is not None]
-    if metric in NEITHER or len(means) < 2 or len(set(means)) == 1:
+    name = metric.rpartition("/")[2]
+    if name in NEITHER or len(means) < 2 or len(set(means)) == 1:
         return
-    best = min(means) if metric in LOWER_IS_BETTER else max(means)
+    best = min(means) if name in LOWER_IS_BETTER else max(means)
     for cell in cells:
         cell.best = cell.mean == best
 
