@@ -92,7 +92,30 @@ def _check_opd(node: GraphNode, where: str) -> None:
                 else "is read by nothing in this node; leave it out"
             )
             raise UserError(f"{where}.{role}", found)
+    _check_context(node, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))
+
+
+def _check_context(node: GraphNode, where: str) -> None:
+    """What the teacher's context needs of data, samples and method."""
+    options, context, data = node.options, node.options["context"]["name"], node.parents["data"].options
+    has = lambda attribute: plugs.constant("teachers/contexts", context, attribute, False)
+    if has("HINTS") and data["hints"]["name"] == "none":
+        raise UserError(
+            f"{where}.context", f"{context} shows attempts, and the data node does not say how: hints: marks or words"
+        )
+    if has("GROUP") and options["sampling"]["n"] < 2:
+        raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
+    if not has("EDITS"):
+        return
+    if not any("stated" in plugs.constant("tasks/verifiers", v["name"], "METRICS", ()) for v in plugs.chain(data["verifier"])):
+        raise UserError(f"{where}.context", f"{context} restates confidences; the data's verifier must be with_confidence")
+    for row in (options["method"], *options["method"]["add"]):
+        plain = row["estimator"].get("ratio", "none") == "none" and row["against"] != "sampler"
+        if not plain or any(item["name"] in ("importance", "freshness") for item in row["weight"]):
+            raise UserError(
+                f"{where}.method", f"the context {context} edits sampled tokens: there is no ratio to their sampler"
+            )
 
 
 _LIVE_ONLY = {

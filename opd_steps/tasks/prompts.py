@@ -40,6 +40,11 @@ class PromptPool:
         texts = [row.get("corpus_prompt", row["prompt"]) if corpus else row["prompt"] for row in rows]
         return [prompt_ids(self.tokenizer, text, self.task.chat, self.task.system) for text in texts]
 
+    def hinted(self, index: int, right: Sequence[str] = (), wrong: Sequence[str] = (), note: str = "") -> list[int]:
+        """Token ids of a row's prompt with attempts shown; the plain prompt where there are none (tasks/attempts.py)."""
+        text = self.task.hints.hinted_prompt(self.rows[index]["prompt"], right, wrong, note)
+        return prompt_ids(self.tokenizer, text, self.task.chat, self.task.system)
+
     def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
         """The prompts of a step: shuffled epochs, a function of seed and step alone."""
         return epoch_order(len(self.rows), (step - 1) * count, count, seed, purpose)
