@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
+from opd_steps.config.plugs import constant
 from opd_steps.graph import Graph, GraphNode
 
 _UPWARD = ("model", "policy", "student")
@@ -105,7 +106,8 @@ def _topk(node: GraphNode) -> list[tuple[str, int]]:
 def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
     p = node.parents
     if node.kind == "opd":
-        others = [p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
+        respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER", False)
+        others = [None if respelled else p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
         return [(p["student"], other) for other in others if other]
     if node.kind == "score":
         return [(p["rollouts"].parents["policy"], p["teacher"])]

@@ -30,8 +30,13 @@ def check_node(node: GraphNode, where: str) -> None:
         _check_opd(node, where)
     if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
         raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
-    if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
-        raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
+    if (
+        node.kind == "model"
+        and node.options["config"]
+        and node.options["tokenizer"] in ("char", "bpe")
+        and "data" not in node.parents
+    ):
+        raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
     if node.kind == "data":
         _check_data(node.options, where)
     for key, path in local_paths(node).items():
@@ -49,7 +54,7 @@ def local_paths(node: GraphNode) -> dict[str, str]:
         named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
     if node.kind == "model":
         named = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in named.items() if path and path not in ("char", "byte")}
+    return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
 
 
 def _check_data(options: dict, where: str) -> None:
@@ -143,5 +148,10 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
         if cached and stream["rows"] != "prefix":
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
         against = stream["against"]
-        holder = "sampler" if against == "sampler" else "scores" if cached and against == "teacher" else "live"
+        source = options["teacher_source"]["name"]
+        sampled_only = against == "teacher" and plugs.constant("teachers/sources", source, "ANSWERS", "full") == "sampled"
+        holder = "sampler" if against == "sampler" or sampled_only else "scores" if cached and against == "teacher" else "live"
+        for item in stream["transform"]:
+            if plugs.constant("objectives/transforms", item["name"], "SOURCE", source) != source:
+                raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {source}")
         check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents)

@@ -85,7 +85,9 @@ class ModelNode(Node):
     revision: Optional[str] = None
     architecture: str = "qwen3"  # transformers model type of a fresh model
     config: dict[str, Any] = field(default_factory=dict)  # its config's fields
-    tokenizer: str = "char"  # "char" (one token a character of `data`), "byte", or an HF id or folder
+    tokenizer: str = (
+        "char"  # "char" (a token a character of `data`), "bpe" (learned from `data`), "byte", or an HF id or folder
+    )
     data: Optional[str] = ref("data", required=False)
 
 

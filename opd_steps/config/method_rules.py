@@ -181,7 +181,7 @@ def _check_teacher(options: dict, where: str, teacher: str, scores_topk: int) ->
         raise UserError(where, "this method asks a teacher, and there is none")
     if teacher == "sampler" and need not in ("none", "sampled"):
         raise UserError(
-            where, f"{_asking_all(options)} asks about more than the sampled token, which is all that a sampler leaves"
+            where, f"{_asking_all(options)} asks about more than the sampled token, which is all that is known here"
         )
     if teacher == "scores" and need == "full":
         raise UserError(
