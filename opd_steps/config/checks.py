@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opd_steps.config.kinds import ANALYSES, ANALYZED
 from opd_steps.config.method_rules import check_stream
+from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":
         _check_opd(node, where)
+    if node.kind == "analyze":
+        _check_analysis(node, where)
     if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
         raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
     if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
@@ -60,3 +64,18 @@ def _check_opd(node: GraphNode, where: str) -> None:
         at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
         holder = "live" if live or stream["against"] == "reference" else "scores"
         check_stream(stream, at, holder, stored, options["sampling"])
+
+
+def _check_analysis(node: GraphNode, where: str) -> None:
+    """The roles named are those that the analysis needs; its whole numbers are at least 1, and what its RANGES say lies in them."""
+    analysis = node.options["analysis"]
+    name, needs = analysis["name"], constant(ANALYSES, analysis["name"], "NEEDS")
+    for role in ANALYZED:
+        if role in needs and role not in node.parents:
+            raise UserError(f"{where}.{role}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
+        if role in node.parents and role not in needs:
+            raise UserError(f"{where}.{role}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
+    ranges = dict.fromkeys((key for key, value in analysis.items() if isinstance(value, int)), (1, float("inf")))
+    for key, (low, high) in (ranges | constant(ANALYSES, name, "RANGES", {})).items():
+        if not low <= analysis[key] <= high:
+            raise UserError(f"{where}.analysis.{key}", f"expected {low} to {high}, found {analysis[key]}")

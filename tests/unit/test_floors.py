@@ -13,7 +13,7 @@ FLOORS = [
     {"nouns", "objectives"},
     {"rollout", "teachers", "tasks", "models"},
     {"loop"},
-    {"evaluation", "report", "tracking"},
+    {"evaluation", "analyses", "report", "tracking"},
     {"steps"},
 ]
 
