@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opd_steps.errors import UserError
 from opd_steps.loop.batches import sampled_rows
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
@@ -24,3 +25,8 @@ class Context:
     def rollouts(self, role: str = "model", n: int = 1) -> Trajectory:
         """n samples of every prompt by one of the policies, with rewards; prompt by prompt, from seeds that all roles share."""
         return sampled_rows(self.policies[role], self.pool, list(range(len(self.pool))), n, 1, self.seed, "analyze").rows
+
+    def require_tokens(self, option: str, k: int) -> None:
+        """Raises UserError when an option asks for more tokens than there are."""
+        if k > (vocab := self.policies["model"].vocab):
+            raise UserError(f"analyze.analysis.{option}", f"asks for the likeliest {k} tokens, the vocabulary has {vocab}")
