@@ -78,4 +78,8 @@ def _check_analysis(node: GraphNode, where: str) -> None:
     ranges = dict.fromkeys((key for key, value in analysis.items() if isinstance(value, int)), (1, float("inf")))
     for key, (low, high) in (ranges | constant(ANALYSES, name, "RANGES", {})).items():
         if not low <= analysis[key] <= high:
-            raise UserError(f"{where}.analysis.{key}", f"expected {low} to {high}, found {analysis[key]}")
+            bound = f"at least {low}" if analysis[key] < low else f"at most {high}"
+            raise UserError(f"{where}.analysis.{key}", f"expected {bound}, found {analysis[key]}")
+    for key, low in (("limit", 0), ("temperature", 0), ("max_new_tokens", 1)):
+        if node.options[key] < low:
+            raise UserError(f"{where}.{key}", f"expected at least {low}, found {node.options[key]}")

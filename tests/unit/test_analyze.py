@@ -72,8 +72,8 @@ def test_another_tokenizer_is_refused(results):
         analyze(results, "weights", "update", other="p/model/bytes/seed0")
 
 
-def node(roles: dict[str, str], analysis: object) -> GraphNode:
-    options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis}, "x")
+def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
+    options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis, **options}, "x")
     parents = {role: GraphNode("p", "data" if role == "data" else "model", name, {}) for role, name in roles.items()}
     return GraphNode("p", "analyze", "x", options, parents)
 
@@ -87,15 +87,29 @@ def node(roles: dict[str, str], analysis: object) -> GraphNode:
         (
             {"model": "a", "teacher": "b", "data": "d"},
             {"name": "overlap", "k": 0},
-            r"x\.analysis\.k: expected 1 to inf, found 0",
+            r"x\.analysis\.k: expected at least 1, found 0",
         ),
-        ({"model": "a", "teacher": "b", "data": "d"}, {"name": "ranking", "n": 1}, r"x\.analysis\.n: expected 2 to 1024"),
-        ({"model": "a", "other": "b"}, {"name": "update", "ratio": 1.5}, r"x\.analysis\.ratio: expected 0.0 to 1.0"),
+        (
+            {"model": "a", "teacher": "b", "data": "d"},
+            {"name": "ranking", "n": 1},
+            r"x\.analysis\.n: expected at least 2, found 1",
+        ),
+        (
+            {"model": "a", "other": "b"},
+            {"name": "update", "ratio": 1.5},
+            r"x\.analysis\.ratio: expected at most 1.0, found 1.5",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_runs(roles, analysis, message):
     with pytest.raises(UserError, match=message):
         check_node(node(roles, analysis), "x")
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_new_tokens", 0), ("temperature", -1.0), ("limit", -1), ("batch", 0)])
+def test_impossible_sampling_is_refused(key, value):
+    with pytest.raises(UserError, match=rf"x\.{key}: expected at least"):
+        check_node(node({"model": "a", "teacher": "b", "data": "d"}, "overlap", **{key: value}), "x")
 
 
 def test_an_analysis_must_be_named():
