@@ -19,20 +19,29 @@ TRAIN_METRICS = {
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found = list(_POLICY)
+    found, rows = list(_POLICY), []
     for i, row in enumerate([options["method"], *options["method"]["add"]]):
+        rows.append(row["rows"])
         names = _of_estimator(row)
         for slot in ("transform", "weight"):
             for item in row[slot]:
                 names += constant(GROUPS[slot], item["name"], "METRICS", ())
         found += [f"add{i - 1}_{name}" if i else name for name in names]
+    if options["method"]["prefix"]["source"] == "dataset" and "prefix" in rows:
+        found.remove("reward")  # nobody judged them
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
         found += constant("hooks", item["name"], "METRICS", ())
     moved = [item["sets"] for item in options["controllers"]]
-    found += [path.rsplit(".", 1)[-1] for path in moved if isinstance(get_option(options, path), (int, float))]
+    found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     return list(dict.fromkeys(found))
+
+
+def controlled(path: str) -> str:
+    """The curve of an option that a controller moves: the option's own name, or set_<name> where the loop draws that name."""
+    name = path.rsplit(".", 1)[-1]
+    return f"set_{name}" if name in _POLICY else name
 
 
 def _of_estimator(row: dict) -> list[str]:
