@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import GROUPS
+from opd_steps.config.method_rules import GROUPS, teacher_need
 from opd_steps.config.options import get_option
 from opd_steps.config.plugs import constant
 
@@ -19,15 +19,15 @@ TRAIN_METRICS = {
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found, rows = list(_POLICY), []
-    for i, row in enumerate([options["method"], *options["method"]["add"]]):
-        rows.append(row["rows"])
-        names = _of_estimator(row)
+    found, streams = list(_POLICY), [options["method"], *options["method"]["add"]]
+    asked = any(teacher_need(row) != "none" for row in streams if row["against"] == "teacher")
+    for i, row in enumerate(streams):
+        names = _of_estimator(row, asked)
         for slot in ("transform", "weight"):
             for item in row[slot]:
                 names += constant(GROUPS[slot], item["name"], "METRICS", ())
         found += [f"add{i - 1}_{name}" if i else name for name in names]
-    if options["method"]["prefix"]["source"] == "dataset" and "prefix" in rows:
+    if options["method"]["prefix"]["source"] == "dataset" and any(row["rows"] == "prefix" for row in streams):
         found.remove("reward")  # nobody judged them
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
@@ -44,6 +44,13 @@ def controlled(path: str) -> str:
     return f"set_{name}" if name in _POLICY else name
 
 
-def _of_estimator(row: dict) -> list[str]:
-    names = ["log_ratio", "advantage" if row["support"]["name"] == "sampled" else "divergence"]
+def _of_estimator(row: dict, asked: bool) -> list[str]:
+    """`asked`: whether anybody asks the teacher."""
+    of = lambda slot, attribute, default=None: constant(GROUPS[slot], row[slot]["name"], attribute, default)
+    names = ["log_ratio"] if asked or row["against"] != "teacher" else []
+    names += of("estimator", "METRICS", ())
+    sums, rewards = of("estimator", "SUPPORT") == "set", of("estimator", "BASELINE")
+    measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") != "reward"
+    names += ["advantage"] if rewards else []
+    names += ["divergence"] if sums or (rewards and measures) else []
     return names + (["ratio", "clipped"] if row["estimator"].get("ratio") == "sampler" else [])

@@ -10,6 +10,7 @@ estimator.SIGNAL    which signals: any | divergence | fixed (its own)
 estimator.BASELINE  whether it subtracts the baseline
 estimator.TEACHER   "none": it asks no teacher
 estimator.TRANSFORM whether it transforms its advantage
+METRICS             of estimator, transform, weight: curves that they draw beside log_ratio, advantage and divergence
 OUTCOME             signal, transform or weight: it needs the outcome advantages of groups
 WIDE                transform or weight: it looks at the whole batch
 ROWS                transform or weight: it needs rows that a policy sampled ("sampled"), several of each prompt ("groups")
