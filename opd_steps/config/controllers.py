@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
 
 SETTABLE = ("method.", "sampling.")
+
+
+def versions(options: dict) -> Iterator[dict]:
+    """A node's checked options, then all that its controllers may turn them into, one value replaced in each."""
+    yield options
+    for item in options.get("controllers", ()):
+        for name in plugs.constant("schedules", item["name"], "VALUES"):
+            for value in item[name] if name == "stages" else [item[name]]:
+                yield with_option(options, item["sets"], value)
 
 
 def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]) -> None:

@@ -41,13 +41,15 @@ class RolloutBuffer:
 
     def state_dict(self) -> dict:
         packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}
-        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept]}
+        sources = [list(b.rows.extra.get("source", ())) for b in self.kept]
+        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept], "sources": sources}
 
     def load_state_dict(self, state: dict) -> None:
         self.used, self.kept = state["used"], []
-        for i, metrics in enumerate(state["metrics"]):
+        for i, (metrics, source) in enumerate(zip(state["metrics"], state["sources"], strict=True)):
             own = {name.split(".", 1)[1]: v for name, v in state.items() if name.startswith(f"{i}.")}
-            self.kept.append(Batch(_unpack(own), metrics=metrics))
+            rows = _unpack(own)
+            self.kept.append(Batch(rows.with_columns(extra={"source": source}) if source else rows, metrics=metrics))
 
 
 _RAGGED = ("contexts", "actions", "logp")
@@ -55,7 +57,7 @@ _FLAT = ("prompt_B", "reward_B", "version_B", "ended_B")
 
 
 def _pack(rows: Trajectory) -> dict[str, Tensor]:
-    """Tensors that hold sampled rows; what a stage adds to them is added again at their use."""
+    """Tensors that hold sampled rows; what a stage adds to them, but for their sources, is added again at their use."""
     lists = {name: [torch.as_tensor(x) for x in getattr(rows, name)] for name in _RAGGED}
     out = {name: torch.cat(parts) for name, parts in lists.items()}
     out |= {f"{name}_length": torch.tensor([len(x) for x in parts]) for name, parts in lists.items()}

@@ -10,6 +10,7 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
+from opd_steps.config.controllers import versions
 from opd_steps.config.method_rules import outcome_need
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
@@ -20,6 +21,7 @@ from opd_steps.loop.objective import Objective
 from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import Batch, train
 from opd_steps.objectives.outcome import group_advantage
+from opd_steps.objectives.stream import build
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
@@ -32,10 +34,11 @@ def run(job: Job) -> None:
     """Build student, teacher and reference, the source of prefixes, the objective and what moves it; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
     objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
+    ever = Objective(tuple(build(row) for row in all_terms(options)), "token_mean")
     student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
     models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
-        if role in job.parents and (role == "teacher" or objective.needs("reference") != "none"):
+        if role in job.parents and (role == "teacher" or ever.needs("reference") != "none"):
             models[role] = load_policy(job, role, sampling, options["engine"]["batch"])
             if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
                 require_same_tokenizer(student, models[role], job, role)
@@ -57,12 +60,17 @@ def run(job: Job) -> None:
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
+def all_terms(options: dict) -> list[dict]:
+    """The terms of the node's method, and all that its controllers may bring."""
+    return [row for version in versions(options) for row in (version["method"], *version["method"]["add"])]
+
+
 def live_batches(
     job: Job, models: dict, pool: PromptPool, conductor: Conductor, prepare: Callable | None = None
 ) -> tuple[Callable[[int], Batch], list]:
     """(make_batch, hooks): rows of the step's sources, what the teacher sees of them (`prepare`: its own wish), outcome advantages."""
     options, method = job.options, job.options["method"]
-    streams = [method, *method["add"]]
+    streams = all_terms(options)
     texts = method["prefix"]["source"] in ("dataset", "mixture") or any(row["rows"] == "dataset" for row in streams)
     prefixes = Prefixes(
         models["student"],
