@@ -142,7 +142,7 @@ REFUSED = {
         },
         "controllers[0]: reads train/prune_hits",
     ),
-    "a reference too late": (control("linear", "method.target.lam", first=1, last=1.5) | method(target={"name": "extrapolate", "lam": 1.0}), "looks beyond"),
+    "a reference too late": (control("linear", "method.target.lam", first=1, last=1.5) | method(target={"name": "extrapolate", "lam": 1.0}), "looks beyond"),  # noqa: E501
     # other nodes
     "pass rates missing": ({"select": "by_pass_rate"}, "pass_rates: is needed by this node's select"),
     "pass rates for nothing": ({"pass_rates": "rollouts"}, "pass_rates: is read by nothing in this node"),
