@@ -72,7 +72,8 @@ def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:
     for f in dataclasses.fields(cls):
         value, group = options.get(f.name), f.metadata.get("plug")
         if group:
-            found += [(group, item["name"]) for item in (value if f.metadata["many"] else [value])]
+            for item in value if f.metadata["many"] else [value]:
+                found += [(group, item["name"]), *used_plugs(plugs.schema(group, item["name"]), item)]
         elif isinstance(value, (dict, list)) and (inner := dataclass_of(cls, f)):
             for item in value if isinstance(value, list) else [value]:
                 found += used_plugs(inner, item)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
+from opd_steps.config.controllers import versions
+from opd_steps.config.plugs import constant
 from opd_steps.graph import Graph, GraphNode
 
 _UPWARD = ("model", "policy", "student")
@@ -92,7 +94,14 @@ def preflight_topk(graph: Graph, paper: str, seed: int) -> list[dict]:
 def _topk(node: GraphNode) -> list[tuple[str, int]]:
     if node.kind == "score":
         return [("topk", node.options["topk"])] if node.options["topk"] else []
-    method = node.options["method"]
+    found: dict[str, list] = {}
+    for options in versions(node.options):
+        for key, k in _method_topk(options["method"]):
+            found.setdefault(key, []).append(k)
+    return [(key, k) for key, ks in found.items() for k in dict.fromkeys(ks)]
+
+
+def _method_topk(method: dict) -> list[tuple[str, int]]:
     found = []
     for i, row in enumerate([method, *method["add"]]):
         at = "method" + (f".add[{i - 1}]" if i else "")
@@ -105,7 +114,8 @@ def _topk(node: GraphNode) -> list[tuple[str, int]]:
 def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
     p = node.parents
     if node.kind == "opd":
-        others = [p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
+        respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER", False)
+        others = [None if respelled else p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
         return [(p["student"], other) for other in others if other]
     if node.kind == "score":
         return [(p["rollouts"].parents["policy"], p["teacher"])]
@@ -113,4 +123,6 @@ def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(p["student"], p["data"].parents["policy"])]
     if node.kind == "evaluate" and "teacher" in p:
         return [(p["model"], p["teacher"])]
+    if node.kind == "analyze" and "data" in p:
+        return [(p["model"], p[role]) for role in ("other", "peer", "teacher") if role in p]
     return []

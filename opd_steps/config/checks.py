@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opd_steps.config.controllers import check_controllers
-from opd_steps.config.curves import opd_curves
-from opd_steps.config.method_rules import check_stream, wide_plugs
+from opd_steps.config import plugs
+from opd_steps.config.kinds import ANALYSES, ANALYZED
+from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
@@ -26,13 +26,20 @@ def check_node(node: GraphNode, where: str) -> None:
     if node.kind == "rl" and (node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0):
         raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":
-        _check_opd(node, where)
+        check_opd(node, where)
+    if node.kind == "analyze":
+        _check_analysis(node, where)
     if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
         raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
-    if node.kind == "model" and node.options["config"] and node.options["tokenizer"] == "char" and "data" not in node.parents:
-        raise UserError(f"{where}.data", "the char tokenizer takes its alphabet from a data node; name it here")
-    if node.kind == "data" and node.options["system"] is not None and not node.options["chat"]:
-        raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+    if (
+        node.kind == "model"
+        and node.options["config"]
+        and node.options["tokenizer"] in ("char", "bpe")
+        and "data" not in node.parents
+    ):
+        raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
+    if node.kind == "data":
+        _check_data(node.options, where)
     for key, path in local_paths(node).items():
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
@@ -42,70 +49,39 @@ def check_node(node: GraphNode, where: str) -> None:
 
 def local_paths(node: GraphNode) -> dict[str, str]:
     """What the node names by path or hub id, by the key that names it."""
-    options = node.options
-    named = {"source.path": options["source"].get("path")} if node.kind == "data" else {}
+    options, named = node.options, {}
+    if node.kind == "data":
+        sources = enumerate(plugs.chain(options["source"]))
+        named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
     if node.kind == "model":
         named = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in named.items() if path and path not in ("char", "byte")}
+    return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
 
 
-def _check_opd(node: GraphNode, where: str) -> None:
-    options, live, cached = node.options, "teacher" in node.parents, "scores" in node.parents
-    if live == cached:
-        raise UserError(where, "an opd node reads either a teacher or scores" + (", not both" if live else ""))
-    method = options["method"]
-    if cached and method["prefix"]["source"] != "student":
-        raise UserError(
-            f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out"
-        )
-    for name, default in _LIVE_ONLY.items():
-        if cached and options[name] != default:
-            raise UserError(
-                f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
-            )
-    streams = [method, *method["add"]]
-    check_method(node, options, where)
-    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
-        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
-    if any(value < 1 for value in (options["buffer"]["batches"], options["buffer"]["passes"])):
-        raise UserError(f"{where}.buffer", "expected batches and passes of at least 1")
-    asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES", False)}
-    asked["update_of"] = any(constant("hooks", item["name"], "UPDATE", False) for item in options["hooks"])
-    for role, needed in asked.items():
-        if needed != (role in node.parents):
-            found = (
-                "is needed by this node's select or hooks: name it"
-                if needed
-                else "is read by nothing in this node; leave it out"
-            )
-            raise UserError(f"{where}.{role}", found)
-    check_controllers(node, where, lambda changed: check_method(node, changed, where))
+def _check_data(options: dict, where: str) -> None:
+    if options["system"] is not None and not options["chat"]:
+        raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+    hinted = [plugs.constant("tasks/sources", source["name"], "HINTS", False) for source in plugs.chain(options["source"])]
+    if any(hinted[1:]):
+        raise UserError(f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost")
+    if hinted[0] and options["hints"]["name"] == "none":
+        raise UserError(f"{where}.hints", f"source '{options['source']['name']}' shows attempts; say how: marks or words")
 
 
-_LIVE_ONLY = {
-    "teacher_source": {"name": "frozen"},
-    "context": {"name": "plain"},
-    "select": {"name": "uniform"},
-    "buffer": {"batches": 1, "passes": 1, "metric": "", "below": 0.0},
-}
-
-
-def check_method(node: GraphNode, options: dict, where: str) -> None:
-    """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
-    method, cached = options["method"], "scores" in node.parents
-    read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []
-    for i, item in enumerate(options["controllers"]):
-        read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS", ())]
-    for key, name in read:
-        if name not in (known := opd_curves(options)):
-            raise UserError(
-                f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
-            )
-    stored = node.parents["scores"].options["topk"] if cached else 0
-    for i, stream in enumerate([method, *method["add"]]):
-        at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
-        if cached and stream["rows"] != "prefix":
-            raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
-        against = stream["against"]
-        holder = "sampler" if against == "sampler" else "scores" if cached and against == "teacher" else "live"
-        check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents)
+def _check_analysis(node: GraphNode, where: str) -> None:
+    """The roles named are those that the analysis needs; its whole numbers are at least 1, and what its RANGES say lies in them."""
+    analysis = node.options["analysis"]
+    name, needs = analysis["name"], constant(ANALYSES, analysis["name"], "NEEDS")
+    for role in ANALYZED:
+        if role in needs and role not in node.parents:
+            raise UserError(f"{where}.{role}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
+        if role in node.parents and role not in needs:
+            raise UserError(f"{where}.{role}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
+    ranges = dict.fromkeys((key for key, value in analysis.items() if isinstance(value, int)), (1, float("inf")))
+    for key, (low, high) in (ranges | constant(ANALYSES, name, "RANGES", {})).items():
+        if not low <= analysis[key] <= high:
+            bound = f"at least {low}" if analysis[key] < low else f"at most {high}"
+            raise UserError(f"{where}.analysis.{key}", f"expected {bound}, found {analysis[key]}")
+    for key, low in (("limit", 0), ("temperature", 0), ("max_new_tokens", 1)):
+        if node.options[key] < low:
+            raise UserError(f"{where}.{key}", f"expected at least {low}, found {node.options[key]}")

@@ -17,13 +17,26 @@ PAPERS = Path("workflow/papers")
 
 def load_root(config: dict) -> dict:
     """The checked config.yaml; `config` is Snakemake's dict (command-line values are strings: the types convert them)."""
-    root = merge(Root, dict(config), "config.yaml")
+    config = dict(config)
+    if config.get("papers") in ("all", ["all"]):
+        config["papers"] = self_contained()
+    root = merge(Root, config, "config.yaml")
     for key in ("papers", "seeds"):
         if not root[key]:
             raise UserError(f"config.yaml.{key}", "expected at least one entry")
         if len(set(root[key])) != len(root[key]):
             raise UserError(f"config.yaml.{key}", f"an entry stands twice in {root[key]}")
     return root
+
+
+def self_contained() -> list[str]:
+    """Names of all papers in workflow/papers that need no data from outside: what `papers=all` means."""
+    names = []
+    for path in sorted(PAPERS.glob("*.yaml")):
+        meta = OmegaConf.load(path).get("paper") or {}
+        if not meta.get("external_data", False):
+            names.append(path.stem)
+    return names
 
 
 def paper_path(name: str) -> Path:

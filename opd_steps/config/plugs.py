@@ -1,12 +1,14 @@
 """Plug points: a method's parts are found by name, one small file each, and their options are read without importing them.
 
-A plug file holds exactly one dataclass; its fields are the options, its docstring the formula. Because the fields are
-read from the syntax tree, `snakemake -n` checks a paper's options without importing torch, and a new file is a new option.
+A plug file holds exactly one dataclass; its fields are the options, its docstring the formula. A field `of: Any = plug(group)`
+holds another plug: the file is a wrapper around it. Because the fields are read from the syntax tree, `snakemake -n` checks a
+paper's options without importing torch, and a new file is a new option.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import importlib
 from dataclasses import field, make_dataclass
@@ -67,7 +69,9 @@ def schema(group: str, name: str) -> type:
             fields.append((node.target.id, kind, "???"))
             continue
         value = node.value
-        if isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "plug":
+            fields.append((node.target.id, kind, plug(*map(ast.literal_eval, value.args))))
+        elif isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
             factory = next(k.value for k in value.keywords if k.arg == "default_factory")
             literal = (
                 ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else {"list": [], "dict": {}}[factory.id]
@@ -85,8 +89,14 @@ def check_name(group: str, name: str, where: str) -> None:
         raise UserError(where, f"no {group.rsplit('/', 1)[-1]} named '{name}'.{hint} Known: {', '.join(names(group))}")
 
 
+def chain(options: dict) -> list[dict]:
+    """Options of a plug and of the plugs that it wraps (`of`), outermost first."""
+    return [options, *(chain(options["of"]) if "of" in options else [])]
+
+
 def load(group: str, options: dict) -> Any:
-    """Import a plug and build it from its (already checked) options `{"name": ..., **fields}`."""
+    """Import a plug and build it from its (already checked) options `{"name": ..., **fields}`, with what it wraps."""
     module = importlib.import_module(".".join(("opd_steps", *group.split("/"), options["name"])))
     cls = getattr(module, _class_def(group, options["name"]).name)
-    return cls(**{k: v for k, v in options.items() if k != "name"})
+    inner = {f.name: f.metadata["plug"] for f in dataclasses.fields(schema(group, options["name"])) if "plug" in f.metadata}
+    return cls(**{k: load(inner[k], v) if k in inner else v for k, v in options.items() if k != "name"})

@@ -16,7 +16,7 @@ class Tracking:
 class Root:
     """config.yaml."""
 
-    papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, or paths of YAML files
+    papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, paths of YAML files, or all
     seeds: list[int] = field(default_factory=lambda: [0])
     scale: str = "tiny"
     engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
@@ -39,6 +39,7 @@ class Axes:
 class PaperMeta:
     title: str = "???"
     arxiv: str = ""
+    external_data: bool = False  # needs a data set from outside at every scale: `papers=all` leaves it out
     axes: Axes = field(default_factory=Axes)
     notes: str = ""
 

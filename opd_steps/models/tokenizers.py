@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from opd_steps.errors import UserError
@@ -27,6 +28,17 @@ def char_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel(vocab))
     core.pre_tokenizer = pre_tokenizers.Split(Regex("(?m)."), "isolated")  # m: the dot also takes line breaks
     core.decoder = decoders.Fuse()
+    return _wrap(core, EOS, PLAIN_CHAT)
+
+
+def bpe_tokenizer(alphabet: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """The characters of `alphabet` and as many merges again, learned from `texts`; <pad>, <eos>; a chat is its bare messages."""
+    core = Tokenizer(models.BPE())
+    core.decoder = decoders.Fuse()
+    letters = sorted(set(alphabet))
+    size = 2 + 2 * len(letters)
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[PAD, EOS], initial_alphabet=letters, show_progress=False)
+    core.train_from_iterator(texts, trainer)
     return _wrap(core, EOS, PLAIN_CHAT)
 
 

@@ -11,8 +11,8 @@ from opd_steps.report.options import differences
 from opd_steps.report.results import Plan, Result
 from opd_steps.report.stats import half_width
 
-LOWER_IS_BETTER = ("own/reverse_kl",)
-NEITHER = ("own/entropy", "own/length", "own/truncated")
+LOWER_IS_BETTER = ("reverse_kl", "ece", "brier")  # behind own/ or a split
+NEITHER = ("entropy", "length", "truncated", "stated", "confidence", "overconfidence")
 VARIANTS = "opd"
 
 
@@ -54,7 +54,7 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     for node, runs in _evaluations(plan, paper):
         owner, kind, name = node["parents"]["model"].split("/")
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
-        cells = [_cell(name, metric, runs) for metric in metrics]
+        cells = [measured(name, metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
         cost = _cost(plan.seeds(model)) if model else Cell()
         table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
@@ -69,7 +69,8 @@ def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]
     return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
 
 
-def _cell(name: str, metric: str, runs: dict[int, Result]) -> Cell:
+def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:
+    """One figure of one node over its seeds."""
     values = {seed: run.manifest["metrics"][metric] for seed, run in runs.items() if metric in run.manifest["metrics"]}
     if not values:
         return Cell(tooltip=f"{name} has no {metric}")
@@ -100,9 +101,10 @@ def _cost(runs: dict[int, Result]) -> Cell:
 
 def _mark_best(metric: str, cells: list[Cell]) -> None:
     means = [cell.mean for cell in cells if cell.mean is not None]
-    if metric in NEITHER or len(means) < 2 or len(set(means)) == 1:
+    name = metric.rpartition("/")[2]
+    if name in NEITHER or len(means) < 2 or len(set(means)) == 1:
         return
-    best = min(means) if metric in LOWER_IS_BETTER else max(means)
+    best = min(means) if name in LOWER_IS_BETTER else max(means)
     for cell in cells:
         cell.best = cell.mean == best
 

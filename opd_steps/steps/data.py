@@ -6,6 +6,8 @@ from opd_steps.artifacts import Job, write_jsonl
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.steps._main import main
+from opd_steps.tasks.attempts import Hints
+from opd_steps.tasks.rows import TEXTS
 from opd_steps.tasks.verify import Verifier, rewards
 
 _SAMPLE = 100  # rows of a split whose solutions are judged
@@ -16,7 +18,7 @@ def data(job: Job) -> None:
     options = job.options
     if options["system"] is not None and not options["chat"]:
         raise UserError("system", "a system message needs chat: true")
-    verifier = plugs.load("tasks/verifiers", options["verifier"])
+    verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
     splits = plugs.load("tasks/sources", options["source"]).rows(job.seed)
     _check(splits, options["source"]["name"])
     shares = {split: _solved(verifier, rows[:_SAMPLE]) for split, rows in splits.items()}
@@ -24,16 +26,27 @@ def data(job: Job) -> None:
         message = f"rejects most solutions of source '{options['source']['name']}' (accepts {shares}); are its options right?"
         raise UserError(f"verifier '{options['verifier']['name']}'", message)
     for split, rows in splits.items():
-        write_jsonl(job.stage / f"{split}.jsonl", rows)
-    texts = (r[column] for rows in splits.values() for r in rows for column in ("prompt", "answer", "solution", "corpus"))
+        splits[split] = [_shown(row, hints) for row in rows]
+        write_jsonl(job.stage / f"{split}.jsonl", splits[split])
+    texts = (r[column] for rows in splits.values() for r in rows for column in TEXTS if column in r)
+    formats = (options["system"] or "", getattr(verifier, "alphabet", ""), hints.alphabet)
     facts = {
-        "alphabet": "".join(sorted(set(options["system"] or "").union(*texts))),
+        "alphabet": "".join(sorted(set().union(*formats, *texts))),
         "verifier": options["verifier"],
+        "hints": options["hints"],
         "chat": options["chat"],
         "system": options["system"],
         "splits": {split: len(rows) for split, rows in splits.items()},
     }
     job.publish({f"rows/{split}": len(rows) for split, rows in splits.items()}, facts)
+
+
+def _shown(row: dict, hints: Hints) -> dict:
+    """The row with `corpus_prompt` in place of the attempts that its source shows."""
+    if "hints" not in row:
+        return row
+    shown = hints.hinted_prompt(row["prompt"], **row["hints"])
+    return {key: value for key, value in row.items() if key != "hints"} | {"corpus_prompt": shown}
 
 
 def _check(splits: dict[str, list[dict]], source: str) -> None:

@@ -45,6 +45,8 @@ def run(job: Job) -> None:
         lm = PolicyLM(policy, job.seed, [name for s in splits for name in s.names], **options["options"])
     results = clean(evaluate(lm, tasks, options["limit"], first.task.chat, first.task.system, job.seed))
     metrics |= flat_metrics(results["results"])
+    if options["k"]:
+        metrics |= {name: value for s in splits for name, value in s.measures().items()}
 
     write_results(job, splits, results)
     facts = {

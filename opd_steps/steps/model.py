@@ -10,8 +10,9 @@ from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
-from opd_steps.models.tokenizers import byte_tokenizer, char_tokenizer, describe
+from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.steps._main import main
+from opd_steps.tasks.dataset import load_split
 
 
 def model(job: Job) -> None:
@@ -68,10 +69,13 @@ def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
     name = job.options["tokenizer"]
     if name == "byte":
         return byte_tokenizer()
-    if name != "char":
+    if name not in ("char", "bpe"):
         return read_tokenizer(str(external.locate(name)))
     if "data" not in job.manifests:
-        raise UserError("tokenizer", "char takes its alphabet from a data node: set data, or tokenizer: byte")
+        raise UserError("tokenizer", f"{name} takes its alphabet from a data node: set data, or tokenizer: byte")
+    if name == "bpe":
+        rows = load_split(job.path("data"), "train")
+        return bpe_tokenizer(job.manifests["data"]["facts"]["alphabet"], [r[c] for r in rows for c in ("prompt", "corpus")])
     return char_tokenizer(job.manifests["data"]["facts"]["alphabet"])
 
 

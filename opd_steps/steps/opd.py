@@ -10,6 +10,7 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
+from opd_steps.config.controllers import versions
 from opd_steps.config.method_rules import outcome_need
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
@@ -32,12 +33,14 @@ def run(job: Job) -> None:
     """Build student, teacher and reference, the source of prefixes, the objective and what moves it; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
     objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
+    asks_reference = any(Objective.from_method(o["method"], 1).needs("reference") != "none" for o in versions(options))
     student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
-    models = {"student": student}
+    models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
-        if role in job.parents and (role == "teacher" or objective.needs("reference") != "none"):
+        if role in job.parents and (role == "teacher" or asks_reference):
             models[role] = load_policy(job, role, sampling, options["engine"]["batch"])
-            require_same_tokenizer(student, models[role], job, role)
+            if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
+                require_same_tokenizer(student, models[role], job, role)
     pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
     controllers = [plugs.load("schedules", item) for item in options["controllers"]]
     conductor = Conductor(options, controllers, objective, list(models.values()))
@@ -45,9 +48,9 @@ def run(job: Job) -> None:
         check_consistency(job)
         teacher, make_batch, hooks = CachedTeacher(), cached_batches(job), []
     else:
-        teacher = models["teacher"]
-        make_batch, hooks = live_batches(job, models, pool, conductor)
-        hooks += filter(None, [plugs.load("teachers/sources", options["teacher_source"]).hook(teacher)])
+        teacher = source.teacher(models["teacher"], pool)
+        make_batch, hooks = live_batches(job, models, pool, conductor, getattr(teacher, "prepare", None))
+        hooks += filter(None, [source.hook(models["teacher"])])
     setting = Setting(student, pool, job.seed, job.path("student"), job.parents.get("update_of"))
     hooks += [plugs.load("hooks", item).make(setting) for item in options["hooks"]]
     metrics = train(job, student, make_batch, objective, teacher, models.get("reference"), (*hooks, conductor))
@@ -56,11 +59,16 @@ def run(job: Job) -> None:
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
-def live_batches(job: Job, models: dict, pool: PromptPool, conductor: Conductor) -> tuple[Callable[[int], Batch], list]:
-    """(make_batch, hooks): rows of the step's sources, what the teacher sees of them, and their outcome advantages."""
+def live_batches(
+    job: Job, models: dict, pool: PromptPool, conductor: Conductor, prepare: Callable | None = None
+) -> tuple[Callable[[int], Batch], list]:
+    """(make_batch, hooks): rows of the step's sources, what the teacher sees of them (`prepare`: its own wish), outcome advantages."""
     options, method = job.options, job.options["method"]
-    streams = [method, *method["add"]]
-    texts = method["prefix"]["source"] in ("dataset", "mixture") or any(row["rows"] == "dataset" for row in streams)
+    methods = [o["method"] for o in versions(options)]
+    streams = [row for m in methods for row in (m, *m["add"])]
+    texts = any(m["prefix"]["source"] in ("dataset", "mixture") for m in methods) or any(
+        s["rows"] == "dataset" for s in streams
+    )
     prefixes = Prefixes(
         models["student"],
         models["teacher"],
@@ -82,6 +90,7 @@ def live_batches(job: Job, models: dict, pool: PromptPool, conductor: Conductor)
     def make_batch(step: int) -> Batch:
         batch = buffer.batch(step) if buffer else make(step, step - 1)
         rows = context.prepare(batch.rows, pool, job.seed)
+        rows = prepare(rows) if prepare else rows
         columns = dict(batch.columns)
         if outcome:
             sources = rows.extra.get("source", [""] * len(rows))

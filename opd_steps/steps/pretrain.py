@@ -13,14 +13,18 @@ from opd_steps.tasks.render import response_ids
 
 
 def run(job: Job) -> None:
-    """Train `model` on the column of the train split; loss on every token but the first, or on the response alone."""
+    """Train `model` on the column of the train split; loss on every token but the first, or on the response alone.
+
+    The corpus stands behind the prompt that it was written for, with the attempts that the source shows.
+    """
     options = job.options
     policy = load_policy(job, "model", train=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
     if options["column"] not in pool.rows[0]:
         raise UserError(str(job.path("data")), f"no column '{options['column']}'; found {', '.join(pool.rows[0])}")
     pairs = []
-    for context, row in zip(pool.contexts(range(len(pool))), pool.rows, strict=True):
+    contexts = pool.contexts(range(len(pool)), corpus=options["column"] == "corpus")
+    for context, row in zip(contexts, pool.rows, strict=True):
         response = response_ids(policy.tokenizer, row[options["column"]])
         whole = options["loss_on"] == "all"
         pairs.append((context[:1], context[1:] + response) if whole else (context, response))

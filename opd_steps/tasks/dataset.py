@@ -7,14 +7,16 @@ from pathlib import Path
 
 from opd_steps.artifacts import read_jsonl, read_manifest
 from opd_steps.config import plugs
+from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.verify import Verifier
 
 
 @dataclass(frozen=True)
 class Task:
-    """How prompts are shown to a model (`chat`, `system`) and completions judged."""
+    """How prompts are shown to a model (`chat`, `system`, with attempts `hints`) and completions judged."""
 
     verifier: Verifier
+    hints: Hints
     chat: bool
     system: str | None
 
@@ -22,7 +24,10 @@ class Task:
 def load_task(folder: Path) -> Task:
     """The task of a data node's folder, from its manifest's facts."""
     facts = read_manifest(folder)["facts"]
-    return Task(plugs.load("tasks/verifiers", facts["verifier"]), facts["chat"], facts["system"])
+    verifier, hints = (
+        plugs.load(f"tasks/{group}", facts[key]) for group, key in (("verifiers", "verifier"), ("hints", "hints"))
+    )
+    return Task(verifier, hints, facts["chat"], facts["system"])
 
 
 def load_split(folder: Path, split: str) -> list[dict]:

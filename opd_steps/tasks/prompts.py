@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,16 @@ class PromptPool:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def contexts(self, picks: list[int]) -> list[list[int]]:
-        """Prompt token ids of some rows."""
-        return [prompt_ids(self.tokenizer, self.rows[i]["prompt"], self.task.chat, self.task.system) for i in picks]
+    def contexts(self, picks: Sequence[int], corpus: bool = False) -> list[list[int]]:
+        """Prompt token ids of some rows; with `corpus`, of the prompts as pretraining shows them (tasks/rows.py)."""
+        rows = [self.rows[i] for i in picks]
+        texts = [row.get("corpus_prompt", row["prompt"]) if corpus else row["prompt"] for row in rows]
+        return [prompt_ids(self.tokenizer, text, self.task.chat, self.task.system) for text in texts]
+
+    def hinted(self, index: int, right: Sequence[str] = (), wrong: Sequence[str] = (), note: str = "") -> list[int]:
+        """Token ids of a row's prompt with attempts shown; the plain prompt where there are none (tasks/attempts.py)."""
+        text = self.task.hints.hinted_prompt(self.rows[index]["prompt"], right, wrong, note)
+        return prompt_ids(self.tokenizer, text, self.task.chat, self.task.system)
 
     def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
         """The prompts of a step: shuffled epochs, a function of seed and step alone."""

@@ -1,10 +1,14 @@
-"""Rows of a task: prompt, answer, solution and corpus text, in splits that share no prompt."""
+"""Rows of a task: prompt, answer, solution and corpus text, in splits that share no prompt.
+
+A published row may also have `corpus_prompt`: the prompt as pretraining shows it, when that is not `prompt`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 SPLITS = ("train", "test", "ood")
+TEXTS = ("prompt", "answer", "solution", "corpus", "corpus_prompt")
 
 
 def row(prompt: str, answer: str, solution: str, corpus: str | None = None, **meta: object) -> dict:

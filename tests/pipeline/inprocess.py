@@ -11,6 +11,8 @@ import json
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config.load import load_root
 from opd_steps.graph import Graph, GraphNode
@@ -59,7 +61,7 @@ def main() -> None:
     parser.add_argument("--cut", action="store_true")
     parser.add_argument("--skip", nargs="*", default=[], help="stage kinds")
     args = parser.parse_args()
-    root = load_root({"papers": [args.paper], "scale": args.scale})
+    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [args.paper], "scale": args.scale})
     graph = Graph.of(root)
     for seed in args.seed:
         for node in (cut(graph) if args.cut else graph).wanted():

@@ -34,6 +34,7 @@ OPTIONS = {
     "batch": 8,
     "options": {},
 }
+JUDGE = {"name": "with_confidence", "of": {"name": "exact"}}
 PROMPTS = ["1+2=", "{{ 3 }} ", " 4*5 = ?", "7-", "12+34=", "0=", "({[9]})", "5+5="]
 
 
@@ -130,6 +131,22 @@ def test_without_k_nothing_is_sampled(results):
     folder, manifest = evaluate(results, "greedy", splits=["test"], k=0)
     assert not any("at_k" in name for name in manifest["metrics"])
     assert not (folder / "tables" / "passk.json").exists()
+
+
+def test_what_the_verifier_measures_is_over_all_samples_of_a_split(results):
+    publish_data(results, "judged", {"test": rows_for(PROMPTS, ["no"] * 8)}, verifier=JUDGE)
+    pool = PromptPool.load(results / "p/data/judged/seed0", "test", char_tokenizer(), limit=2)
+    task = SplitTask("test", pool, 2, 1.0, 6, "<eos>", samples={0: ["noK", "0F"], 1: ["noB", "no"]})
+    expected = {"stated": 3 / 4, "confidence": 1.6 / 3, "overconfidence": -0.4 / 3, "brier": (0.25 + 0.81) / 3}
+    expected |= {"ece": 1.4 / 3, "spr": 1 / 2}
+    assert task.measures() == {f"test/{name}": pytest.approx(value) for name, value in expected.items()}
+
+
+def test_the_step_publishes_it_where_it_samples(results):
+    _, sampled = evaluate(results, "judged", data="judged", splits=["test"], k=2)
+    _, greedy = evaluate(results, "judged_greedy", data="judged", splits=["test"], k=0)
+    assert sampled["metrics"]["test/stated"] == 0.0  # its tokenizer has no capitals
+    assert "test/stated" not in greedy["metrics"]
 
 
 @pytest.mark.parametrize("data", ["sums", "chats"])

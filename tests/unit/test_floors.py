@@ -13,7 +13,7 @@ FLOORS = [
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
     {"loop", "hooks"},
-    {"evaluation", "report", "tracking"},
+    {"evaluation", "analyses", "report", "tracking"},
     {"steps"},
 ]
 

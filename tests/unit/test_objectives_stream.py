@@ -86,14 +86,14 @@ def test_build_names_the_plug_that_refuses_its_options():
         build(row(signal={"name": "jsd", "beta": 2.0}))
 
 
-@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "mle"])
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "k3_clamped", "k3_plus", "mle"])
 def test_sampled_estimators_refuse_sets(estimator):
     assert refusal("live", estimator=estimator, support="full").startswith(f"m.support: {estimator}")
     assert "has its own signal" in refusal("live", estimator=estimator, signal="jsd")
     assert "no baseline" in refusal("live", estimator=estimator, baseline="neg_kl")
 
 
-@pytest.mark.parametrize("estimator", ["exact", "stop_grad"])
+@pytest.mark.parametrize("estimator", ["exact", "stop_grad", "clamped", "state_advantage"])
 def test_set_estimators_refuse_the_sampled_action(estimator):
     assert refusal("live", estimator=estimator).startswith("m.support")
     assert "no baseline" in refusal("live", estimator=estimator, support="full", baseline="optimal")

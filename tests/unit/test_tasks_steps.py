@@ -10,10 +10,11 @@ from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model, where
-from opd_steps.models.tokenizers import describe
+from opd_steps.models.tokenizers import char_tokenizer, describe
 from opd_steps.steps.data import data
 from opd_steps.steps.model import model
 from opd_steps.tasks.dataset import load_split, load_task
+from opd_steps.tasks.prompts import PromptPool
 
 STEPS = {"data": data, "model": model}
 TINY = {
@@ -57,6 +58,23 @@ def test_data_is_published_for_its_readers(results):
     task = load_task(folder)
     assert (task.chat, task.system) == (False, None)
     assert all(task.verifier.score(r["solution"], r["answer"]) for r in load_split(folder, "ood"))
+
+
+def test_hinted_data_says_how_pretraining_shows_its_prompts(tmp_path):
+    stated = {"name": "stated_confidence", "of": SUMS["source"], "noise": 0.0}
+    options = {"source": {"name": "hinted", "of": stated, "wrong": 1.0, "most": 1}, "hints": {"name": "marks", "wrong": "~"}}
+    folder, manifest = run(tmp_path, "data", **options, verifier={"name": "with_confidence", "of": SUMS["verifier"]})
+    rows, task = load_split(folder, "train"), load_task(folder)
+    shown = [r for r in rows if "corpus_prompt" in r]
+    assert 10 < len(shown) < 50 and all(r["corpus_prompt"].startswith("~") for r in shown)
+    assert all(r["corpus_prompt"].endswith("|" + r["prompt"]) and "hints" not in r for r in shown)
+    assert set("!~|ABCDEFGHIJK") <= set(manifest["facts"]["alphabet"])  # also those that no text of the data holds
+    assert task.hints.hinted_prompt("3=", ["3"], []) == "!3|3=" and task.verifier.confidence("=3B") == 0.1
+    pool = PromptPool.load(folder, "train", char_tokenizer(manifest["facts"]["alphabet"]))
+    picks = range(len(rows))
+    texts = lambda ids: ["".join(pool.tokenizer.convert_ids_to_tokens(row)) for row in ids]
+    assert texts(pool.contexts(picks)) == [r["prompt"] for r in rows]
+    assert texts(pool.contexts(picks, corpus=True)) == [r.get("corpus_prompt", r["prompt"]) for r in rows]
 
 
 def test_data_repeats_to_the_byte(results):

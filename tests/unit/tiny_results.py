@@ -49,9 +49,9 @@ def publish_model(results: Path, name: str, seed: int = 0) -> str:
     return str(folder.relative_to(results))
 
 
-def publish_data(results: Path, name: str, splits: dict[str, list[dict]], chat: bool = False, system: str | None = None) -> str:
+def publish_data(results: Path, name: str, splits: dict[str, list[dict]], **facts) -> str:
     folder = results / "p" / "data" / name / "seed0"
     for split, rows in splits.items():
         write_jsonl(folder / f"{split}.jsonl", rows)
-    publish(folder, {"verifier": {"name": "exact"}, "chat": chat, "system": system})
+    publish(folder, {"verifier": {"name": "exact"}, "hints": {"name": "none"}, "chat": False, "system": None} | facts)
     return str(folder.relative_to(results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +81,20 @@ class Arithmetic:
             corpus, _, wrong = self._chain(numbers, operators, shifts)
             out.append(row(prompt, self.write(value), solution, corpus, terms=k, wrong_steps=wrong))
         return out
+
+    def wrong_attempt(self, row: dict, answers: Sequence[str], draw: np.random.Generator) -> str:
+        """A chain that goes wrong at a uniform step and further, with probability `step_noise`, at others; never the right answer."""
+        numbers = [int(t[::-1] if self.reverse else t) for t in re.findall(r"\d+", row["prompt"])]
+        operators = re.findall(r"[-+*]", row["prompt"])
+        span = self.modulus or 10**self.digits
+        shifts = [int(draw.integers(1, span)) if u < self.step_noise else 0 for u in draw.random(len(operators))]
+        at = int(draw.integers(len(operators)))
+        shifts[at] = shifts[at] or int(draw.integers(1, span))
+        text, value, _ = self._chain(numbers, operators, shifts)
+        if self.write(value) == row["answer"]:  # the mistakes cancel: one more in the last step
+            shifts[-1] += int(draw.integers(1, span))
+            text, _, _ = self._chain(numbers, operators, shifts)
+        return text
 
     def _chain(self, numbers: list[int], operators: list[str], shifts: list[int]) -> tuple[str, int, int]:
         """(text of the steps, last result, wrong steps); `shifts` are added to the steps' results."""

@@ -20,8 +20,11 @@ class EMA:
         if not 0 < self.rate <= 1:
             raise ValueError(f"rate is above 0 and at most 1, found {self.rate}")
 
-    def hook(self, teacher) -> _Average:
-        return _Average(teacher.model, self.rate)
+    def teacher(self, policy, pool):
+        return policy
+
+    def hook(self, policy) -> _Average:
+        return _Average(policy.model, self.rate)
 
 
 class _Average:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.tasks.render import response_ids
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Stated confidences become the empirical pass rate of the prompt's samples (CaOPD, arXiv 2604.16830).
+
+    In three places: the sampled completion that is trained on, the demonstration that the teacher sees, and a note that
+    asks it to state the value. Completions cut at the budget stay as they are. Edited tokens have no sampler: their
+    log-probs are dropped, so no importance ratio is possible. Text is tokenised anew behind the edit.
+    """
+
+    HINTS: ClassVar[bool] = True
+    GROUP: ClassVar[bool] = True
+    EDITS: ClassVar[bool] = True  # of tokens; needs a verifier that can restate a confidence
+
+    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+        verifier, texts = pool.task.verifier, pool.texts(rows)
+        _, group_B, size_G = rows.prompt_B.unique(return_inverse=True, return_counts=True)
+        rate_G = torch.zeros(len(size_G)).index_add(0, group_B, rows.reward_B.float()) / size_G
+        actions, shown = [], []
+        for i, (prompt, rate) in enumerate(zip(rows.prompt_B.tolist(), rate_G[group_B].tolist(), strict=True)):
+            edited = response_ids(pool.tokenizer, verifier.restate(texts[i], rate))
+            actions.append(torch.tensor(edited) if rows.ended_B[i] else rows.actions[i])
+            demonstration = verifier.restate(pool.rows[prompt]["solution"], rate)
+            shown.append(pool.hinted(prompt, right=[demonstration], note=verifier.instruction(rate)))
+        return rows.with_columns(actions=actions, logp=None, extra={**rows.extra, "context:teacher": shown})

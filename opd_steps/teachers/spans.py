@@ -1,0 +1,109 @@
+"""Two tokenizers on one text: spans between common boundaries, and a teacher that scores them (SimpleOPD).
+
+A span is the least stretch of text that starts and ends at a token boundary of both. Its log-prob under either model is
+the sum over its tokens; equal tokenizers make every token a span.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from opd_steps.nouns.dist import Recorded
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.tasks.render import completion_text, prompt_ids, response_ids
+
+CHUNK = 1024  # decision points whose log-probs over the vocabulary exist at once
+
+
+def align(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Span number of each token of two tokenisations, given the tokens' sizes in bytes; -1 behind the last common boundary."""
+    ends = [_ends(one), _ends(other)]
+    common = sorted(set(ends[0]) & set(ends[1]))
+    number = {end: i for i, end in enumerate(common)}
+
+    def spans(each: list[int]) -> list[int]:
+        out, after = [], 0
+        for end in each:
+            while after < len(common) and common[after] < end:
+                after += 1
+            out.append(number[common[after]] if after < len(common) else -1)
+        return out
+
+    return spans(ends[0]), spans(ends[1])
+
+
+def _ends(sizes: Sequence[int]) -> list[int]:
+    total, out = 0, []
+    for size in sizes:
+        total += size
+        out.append(total)
+    return out
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Bytes of text that each token stands for; 0 for special tokens. Byte-level tokens write one character a byte."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    byte_level = "ByteLevel" in json.dumps(backend.get("decoder"))
+    special = set(tokenizer.all_special_ids)
+    tokens = tokenizer.convert_ids_to_tokens(list(ids))
+    size = lambda token: len(token) if byte_level else len(token.replace("\u2581", " ").encode())
+    return [0 if i in special else size(token) for i, token in zip(ids, tokens, strict=True)]
+
+
+class SpanTeacher:
+    """`policy` with its own tokenizer, asked about texts that were written in `pool`'s tokens."""
+
+    def __init__(self, policy, pool):
+        self.policy, self.pool = policy, pool
+
+    def prepare(self, rows: Trajectory) -> Trajectory:
+        """Each text in the teacher's tokens, and the spans of both: extra columns teacher_actions, span, teacher_span.
+
+        Rows whose text the student's own tokens do not spell (a cut character) have no span at all: -1.
+        """
+        mine, its = self.pool.tokenizer, self.policy.tokenizer
+        contexts, actions, spans, teacher_spans = [], [], [], []
+        for i, prompt in enumerate(rows.prompt_B.tolist()):
+            ids = rows.actions[i].tolist()
+            text, ended = completion_text(mine, ids), bool(rows.ended_B[i])
+            said = response_ids(its, text)
+            said = said if ended or len(said) == 1 else said[:-1]
+            sizes, its_sizes = token_bytes(mine, ids), token_bytes(its, said)
+            if ended:  # the end token is a token of the text like any other
+                sizes[-1], its_sizes[-1] = 1, 1
+            own, other = align(sizes, its_sizes)
+            if sum(sizes) != len(text.encode()) + ended:
+                own, other = [-1] * len(own), [-1] * len(other)
+            contexts.append(prompt_ids(its, self.pool.rows[prompt]["prompt"], self.pool.task.chat, self.pool.task.system))
+            actions.append(torch.tensor(said))
+            spans.append(torch.tensor([-1 if size == 0 else span for size, span in zip(sizes, own, strict=True)]))
+            teacher_spans.append(torch.tensor(other))
+        columns = {"context:teacher": contexts, "teacher_actions": actions, "span": spans, "teacher_span": teacher_spans}
+        return rows.with_columns(extra=rows.extra | columns)
+
+    @torch.no_grad()
+    def dist(self, trajectory: Trajectory, role: str = "teacher") -> Recorded:
+        """Per token of the student, its span's log-prob divided by the span's number of student tokens; 0 without a span."""
+        extra = trajectory.extra
+        asked = Trajectory(extra["context:teacher"], extra["teacher_actions"], trajectory.prompt_B)
+        dist, action_N = self.policy.dist(asked, role), asked.action_N.to(self.policy.model.device)
+        bounds = range(0, len(dist), CHUNK)
+        logp_N = torch.cat([dist.chunk(i, i + CHUNK).logp(action_N[i : i + CHUNK]) for i in bounds])
+        out = []
+        parts = logp_N.split(asked.length_B.tolist())
+        for logp_T, span_T, its_T in zip(parts, extra["span"], extra["teacher_span"], strict=True):
+            out.append(_spread(logp_T, its_T.to(logp_T.device), span_T.to(logp_T.device)))
+        return Recorded(torch.cat(out))
+
+
+def _spread(logp: Tensor, its: Tensor, own: Tensor) -> Tensor:
+    """Sums of `logp` by the spans `its`, each in equal parts on the tokens of `own` in that span."""
+    count = int(max(its.max(), own.max())) + 2  # the last place is for what has no span
+    sums = logp.new_zeros(count).index_add(0, its % count, logp)
+    share = sums / own.new_zeros(count).index_add(0, own % count, torch.ones_like(own)).clamp(min=1)
+    return share[own % count].masked_fill(own < 0, 0.0)
