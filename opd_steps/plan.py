@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
+from opd_steps.config.controllers import versions
 from opd_steps.config.plugs import constant
 from opd_steps.graph import Graph, GraphNode
 
@@ -93,7 +94,14 @@ def preflight_topk(graph: Graph, paper: str, seed: int) -> list[dict]:
 def _topk(node: GraphNode) -> list[tuple[str, int]]:
     if node.kind == "score":
         return [("topk", node.options["topk"])] if node.options["topk"] else []
-    method = node.options["method"]
+    found: dict[str, list] = {}
+    for options in versions(node.options):
+        for key, k in _method_topk(options["method"]):
+            found.setdefault(key, []).append(k)
+    return [(key, k) for key, ks in found.items() for k in dict.fromkeys(ks)]
+
+
+def _method_topk(method: dict) -> list[tuple[str, int]]:
     found = []
     for i, row in enumerate([method, *method["add"]]):
         at = "method" + (f".add[{i - 1}]" if i else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import GROUPS
+from opd_steps.config.method_rules import GROUPS, teacher_need
 from opd_steps.config.options import get_option
 from opd_steps.config.plugs import constant
 
@@ -19,22 +19,38 @@ TRAIN_METRICS = {
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found = list(_POLICY)
-    for i, row in enumerate([options["method"], *options["method"]["add"]]):
-        names = _of_estimator(row)
+    found, streams = list(_POLICY), [options["method"], *options["method"]["add"]]
+    asked = any(teacher_need(row) != "none" for row in streams if row["against"] == "teacher")
+    for i, row in enumerate(streams):
+        names = _of_estimator(row, asked)
         for slot in ("transform", "weight"):
             for item in row[slot]:
                 names += constant(GROUPS[slot], item["name"], "METRICS", ())
         found += [f"add{i - 1}_{name}" if i else name for name in names]
+    if options["method"]["prefix"]["source"] == "dataset" and any(row["rows"] == "prefix" for row in streams):
+        found.remove("reward")  # nobody judged them
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
         found += constant("hooks", item["name"], "METRICS", ())
     moved = [item["sets"] for item in options["controllers"]]
-    found += [path.rsplit(".", 1)[-1] for path in moved if isinstance(get_option(options, path), (int, float))]
+    found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     return list(dict.fromkeys(found))
 
 
-def _of_estimator(row: dict) -> list[str]:
-    names = ["log_ratio", "advantage" if row["support"]["name"] == "sampled" else "divergence"]
+def controlled(path: str) -> str:
+    """The curve of an option that a controller moves: the option's own name, or set_<name> where the loop draws that name."""
+    name = path.rsplit(".", 1)[-1]
+    return f"set_{name}" if name in _POLICY else name
+
+
+def _of_estimator(row: dict, asked: bool) -> list[str]:
+    """`asked`: whether anybody asks the teacher."""
+    of = lambda slot, attribute, default=None: constant(GROUPS[slot], row[slot]["name"], attribute, default)
+    names = ["log_ratio"] if asked or row["against"] != "teacher" else []
+    names += of("estimator", "METRICS", ())
+    sums, rewards = of("estimator", "SUPPORT") == "set", of("estimator", "BASELINE")
+    measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") != "reward"
+    names += ["advantage"] if rewards else []
+    names += ["divergence"] if sums or (rewards and measures) else []
     return names + (["ratio", "clipped"] if row["estimator"].get("ratio") == "sampler" else [])

@@ -10,8 +10,11 @@ estimator.SIGNAL    which signals: any | divergence | fixed (its own)
 estimator.BASELINE  whether it subtracts the baseline
 estimator.TEACHER   "none": it asks no teacher
 estimator.TRANSFORM whether it transforms its advantage
+METRICS             of estimator, transform, weight: curves that they draw beside log_ratio, advantage and divergence
 OUTCOME             signal, transform or weight: it needs the outcome advantages of groups
 WIDE                transform or weight: it looks at the whole batch
+ROWS                transform or weight: it needs rows that a policy sampled ("sampled"), several of each prompt ("groups")
+LOG_RATIO           transform: it acts on log p - log q of the sampled action alone
 TEACHER             of baseline, target, transform, weight: what they ask beside
 """
 
@@ -69,6 +72,14 @@ def wide_plugs(options: dict) -> list[str]:
     return [item["name"] for slot in _LISTS for item in options[slot] if constant(GROUPS[slot], item["name"], "WIDE", False)]
 
 
+def rows_need(options: dict) -> str:
+    """What the stream must know of its rows: none, sampled (by a policy, and judged) or groups (several of each prompt)."""
+    asked = _listed(options, "ROWS", "none")
+    asked += ["sampled"] if options["against"] == "sampler" or options["estimator"].get("ratio") == "sampler" else []
+    asked += ["groups"] if outcome_need(options) else []
+    return max(asked, default="none", key=("none", "sampled", "groups").index)
+
+
 def teacher_topk(options: dict) -> int:
     """How many of the teacher's likeliest tokens the support asks for; 0 when it takes none from the teacher."""
     return options["support"]["k"] if _core_need(options) == "topk" else 0
@@ -81,18 +92,25 @@ def check_stream(
     scores_topk: int = 0,
     sampling: dict | None = None,
     reference: bool = False,
+    sampled: bool = True,
 ) -> None:
     """Raise UserError, naming key and reason, for a stream (config.kinds.Stream) that cannot work.
 
     `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the
-    rollouts; `reference`: whether the node names one.
+    rollouts; `reference`: whether the node names one; `sampled`: whether a policy sampled all rows that the stream looks at.
     """
     _check_row(options, where)
+    _check_transforms(options, where)
     _check_target(options, where, teacher, reference)
     _check_ratio(options, where, sampling or {})
     _check_teacher(options, where, teacher, scores_topk)
-    if outcome_need(options) and (sampling or {}).get("n", 2) < 2:
-        raise UserError(where, "outcome advantages compare samples of one prompt: set sampling.n to 2 or more")
+    need = rows_need(options)
+    if need == "groups" and (sampling or {}).get("n", 2) < 2:
+        raise UserError(where, "this term compares samples of one prompt: set sampling.n to 2 or more")
+    if need != "none" and not sampled:
+        raise UserError(
+            where, "a part of this term asks who sampled the rows, or how they were judged; rows of a data set have neither"
+        )
 
 
 def _check_row(options: dict, where: str) -> None:
@@ -132,6 +150,23 @@ def _check_row(options: dict, where: str) -> None:
         raise UserError(f"{where}.baseline", f"{estimator} has no baseline to subtract; only pg has")
 
 
+def _check_transforms(options: dict, where: str) -> None:
+    for i, item in enumerate(options["transform"]):
+        has = lambda attribute, name=item["name"]: constant(GROUPS["transform"], name, attribute, False)
+        at = f"{where}.transform[{i}]"
+        if _constant(options, "support", "TEACHER") != "sampled" and (has("WIDE") or has("OUTCOME")):
+            raise UserError(at, f"{item['name']} speaks of the sampled action; its support is sampled")
+        earlier = [constant(GROUPS["transform"], other["name"], "WIDE", False) for other in options["transform"][:i]]
+        if has("WIDE") and not all(earlier):
+            raise UserError(at, f"{item['name']} is added to the advantage before the others act: it comes before them")
+        if not has("LOG_RATIO"):
+            continue
+        if options["signal"]["name"] not in ("log_ratio", "rkl") or options["baseline"]["name"] != "none":
+            raise UserError(at, f"{item['name']} acts on the log-ratio itself: signal log_ratio, baseline none")
+        if i:
+            raise UserError(at, f"{item['name']} acts on the log-ratio itself: it comes first")
+
+
 def _check_target(options: dict, where: str, teacher: str, reference: bool) -> None:
     target, signal, active = options["target"]["name"], options["signal"]["name"], reference_need(options) != "none"
     if options["against"] == "reference" and not reference:
@@ -147,10 +182,13 @@ def _check_target(options: dict, where: str, teacher: str, reference: bool) -> N
         raise UserError(
             f"{where}.target", f"{target} from a scores table works on the sampled token alone; its support is sampled"
         )
-    if active and not _constant(options, "target", "NORMALISED", True) and signal not in ("log_ratio", "rkl"):
+    weights = active and not _constant(options, "target", "NORMALISED", True)
+    if weights and signal not in ("log_ratio", "rkl"):
         raise UserError(
             f"{where}.signal", f"{target} yields log-weights, not probabilities: its signal is log_ratio, not {signal}"
         )
+    if weights and options["support"].get("norm") == "tail":
+        raise UserError(f"{where}.support.norm", f"{target} yields log-weights, not probabilities: they leave no tail")
     if target != "teacher" and _core_need(options) == "none":
         raise UserError(f"{where}.target", f"this term asks no teacher and would not look at {target}; leave it out")
 

@@ -29,12 +29,8 @@ def check_opd(node: GraphNode, where: str) -> None:
             raise UserError(
                 f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
             )
-    streams = [method, *method["add"]]
     check_method(node, options, where)
-    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
-        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
-    if any(value < 1 for value in (options["buffer"]["batches"], options["buffer"]["passes"])):
-        raise UserError(f"{where}.buffer", "expected batches and passes of at least 1")
+    _check_buffer(options["buffer"], f"{where}.buffer")
     asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES", False)}
     asked["update_of"] = any(constant("hooks", item["name"], "UPDATE", False) for item in options["hooks"])
     for role, needed in asked.items():
@@ -47,6 +43,15 @@ def check_opd(node: GraphNode, where: str) -> None:
             raise UserError(f"{where}.{role}", found)
     _check_context(node, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))
+
+
+def _check_buffer(buffer: dict, where: str) -> None:
+    if buffer["batches"] < 1 or buffer["passes"] < 1:
+        raise UserError(where, "expected batches and passes of at least 1")
+    if buffer["metric"] and buffer["batches"] * buffer["passes"] == 1:
+        raise UserError(f"{where}.metric", "rollouts used once are never old: batches or passes above 1, or leave it out")
+    if buffer["below"] and not buffer["metric"]:
+        raise UserError(f"{where}.below", "this is the bound of a metric; name it")
 
 
 def _check_context(node: GraphNode, where: str) -> None:
@@ -82,6 +87,10 @@ _LIVE_ONLY = {
 def check_method(node: GraphNode, options: dict, where: str) -> None:
     """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
     method, cached = options["method"], "scores" in node.parents
+    _check_sampling(options, where)
+    streams = [method, *method["add"]]
+    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
+        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
     read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []
     for i, item in enumerate(options["controllers"]):
         read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS", ())]
@@ -91,7 +100,7 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
                 f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
             )
     stored = node.parents["scores"].options["topk"] if cached else 0
-    for i, stream in enumerate([method, *method["add"]]):
+    for i, stream in enumerate(streams):
         at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
         if cached and stream["rows"] != "prefix":
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
@@ -102,4 +111,19 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
         for item in stream["transform"]:
             if plugs.constant("objectives/transforms", item["name"], "SOURCE", source) != source:
                 raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {source}")
-        check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents)
+        rows = method["prefix"]["source"] if stream["rows"] == "prefix" else stream["rows"]
+        sampled = rows not in ("dataset", "mixture")
+        check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents, sampled)
+
+
+def _check_sampling(options: dict, where: str) -> None:
+    sampling, prefix = options["sampling"], options["method"]["prefix"]
+    for name in ("n", "max_new_tokens"):
+        if sampling[name] < 1:
+            raise UserError(f"{where}.sampling.{name}", f"expected at least 1, found {sampling[name]}")
+    if not 0 <= prefix["student_share"] <= 1:
+        raise UserError(f"{where}.method.prefix.student_share", f"a probability, found {prefix['student_share']}")
+    if not 0 < prefix["teacher_share"] < 1:
+        raise UserError(
+            f"{where}.method.prefix.teacher_share", f"expected a share between 0 and 1, found {prefix['teacher_share']}"
+        )

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.seeds import rng
 
@@ -36,6 +37,8 @@ class _Foresight:
         count = min(options.prompts, len(setting.pool))
         self.picks = rng(setting.seed, "extrapolate").permutation(len(setting.pool))[:count].tolist()
         self.anchor = {name: p.detach().clone() for name, p in self._moving(setting.policy).items()}
+        if not self.anchor:
+            raise UserError("hooks extrapolate", f"no matrix of the student has one of {options.modules} in its name")
 
     def _moving(self, policy) -> dict[str, torch.Tensor]:
         named = policy.model.named_parameters()

@@ -45,8 +45,11 @@ class _Mask:
             draw = torch.Generator().manual_seed(derive(setting.seed, "sparse"))
             moved = {name: torch.rand(m.shape, generator=draw) for name, m in moved.items()}
         flat = torch.cat([m.flatten() for m in moved.values()])
-        threshold = flat.kthvalue(max(1, len(flat) - round(options.share * len(flat)) + 1)).values
-        self.mask = {name: m >= threshold for name, m in moved.items()}
+        picks = flat.topk(
+            max(1, round(options.share * len(flat)))
+        ).indices  # so many even where many moved equally (not at all)
+        parts = torch.zeros(len(flat), dtype=torch.bool).index_fill(0, picks, True).split([m.numel() for m in moved.values()])
+        self.mask = {name: part.view_as(m) for (name, m), part in zip(moved.items(), parts, strict=True)}
 
     def before_step(self, policy) -> None:
         for name, p in policy.model.named_parameters():

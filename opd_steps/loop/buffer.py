@@ -35,19 +35,21 @@ class RolloutBuffer:
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         self.used += 1
-        stale = bool(self.metric) and metrics[f"train/{self.metric}"] < self.below
+        stale = bool(self.metric) and metrics.get(f"train/{self.metric}", self.below) < self.below  # not every step draws it
         if stale or self.used >= self.batches * self.passes:
             self.kept, self.used = [], 0
 
     def state_dict(self) -> dict:
         packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}
-        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept]}
+        sources = [b.rows.extra.get("source") for b in self.kept]
+        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept], "sources": sources}
 
     def load_state_dict(self, state: dict) -> None:
         self.used, self.kept = state["used"], []
-        for i, metrics in enumerate(state["metrics"]):
+        for i, (metrics, source) in enumerate(zip(state["metrics"], state["sources"], strict=True)):
             own = {name.split(".", 1)[1]: v for name, v in state.items() if name.startswith(f"{i}.")}
-            self.kept.append(Batch(_unpack(own), metrics=metrics))
+            extra = {} if source is None else {"source": source}
+            self.kept.append(Batch(_unpack(own).with_columns(extra=extra), metrics=metrics))
 
 
 _RAGGED = ("contexts", "actions", "logp")

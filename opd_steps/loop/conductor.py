@@ -6,13 +6,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from opd_steps.config.curves import controlled
 from opd_steps.config.options import get_option, with_option
 from opd_steps.loop.objective import Objective
-
-
-def leaf(path: str) -> str:
-    """The name under which an option's value is logged."""
-    return path.rsplit(".", 1)[-1]
 
 
 class Conductor:
@@ -39,7 +35,7 @@ class Conductor:
         for controller in self.controllers:
             value = get_option(self.options, controller.sets)
             if isinstance(value, (int, float)):
-                metrics[f"train/{leaf(controller.sets)}"] = float(value)
+                metrics[f"train/{controlled(controller.sets)}"] = float(value)
         for k, controller in enumerate(self.controllers):
             now = get_option(self.options, controller.sets)
             value, self.states[k] = controller.after(step, self.options["steps"], metrics, now, self.states[k])

@@ -54,19 +54,20 @@ class Prefixes:
     def _rows(self, source: str, step: int, picks: list[int], options: dict, version: int | None) -> Batch:
         n = options["sampling"]["n"]
         if source == "dataset":
-            rows = self._unsampled(fixed_rows(self.solutions, self.seed, step, options["prompts"] * n).rows, step)
+            rows = fixed_rows(self.solutions, self.seed, step, options["prompts"] * n).rows
+            rows = self._unsampled(rows, step - 1 if version is None else version)
             return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
         sampler = {"student": self.student, "teacher": self.teacher}.get(source)
         if source == "token_mix":
             sampler = self.student.mixed_with(self.teacher, options["method"]["prefix"]["teacher_share"])
         return sampled_rows(sampler, self.pool, picks, n, step, self.seed, "rollout", version=version)
 
-    def _unsampled(self, rows: Trajectory, step: int) -> Trajectory:
+    def _unsampled(self, rows: Trajectory, version: int) -> Trajectory:
         """Columns that sampled rows have: log-probs and rewards nan, for nobody sampled or judged these."""
         nan = torch.full((len(rows),), torch.nan)
         return rows.with_columns(
             logp=[torch.full((len(a),), torch.nan) for a in rows.actions],
             reward_B=nan,
-            version_B=torch.full((len(rows),), step - 1),
+            version_B=torch.full((len(rows),), version),
             ended_B=torch.ones(len(rows), dtype=torch.bool),
         )

@@ -62,7 +62,7 @@ class Stream:
 
     def loss(self, q: StepDist, evidence: Evidence) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss to be minimised and detached figures, each [N]. Gradients flow through `q` alone, never through weights."""
-        aimed = evidence if self.target is None else replace(evidence, teacher=self.target.of(q, evidence))
+        aimed = self._aimed(q, evidence)
         local = tuple(t for t in self.transform if not hasattr(t, "over_batch"))
         extra = {"transforms": local} if local else {}
         loss_N, stats = self.estimator.loss(q, aimed, self.support, self.signal, self.baseline, **extra)
@@ -70,6 +70,10 @@ class Stream:
             if not hasattr(weight, "over_batch"):
                 loss_N = loss_N * weight.weight_N(q, evidence).detach()
         return self.coef * loss_N, stats
+
+    def _aimed(self, q: StepDist, evidence: Evidence) -> Evidence:
+        """Evidence in which `teacher` is the target."""
+        return evidence if self.target is None else replace(evidence, teacher=self.target.of(q, evidence))
 
     @property
     def wide(self) -> tuple[Any, ...]:
@@ -79,10 +83,11 @@ class Stream:
     @torch.no_grad()
     def survey(self, q: StepDist, evidence: Evidence) -> dict[tuple[int, str], Tensor]:
         """What the wide plugs measure at these decision points, by (plug, name), each [n]."""
-        found = {}
+        found, aimed = {}, self._aimed(q, evidence)  # a transform acts on the advantage towards the target
         for i, plug in enumerate(self.wide):
             if hasattr(plug, "survey"):
-                found |= {(i, name): value_N for name, value_N in plug.survey(q, evidence).items()}
+                seen = evidence if any(plug is w for w in self.weight) else aimed
+                found |= {(i, name): value_N for name, value_N in plug.survey(q, seen).items()}
         return found
 
     def over_batch(

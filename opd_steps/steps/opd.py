@@ -10,6 +10,7 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
+from opd_steps.config.controllers import versions
 from opd_steps.config.method_rules import outcome_need
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
@@ -32,10 +33,11 @@ def run(job: Job) -> None:
     """Build student, teacher and reference, the source of prefixes, the objective and what moves it; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
     objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
+    asks_reference = any(Objective.from_method(o["method"], 1).needs("reference") != "none" for o in versions(options))
     student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
     models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
-        if role in job.parents and (role == "teacher" or objective.needs("reference") != "none"):
+        if role in job.parents and (role == "teacher" or asks_reference):
             models[role] = load_policy(job, role, sampling, options["engine"]["batch"])
             if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
                 require_same_tokenizer(student, models[role], job, role)
@@ -62,8 +64,11 @@ def live_batches(
 ) -> tuple[Callable[[int], Batch], list]:
     """(make_batch, hooks): rows of the step's sources, what the teacher sees of them (`prepare`: its own wish), outcome advantages."""
     options, method = job.options, job.options["method"]
-    streams = [method, *method["add"]]
-    texts = method["prefix"]["source"] in ("dataset", "mixture") or any(row["rows"] == "dataset" for row in streams)
+    methods = [o["method"] for o in versions(options)]
+    streams = [row for m in methods for row in (m, *m["add"])]
+    texts = any(m["prefix"]["source"] in ("dataset", "mixture") for m in methods) or any(
+        s["rows"] == "dataset" for s in streams
+    )
     prefixes = Prefixes(
         models["student"],
         models["teacher"],

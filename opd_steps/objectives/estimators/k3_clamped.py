@@ -24,6 +24,7 @@ class K3Clamped:
     SUPPORT: ClassVar[str] = "sampled"
     SIGNAL: ClassVar[str] = "fixed"
     BASELINE: ClassVar[bool] = False
+    METRICS: ClassVar[tuple[str, ...]] = ("clamped",)
 
     cap: float = 10.0
 

@@ -23,6 +23,7 @@ class StateAdvantage:
     SUPPORT: ClassVar[str] = "set"
     SIGNAL: ClassVar[str] = "divergence"
     BASELINE: ClassVar[bool] = False
+    METRICS: ClassVar[tuple[str, ...]] = ("advantage",)
 
     def loss(
         self, q: Categorical, evidence: Evidence, support: Any, signal: Any, baseline: Any

@@ -22,6 +22,7 @@ class MarginShift:
     """
 
     TEACHER: ClassVar[str] = "sampled"
+    ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("inverted", "inverted_after")
 

@@ -23,6 +23,7 @@ class ReturnToGo:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    LOG_RATIO: ClassVar[bool] = True
 
     gamma: float = 1.0
     own: bool = True

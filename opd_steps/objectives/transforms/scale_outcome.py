@@ -16,6 +16,7 @@ class ScaleOutcome:
     """
 
     OUTCOME: ClassVar[bool] = True
+    LOG_RATIO: ClassVar[bool] = True
 
     eps: float = 0.5
 

@@ -22,6 +22,7 @@ class SpanSum:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    LOG_RATIO: ClassVar[bool] = True
     SOURCE: ClassVar[str] = "spans"
     METRICS: ClassVar[tuple[str, ...]] = ("aligned",)
 

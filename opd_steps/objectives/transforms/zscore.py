@@ -20,6 +20,7 @@ class ZScore:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    LOG_RATIO: ClassVar[bool] = True
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
         return {"r": evidence.teacher.logp(evidence.action_N) - q.logp(evidence.action_N)}

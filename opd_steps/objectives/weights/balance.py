@@ -19,6 +19,7 @@ class Balance:
     """
 
     TEACHER: ClassVar[str] = "none"
+    ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("balanced_out",)
 

@@ -24,6 +24,7 @@ class Freshness:
     """
 
     TEACHER: ClassVar[str] = "none"
+    ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("freshness", "drift", "aligned")
 

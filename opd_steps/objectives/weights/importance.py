@@ -15,6 +15,7 @@ class Importance:
     """sg[ min(q(a) / sampler(a), cap) ]: for estimators that carry no ratio of their own (MOPD, arXiv 2605.12652, cap 2; MiniLLM's S/mix)."""
 
     TEACHER: ClassVar[str] = "none"
+    ROWS: ClassVar[str] = "sampled"
 
     cap: float = 2.0
 

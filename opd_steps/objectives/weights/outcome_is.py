@@ -14,6 +14,7 @@ class OutcomeIs:
     """1 on the tokens of rows with that outcome (reward of .5 or more is correct), 0 elsewhere (KDRL's mask, arXiv 2506.02208)."""
 
     TEACHER: ClassVar[str] = "none"
+    ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
 
     which: Literal["correct", "wrong"] = "wrong"

@@ -18,6 +18,7 @@ class PassRate:
     """
 
     TEACHER: ClassVar[str] = "none"
+    ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("weighty_prompts",)
 

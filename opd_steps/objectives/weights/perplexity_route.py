@@ -22,6 +22,7 @@ class PerplexityRoute:
     """
 
     TEACHER: ClassVar[str] = "sampled"
+    ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
 
     which: Literal["correct", "wrong"] = "correct"
