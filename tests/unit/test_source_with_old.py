@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from opd_steps.errors import UserError
 from opd_steps.tasks.sources.arithmetic import Arithmetic
 from opd_steps.tasks.sources.with_old import WithOld
 
@@ -20,3 +23,11 @@ def test_prompts_of_the_old_test_are_not_trained_on():
     found = WithOld(OLD, Arithmetic(digits=1, modulus=10, terms=[3], train=900, test=50, ood=5)).rows(3)
     held = {r["prompt"] for split in ("test", "ood") for r in found[split]}
     assert held.isdisjoint(r["prompt"] for r in found["train"])
+
+
+def test_some_old_rows_may_stay_in_train():
+    found = WithOld(NEW, OLD, keep=10).rows(3)
+    assert [r["prompt"] for r in found["train"][50:]] == [r["prompt"] for r in OLD.rows(3)["train"][:10]]
+    assert found["test"] == NEW.rows(3)["test"]
+    with pytest.raises(UserError, match="expected 0 to 50"):
+        WithOld(NEW, OLD, keep=51).rows(3)
