@@ -37,7 +37,8 @@ class Bigram:
                 if tokens[-1] == self.vocab - 1:
                     break
             actions.append(torch.tensor(tokens[len(context) :]))
-        return Trajectory([list(c) for c in contexts], actions, torch.tensor(list(prompt_ids)))
+        rows = Trajectory([list(c) for c in contexts], actions, torch.tensor(list(prompt_ids)))
+        return rows.with_columns(version_B=torch.full((len(rows),), version))
 
     def dist(self, rows: Trajectory, role: str = "student") -> Categorical:
         return Categorical.from_logits(self.logits_VV[states(rows)])
@@ -66,6 +67,17 @@ class Prompts:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def rows(self) -> list[dict]:
+        return [{"solution": "]"}] * self.count
+
+    def hinted(self, index: int, right=(), wrong=(), note: str = "") -> list[int]:
+        """The attempts' number stands in front."""
+        return [*([len(right) + len(wrong)] if right or wrong else []), self.token(index)]
+
+    def texts(self, rows: Trajectory) -> list[str]:
+        return [str(a.tolist()) for a in rows.actions]
 
     def contexts(self, picks: list[int]) -> list[list[int]]:
         return [[self.token(i)] for i in picks]

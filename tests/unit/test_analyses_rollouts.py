@@ -15,6 +15,7 @@ from opd_steps.analyses.position_signal import PositionSignal
 from opd_steps.analyses.prefix_distortion import PrefixDistortion, slope
 from opd_steps.analyses.ranking import Ranking, rank
 from opd_steps.config import plugs
+from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import derive
@@ -36,7 +37,9 @@ def test_every_analysis_declares_its_roles_and_metrics(name):
     assert set(needs) <= {"other", "peer", "teacher", "data"} and len(set(metrics)) == len(metrics) > 0
     if "data" in needs:
         ctx = context(POOL, **{role: random_bigram(i) for i, role in enumerate(("model", *(r for r in needs if r != "data")))})
-        assert set(plugs.load("analyses", {"name": name}).measure(ctx)) == set(metrics)
+        assert set(plugs.load("analyses", merge(plugs.schema("analyses", name), {"name": name}, "test")).measure(ctx)) == set(
+            metrics
+        )
 
 
 def test_forgetting_is_the_kl_of_the_visited_states():
