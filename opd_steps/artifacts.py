@@ -7,12 +7,10 @@ results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hen
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
 import shutil
-import socket
 import subprocess
 import time
 from functools import cache
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import ROOT, digest, file_sha256
+from opd_steps.lock import acquire
 
 MANIFEST = "manifest.json"
 
@@ -99,9 +98,12 @@ def git_commit() -> str:
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
-    def __init__(self, config: dict, code: dict[str, str], out: Path):
-        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path."""
-        self.config, self.code = config, code
+    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0):
+        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path.
+
+        `wait`: seconds to wait for another process that works on this node, before it is refused.
+        """
+        self.config, self.code, self.wait = config, code, wait
         self.folder = Path(out).parent
         self.results = self.folder.parents[3]
         self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
@@ -119,22 +121,21 @@ class Job:
         self._started, self._lock = time.time(), None
 
     def __enter__(self) -> Job:
-        self.work.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.work / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            raise UserError(str(self.work), f"another process works on this node: {self._lock.read().strip()}") from None
-        self._lock.truncate(0)
-        self._lock.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
-        self._lock.flush()
+        self._lock = acquire(self.work / "lock", "another process works on this node", self.wait)
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+    def done(self) -> bool:
+        """Has another process published this very result, whole? (Snakemake deletes the manifest of a job that it starts.)"""
+        try:
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+            return manifest["fingerprint"] == self.fingerprint and damage(self.folder, manifest, full=True) is None
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def path(self, role: str, file: str = "") -> Path:
         return self.parents[role] / file

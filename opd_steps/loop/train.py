@@ -75,10 +75,12 @@ def train(
             shown = time.monotonic()
             print(_progress(step, steps, metrics), flush=True)
         if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
+            begun = time.monotonic()
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
+            saving = time.monotonic() - begun
         if stop.wanted and step < steps:
             print(
-                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, run again to go on",
+                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on",
                 file=sys.stderr,
             )
             raise SystemExit(128 + stop.wanted)
