@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -117,14 +118,22 @@ class Job:
         )
         place = ".".join(self.folder.parts[-4:])  # two nodes of one content are still two
         self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
-        self.stage = self.work / "publish"
+        self.stage, self._notes = self.work / "publish", self.work / "notes"
         self._started, self._lock = time.time(), None
 
     def __enter__(self) -> Job:
         self._lock = acquire(self.work / "lock", "another process works on this node", self.wait)
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir()
+        if self._notes.exists():
+            print(self._notes.read_text(), end="", flush=True)
         return self
+
+    def note(self, text: str) -> None:
+        """Say it in the log of this attempt and, first thing, of every later one: Snakemake empties a log when its job starts anew."""
+        print(text, file=sys.stderr, flush=True)
+        with self._notes.open("a") as notes:
+            notes.write(f"earlier: {text}\n")
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()

@@ -35,8 +35,8 @@ def main(step: Callable[[Job], None]) -> None:
         try:
             step(job)
         except SystemExit as stop:
-            if stop.code == 128 + signal.SIGTERM:
-                requeue_this_job()
+            if stop.code == 128 + signal.SIGTERM and (done := requeue_this_job()):
+                job.note(done)
             raise
 
 

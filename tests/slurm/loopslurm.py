@@ -55,7 +55,7 @@ PartitionName=lowcancel Nodes=ALL MaxTime=60 DefaultTime=10 State=UP PriorityTie
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 "
-    "ThreadsPerCore=1 RealMemory=8000 Gres=gpu:fake:2 State=UNKNOWN\n"
+    "ThreadsPerCore=1 RealMemory=5000 Gres=gpu:fake:2 State=UNKNOWN\n"
 )
 
 
@@ -98,7 +98,7 @@ def _free_ports(count: int) -> list[int]:
 class LoopSlurm:
     """`with LoopSlurm() as slurm:`; `slurm.env` is the environment in which every Slurm command talks to this cluster."""
 
-    def __init__(self, nodes: int = 4, grace: int = 0):
+    def __init__(self, nodes: int = 7, grace: int = 0):
         install()
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: sockets have 108 characters
         for part in ("state", "spool", "log", "dev", "bin"):
@@ -159,9 +159,9 @@ class LoopSlurm:
         return run.stdout.strip()
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs that slurmctld remembers: id, state, node, comment (rule and wildcards), times restarted."""
-        keys = ("id", "state", "node", "comment")
-        rows = self.run("squeue", "-h", "-t", "all", "-o", "%i|%T|%N|%k").splitlines()
+        """All jobs that slurmctld remembers: id, state, node, folder, comment (rule and wildcards); by id."""
+        keys = ("id", "state", "node", "folder", "comment")
+        rows = self.run("squeue", "-h", "-t", "all", "-S", "i", "-o", "%i|%T|%N|%Z|%k").splitlines()
         return [dict(zip(keys, row.split("|"), strict=True)) for row in rows]
 
     def _count(self, state: str) -> int:

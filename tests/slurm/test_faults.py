@@ -1,0 +1,150 @@
+"""What clusters do to jobs: each training ends, with nobody's hand on it or with one documented command, in the bytes of an undisturbed one."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+
+import pytest
+
+from tests.slurm.run import Run, SlurmCheckout
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+PAPER = ("--config", "papers=[faults]")
+NODE = "  undisturbed: {kind: pretrain, model: init, data: data}\n"
+
+
+def add_nodes(checkout: SlurmCheckout, *names: str) -> None:
+    """The undisturbed node, already done, and its twins."""
+    twins = "".join(NODE.replace("undisturbed", name) for name in names)
+    checkout.edit("workflow/papers/faults.yaml", NODE, NODE + twins)
+
+
+def started(run: Run, node: str) -> dict[str, str]:
+    """Wait until the training has saved something; its job."""
+    run.until(f"{node} has a checkpoint", lambda: run.checkout.saved(node))
+    return run.checkout.slurm_jobs(node)[-1]
+
+
+def as_undisturbed(checkout: SlurmCheckout, *nodes: str) -> None:
+    whole = checkout.tree("faults/pretrain/undisturbed/seed0")
+    for node in nodes:
+        found = checkout.tree(f"faults/pretrain/{node}/seed0")
+        assert found.keys() == whole.keys()
+        assert [n for n in whole if n != "manifest.json" and found[n] != whole[n]] == [], node
+        assert found["manifest.json"] == whole["manifest.json"].replace(b'"node": "undisturbed"', f'"node": "{node}"'.encode())
+    assert list((checkout.folder / "results/.work").glob("*")) == []
+
+
+def resumed(checkout: SlurmCheckout, node: str) -> int:
+    return checkout.log_of("pretrain", "faults", node).count("resuming after step")
+
+
+def overlaps(checkout: SlurmCheckout, node: str) -> str:
+    """What the step's log would say if two processes had worked at once."""
+    return "\n".join(re.findall(r".*another process works.*", checkout.log_of("pretrain", "faults", node)))
+
+
+def test_faults_of_jobs(copy):
+    cluster = copy.cluster
+    names = ("cancelled", "requeued", "preempted", "dropped", "outlived", "greedy")
+    add_nodes(copy, *names)
+    partition = "pretrain:slurm_partition='low' if wildcards.node == 'preempted' else 'lowcancel' if wildcards.node == 'dropped' else 'gpu'"
+    memory = "pretrain:mem_mb=600 * attempt if wildcards.node == 'greedy' else 4000"
+    extra = "pretrain:slurm_extra='--signal=TERM@10 --open-mode=append'"
+    run = copy.run("teachers", *PAPER, "--set-resources", partition, memory, extra)
+
+    job = started(run, "outlived")["id"]  # its walltime comes to an end: TERM ahead of it, a checkpoint, the job's own requeue
+    elapsed = run_time(cluster, job)
+    cluster.run("scontrol", "update", f"jobid={job}", f"TimeLimit={elapsed // 60 + 1}")
+    cluster.run("scancel", started(run, "cancelled")["id"])
+    cluster.run("scontrol", "requeue", started(run, "requeued")["id"])
+    for node in ("preempted", "dropped"):
+        where = started(run, node)["node"]
+        cluster.run("sbatch", "-p", "gpu", "-w", where, "--mem", "4000", "-o", "/dev/null", "--wrap", "sleep 1")
+    text = run.end()
+    as_undisturbed(copy, *names)
+
+    submitted = {name: len(copy.slurm_jobs(name)) for name in names}
+    assert submitted == {"cancelled": 2, "requeued": 1, "preempted": 1, "dropped": 2, "outlived": 1, "greedy": 2}, text[-4000:]
+    logs = {name: copy.log_of("pretrain", "faults", name) for name in names}
+    assert "is to end soon: requeued" in logs["outlived"]
+    assert "requeued" not in logs["cancelled"]
+    for name in names[:-1]:
+        assert re.search(r"earlier: stopped by signal 15 after step \d+; its checkpoint is saved, in [\d.]+ s", logs[name]), (
+            name
+        )
+    for name in names[:-1]:
+        assert resumed(copy, name) >= 1, name
+
+
+def run_time(cluster, job: str) -> int:
+    """Seconds that a job has run."""
+    clock = cluster.run("squeue", "-h", "-j", job, "-o", "%M").split(":")
+    return sum(int(part) * 60**i for i, part in enumerate(reversed(clock)))
+
+
+def test_the_controller_and_a_node_go_away(copy):
+    cluster = copy.cluster
+    add_nodes(copy, "lost", "kept")
+    run = copy.run("teachers", *PAPER)
+    started(run, "kept")
+    where = started(run, "lost")["node"]
+    cluster.stop("slurmctld")
+    time.sleep(30)
+    cluster.start("slurmctld")
+    cluster.run("scontrol", "update", f"nodename={where}", "state=down", "reason=test")
+    run.until("the lost job waits or runs again", lambda: "PENDING" in [j["state"] for j in copy.slurm_jobs("lost")])
+    cluster.run("scontrol", "update", f"nodename={where}", "state=resume")
+    run.end()
+    as_undisturbed(copy, "lost", "kept")
+    assert [len(copy.slurm_jobs(name)) for name in ("lost", "kept")] == [1, 1]
+    assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
+
+
+def test_snakemake_itself_is_killed(copy):
+    """The documented command is --unlock; jobs that still ran are cancelled, save, and go on in the new run."""
+    add_nodes(copy, "orphan")
+    run = copy.run("teachers", *PAPER)
+    old = started(run, "orphan")["id"]
+    run.kill()
+    text = copy.run("teachers", *PAPER).end(1)
+    assert "Directory cannot be locked" in text and "--unlock" in text
+    copy.run("--unlock", *PAPER).end()
+    text = copy.run("teachers", *PAPER).end()
+    assert f"cancelling Slurm jobs of an earlier run in this folder: {old}" in text
+    as_undisturbed(copy, "orphan")
+    assert [j["state"] for j in copy.slurm_jobs("orphan")] == ["CANCELLED", "COMPLETED"]
+    assert resumed(copy, "orphan") == 1 and overlaps(copy, "orphan") == ""
+
+
+def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(copy):
+    add_nodes(copy, "stopped")
+    run = copy.run("teachers", *PAPER)
+    started(run, "stopped")
+    run.process.send_signal(signal.SIGINT)
+    run.end(1)
+    assert copy.slurm_jobs("stopped")[0]["state"] in ("CANCELLED", "COMPLETING")
+    copy.run("teachers", *PAPER).end()
+    as_undisturbed(copy, "stopped")
+    assert resumed(copy, "stopped") == 1
+
+
+def test_two_runs_in_one_results_folder(copy, tmp_path):
+    add_nodes(copy, "first")
+    run = copy.run("teachers", *PAPER)
+    started(run, "first")
+    text = copy.run("teachers", *PAPER).end(1)
+    assert "Directory cannot be locked" in text
+    other = SlurmCheckout(tmp_path / "other", copy.cluster)  # a colleague's clone, with our results
+    paper = "workflow/papers/faults.yaml"
+    (other.folder / paper).write_text((copy.folder / paper).read_text())
+    results = f"pathvars={{results: {copy.folder}/results}}"
+    text = other.run("teachers", "--config", "papers=[faults]", results).end(2)
+    said = [line for line in text.splitlines() if line.startswith("distillery: error:")]
+    assert len(said) == 1 and f"{copy.folder}/results: another run works in this results folder: host" in said[0]
+    run.end()
+    as_undisturbed(copy, "first")
+    assert len(copy.slurm_jobs("first")) == 1
