@@ -1,7 +1,8 @@
 """The plugin's executor with a second look at the queue.
 
-Three things that the plugin (2.8.0) does not do by itself: notice a job's end in a time that fits the job's length; end the wait for a job that
-will never come (preempted for good, failed with its node, forgotten by Slurm, refused for ever); say why a job waits.
+What the plugin (2.8.0) does not do by itself: notice a job's end in a time that fits the job's length; go on waiting when Slurm
+did not answer; end the wait for a job that will never come (preempted for good, failed with its node, forgotten by Slurm, refused
+for ever); say why a job waits.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ class Executor(Plugin):
     def watch(cls, plugin: Plugin) -> None:
         """Turn Snakemake's executor, which it has just made and which watches nothing yet, into one of this class."""
         plugin.__class__ = cls
-        plugin._quiet_since, plugin._odd, plugin._told = time.monotonic(), Counter(), set()
+        plugin._quiet_since, plugin._odd, plugin._told, plugin._ended = time.monotonic(), Counter(), set(), set()
 
     async def check_active_jobs(self, active_jobs: list) -> AsyncGenerator:
         """Yield the jobs that still work or wait; report the others."""
-        plugin = super().check_active_jobs(active_jobs)
-        left = [job async for job in plugin]
+        async for _ in super().check_active_jobs(active_jobs):
+            pass
+        left = [job for job in active_jobs if job.external_jobid not in self._ended]  # the plugin drops all when squeue fails
         seen = await _states(self.run_uuid) if left else {}
         for job in left:
             state, reason = (seen or {}).get(job.external_jobid, ("gone", ""))
@@ -58,6 +60,14 @@ class Executor(Plugin):
                     self.cancel_jobs([job])
                 what = f"waits for ever ({reason})" if state == "PENDING" else f"ended: {state}"
                 self.report_job_error(job, msg=f"Slurm job {job.external_jobid} {what}. ")
+
+    def report_job_success(self, job_info) -> None:
+        self._ended.add(job_info.external_jobid)
+        super().report_job_success(job_info)
+
+    def report_job_error(self, job_info, **kwargs) -> None:
+        self._ended.add(job_info.external_jobid)
+        super().report_job_error(job_info, **kwargs)
 
     def _tell(self, job, state: str, reason: str) -> None:
         """One line for each job and each unusual reason to wait."""
