@@ -152,13 +152,20 @@ class LoopSlurm:
         daemon.send_signal(number)
         daemon.wait(30)
 
+    def processes(self, job: str) -> list[int]:
+        """All processes of a job, its slurmstepds included."""
+        read = lambda process, part: Path(f"/proc/{process}/{part}").read_bytes()
+        mine = lambda p: (
+            read(p, "cmdline").startswith(f"slurmstepd: [{job}.".encode()) or mark in read(p, "environ").split(b"\0")
+        )
+        mark = f"SLURM_JOB_ID={job}".encode()
+        return [process for process in self.leftovers() if mine(process)]
+
     def crash(self, node: str, job: str) -> None:
         """The node dies, with all that the job runs on it."""
         self.stop(node, signal.SIGKILL)
-        for process in self.leftovers():
-            title, environment = (Path(f"/proc/{process}/{part}").read_bytes() for part in ("cmdline", "environ"))
-            if title.startswith(f"slurmstepd: [{job}.".encode()) or f"SLURM_JOB_ID={job}".encode() in environment.split(b"\0"):
-                os.kill(process, signal.SIGKILL)
+        for process in self.processes(job):
+            os.kill(process, signal.SIGKILL)
 
     def run(self, *command: str, check: bool = True) -> str:
         run = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)

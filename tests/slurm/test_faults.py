@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -53,17 +56,18 @@ def test_faults_of_jobs(copy):
     add_nodes(copy, *names)
     partition = "pretrain:slurm_partition='low' if wildcards.node == 'preempted' else 'lowcancel' if wildcards.node == 'dropped' else 'gpu'"
     memory = "pretrain:mem_mb=600 * attempt if wildcards.node == 'greedy' else 4000"
-    extra = "pretrain:slurm_extra='--signal=TERM@10 --open-mode=append'"
+    extra = "pretrain:slurm_extra='--signal=TERM@20 --open-mode=append'"
     run = copy.run("teachers", *PAPER, "--set-resources", partition, memory, extra)
 
-    job = started(run, "outlived")["id"]  # its walltime comes to an end: TERM ahead of it, a checkpoint, the job's own requeue
-    elapsed = run_time(cluster, job)
-    cluster.run("scontrol", "update", f"jobid={job}", f"TimeLimit={elapsed // 60 + 1}")
-    cluster.run("scancel", started(run, "cancelled")["id"])
-    cluster.run("scontrol", "requeue", started(run, "requeued")["id"])
-    for node in ("preempted", "dropped"):
-        where = started(run, node)["node"]
-        cluster.run("sbatch", "-p", "gpu", "-w", where, "--mem", "4000", "-o", "/dev/null", "--wrap", "sleep 1")
+    with frozen(cluster, started(run, "outlived")["id"]) as job:  # so that it cannot end before its walltime does
+        cluster.run("scontrol", "update", f"jobid={job}", "EndTime=now+75")
+        limit = time.monotonic() + 55  # TERM comes 20 s ahead; Slurm looks at its clock every 30 s
+        cluster.run("scancel", started(run, "cancelled")["id"])
+        cluster.run("scontrol", "requeue", started(run, "requeued")["id"])
+        for node in ("preempted", "dropped"):
+            where = started(run, node)["node"]
+            cluster.run("sbatch", "-p", "gpu", "-w", where, "--mem", "4000", "-o", "/dev/null", "--wrap", "sleep 1")
+        time.sleep(max(0.0, limit - time.monotonic()))
     text = run.end()
     as_undisturbed(copy, *names)
 
@@ -80,10 +84,15 @@ def test_faults_of_jobs(copy):
         assert resumed(copy, name) >= 1, name
 
 
-def run_time(cluster, job: str) -> int:
-    """Seconds that a job has run."""
-    clock = cluster.run("squeue", "-h", "-j", job, "-o", "%M").split(":")
-    return sum(int(part) * 60**i for i, part in enumerate(reversed(clock)))
+@contextmanager
+def frozen(cluster, job: str):
+    """Stop the processes of a job's step for a while; signals wait for it meanwhile."""
+    steps = [p for p in cluster.processes(job) if b"opd_steps.steps." in Path(f"/proc/{p}/cmdline").read_bytes()]
+    for process in steps:
+        os.kill(process, signal.SIGSTOP)
+    yield job
+    for process in steps:
+        os.kill(process, signal.SIGCONT)
 
 
 def test_the_controller_and_nodes_go_away(copy):
