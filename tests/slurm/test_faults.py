@@ -96,7 +96,7 @@ def frozen(cluster, job: str):
 
 
 def test_the_controller_and_nodes_go_away(copy):
-    """One node crashes; another is declared down while its training works on, so that Slurm starts it a second time elsewhere."""
+    """One node crashes with its slurmd, one is declared down; then nobody answers for 30 s, longer than the run asks at a time."""
     cluster = copy.cluster
     add_nodes(copy, "kept", "lost", "split")
     run = copy.run("teachers", *PAPER, "--slurm-status-attempts", "1")
