@@ -1,0 +1,81 @@
+"""The power reward p^alpha - q^alpha (PowerOPD): its bound, sign, limit, fixed point and noise. Fact 8 of the list in test_objectives_tabular."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.signals.log_ratio import LogRatio
+from opd_steps.objectives.signals.power import Power
+from tests.estimator_table.measure import Pairs, stream
+from tests.unit.objectives_toys import close, draw
+
+ALPHAS = [0.1, 1.0, 5.0, 500.0]
+
+
+def sampled_gradients(term, pairs: Pairs) -> torch.Tensor:
+    """Logit gradient for every pair and every sampled token, [P, A, V]."""
+    count, v = pairs.logits_PV.shape
+    z = pairs.logits_PV.repeat_interleave(v, 0).requires_grad_()
+    evidence = Evidence(torch.arange(v).repeat(count), teacher=Categorical(pairs.teacher_PV.repeat_interleave(v, 0)))
+    loss_N, _ = term.loss(Categorical.from_logits(z), evidence)
+    return torch.autograd.grad(loss_N.sum(), z)[0].view(count, v, v)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_bounded_and_of_the_log_ratios_sign(alpha):
+    z, p = draw(0, n=300, scale=4.0)
+    logq = z.log_softmax(-1)
+    reward, ratio = Power(alpha).reward(logq, p.logp_NV), LogRatio().reward(logq, p.logp_NV)
+    assert reward.abs().max() <= 1 and reward.isfinite().all()
+    assert (reward * ratio >= 0).all()
+    above_underflow = torch.maximum(logq, p.logp_NV) * alpha > -30
+    assert (torch.sign(reward) == torch.sign(ratio))[above_underflow & (alpha * ratio.abs() > 1e-12)].all()
+
+
+def test_the_limit_of_small_alpha_is_the_log_ratio():
+    z, p = draw(1, n=50)
+    logq = z.log_softmax(-1)
+    ratio = p.logp_NV - logq
+    errors = [float((Power(a).reward(logq, p.logp_NV) / a - ratio).abs().max()) for a in (1e-2, 1e-4, 1e-6)]
+    assert errors[0] < 1 and errors[1] < errors[0] / 50 and errors[2] < errors[1] / 50
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
+def test_agreement_is_the_only_fixed_point(alpha):
+    """The mean gradient is 0 at q = p, elsewhere not."""
+    term, pairs = stream(signal={"name": "power", "alpha": alpha}), Pairs.draw(v=6, each=4)
+    mean = lambda pairs: torch.einsum("pa,pav->pv", pairs.q_PV, sampled_gradients(term, pairs))
+    close(mean(pairs.agreed()), torch.zeros_like(pairs.logits_PV))
+    reward_PV = pairs.teacher_PV.exp() ** alpha - pairs.q_PV**alpha
+    close(mean(pairs), -pairs.q_PV * (reward_PV - (pairs.q_PV * reward_PV).sum(-1, keepdim=True)))
+    assert (mean(pairs).norm(dim=-1) > 1e-3).all()
+
+
+def test_descent_on_the_mean_gradient_comes_to_the_teacher():
+    term, (z, p) = stream(signal={"name": "power", "alpha": 1.0}), draw(2, v=4, scale=0.5)
+    for _ in range(200):
+        pairs = Pairs(z, p.logp_NV, z)
+        z = z - 10 * torch.einsum("pa,pav->pv", pairs.q_PV, sampled_gradients(term, pairs))
+    close(z.log_softmax(-1), p.logp_NV, 1e-6)
+
+
+def test_noise_to_signal_is_lower_than_vanillas_in_the_median():
+    """sqrt(total variance) / |mean| at one sample; in the median over pairs of all sharpnesses, not in each."""
+    pairs = Pairs.draw()
+
+    def noise(term) -> torch.Tensor:
+        g_PAV = sampled_gradients(term, pairs)
+        mean_PV = torch.einsum("pa,pav->pv", pairs.q_PV, g_PAV)
+        second_P = torch.einsum("pa,pav->p", pairs.q_PV, g_PAV.square())
+        return (second_P - mean_PV.square().sum(-1)).sqrt() / mean_PV.norm(dim=-1)
+
+    ratio = noise(stream(signal={"name": "power", "alpha": 5.0})) / noise(stream())
+    assert ratio.median() < 0.9
+
+
+def test_alpha_is_above_zero():
+    with pytest.raises(ValueError, match="alpha is above 0"):
+        Power(0.0)
