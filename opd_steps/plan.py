@@ -123,4 +123,6 @@ def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(p["student"], p["data"].parents["policy"])]
     if node.kind == "evaluate" and "teacher" in p:
         return [(p["model"], p["teacher"])]
+    if node.kind == "analyze" and "data" in p:
+        return [(p["model"], p[role]) for role in ("other", "peer", "teacher") if role in p]
     return []

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.config.curves import TRAIN_METRICS, opd_curves
+from opd_steps.config.kinds import ANALYSES
+from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,11 +33,13 @@ def node_metrics(node: GraphNode) -> list[str]:
         judged = [name for v in verifiers for name in plugs.constant("tasks/verifiers", v["name"], "METRICS", ())]
         names = [*SPLIT_METRICS, *judged] if node.options["k"] else SPLIT_METRICS[:1]
         return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
+    if node.kind == "analyze":
+        return list(constant(ANALYSES, node.options["analysis"]["name"], "METRICS"))
     return []
 
 
 def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[GraphNode, str]:
-    """(measuring node, metric name) of `node.metric`; train/ and rollout/ metrics are the node's own, all others its evaluation's.
+    """(measuring node, metric name) of `node.metric`; train/ and rollout/ metrics and analyses are the node's own, others its evaluation's.
 
     Raises UserError naming the known metrics.
     """
@@ -45,7 +49,8 @@ def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[Graph
         raise UserError(
             where, f"expected node.metric, found '{reference}'" + ("" if node else f"; this paper has no node '{name}'")
         )
-    measuring = node if metric.startswith(("train/", "rollout/")) else graph.evaluation(paper, name)
+    own = node.kind == "analyze" or metric.startswith(("train/", "rollout/"))
+    measuring = node if own else graph.evaluation(paper, name)
     if measuring is None:
         raise UserError(
             where, f"'{name}' is not evaluated; add it to evaluate, or use one of: {', '.join(node_metrics(node)) or 'none'}"

@@ -12,6 +12,8 @@ from opd_steps.config.plugs import plug
 
 MODELS = ("model", "pretrain", "sft", "rl", "opd")
 PLUGS = "objectives"
+ANALYSES = "analyses"
+ANALYZED = ("other", "peer", "teacher", "data")  # what an analysis may need beside `model`
 
 
 def ref(*kinds: str, required: bool = True) -> Any:
@@ -265,6 +267,23 @@ class EvaluateNode(Node):
     options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
 
 
+@dataclass
+class AnalyzeNode(Node):
+    """A measurement on finished models: it changes nothing. Which roles it reads beside `model` is said by the analysis."""
+
+    model: str = ref(*MODELS)
+    other: Optional[str] = ref(*MODELS, required=False)  # e.g. the weights that `model` started from, or a second student
+    peer: Optional[str] = ref(*MODELS, required=False)  # a second model with the start `other`
+    teacher: Optional[str] = ref(*MODELS, required=False)
+    data: Optional[str] = ref("data", required=False)
+    split: Literal["train", "test", "ood"] = "test"
+    limit: int = 200  # prompts; 0 = all
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    batch: int = 256  # rows decoded at once
+    analysis: Any = plug(ANALYSES, "???")
+
+
 KINDS: dict[str, type] = {
     "data": DataNode,
     "model": ModelNode,
@@ -275,4 +294,5 @@ KINDS: dict[str, type] = {
     "score": ScoreNode,
     "opd": OpdNode,
     "evaluate": EvaluateNode,
+    "analyze": AnalyzeNode,
 }

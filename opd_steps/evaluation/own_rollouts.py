@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from opd_steps.evaluation.points import kl, side_by_side
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.seeds import derive
 
@@ -28,16 +29,11 @@ def own_statistics(
     """
     rows = policy.rollout(contexts, range(len(contexts)), [derive(seed, "own", i) for i in range(len(contexts))], 0)
     entropy, reverse_kl = 0.0, 0.0
-    for start in range(0, len(rows), micro_batch):
-        part = rows.rows(slice(start, start + micro_batch))
-        student_dist = policy.dist(part, "student")
-        teacher_dist = teacher.dist(part, "teacher") if teacher else None
-        for i in range(0, len(student_dist), chunk):
-            p = student_dist.chunk(i, i + chunk)
-            entropy += float(p.entropy().double().sum())
-            if teacher_dist is not None:
-                q = teacher_dist.chunk(i, i + chunk)
-                reverse_kl += float((p.logp_NV.exp() * (p.logp_NV - q.logp_NV)).double().sum())
+    policies = {"student": policy} | ({"teacher": teacher} if teacher else {})
+    for _, (student, *others) in side_by_side(rows, policies, micro_batch, chunk):
+        entropy += float(student.entropy().double().sum())
+        for other in others:
+            reverse_kl += float(kl(student, other).double().sum())
     points = int(rows.length_B.sum())
     found = {
         "own/entropy": entropy / points,

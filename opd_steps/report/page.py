@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from opd_steps.errors import UserError
 from opd_steps.report import table
+from opd_steps.report.analyses import analyses
 from opd_steps.report.claims import MIN_SEEDS, VERDICTS
 from opd_steps.report.curves import COLOURS, chart, number, series
 from opd_steps.report.dag import Box, draw
@@ -58,6 +59,7 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "graph": Markup(draw(_boxes(plan, name))) if paper["nodes"] else "",
         "metrics": metrics,
         "rows": table.rows(plan, name, metrics),
+        "analyses": analyses(plan, name),
         "curves": _curves(plan, name, captions),
         "claims": [_claim(c) for c in claims],
         "counts": Counter(c["direction"]["verdict"] for c in claims),

@@ -54,7 +54,7 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     for node, runs in _evaluations(plan, paper):
         owner, kind, name = node["parents"]["model"].split("/")
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
-        cells = [_cell(name, metric, runs) for metric in metrics]
+        cells = [measured(name, metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
         cost = _cost(plan.seeds(model)) if model else Cell()
         table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
@@ -69,7 +69,8 @@ def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]
     return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
 
 
-def _cell(name: str, metric: str, runs: dict[int, Result]) -> Cell:
+def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:
+    """One figure of one node over its seeds."""
     values = {seed: run.manifest["metrics"][metric] for seed, run in runs.items() if metric in run.manifest["metrics"]}
     if not values:
         return Cell(tooltip=f"{name} has no {metric}")

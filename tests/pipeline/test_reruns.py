@@ -40,6 +40,12 @@ def test_an_objectives_source_reruns_only_the_variants_that_use_it(copy):
     assert copy.planned("all") == {"opd smoke/opd_jsd seed 0", "evaluate smoke/opd_jsd seed 0"} | VIEWS
 
 
+def test_an_analysis_reruns_alone(copy):
+    path = copy.folder / "opd_steps/analyses/update.py"
+    path.write_text(path.read_text() + "\n\nCHANGED = True\n")
+    assert copy.planned("all") == {"analyze smoke/moved seed 0"} | VIEWS
+
+
 def test_the_dry_run_names_the_file_that_caused_it(copy):
     path = copy.folder / "opd_steps/objectives/signals/jsd.py"
     path.write_text(path.read_text() + "\n\nCHANGED = True\n")
@@ -78,7 +84,7 @@ def test_a_fresh_clone_over_existing_results_trains_nothing(copy):
         shutil.rmtree(copy.folder / part)
         os.rename(copy.folder / "new", copy.folder / part)
     shutil.rmtree(copy.folder / ".snakemake")
-    assert kinds(copy.planned("all")).isdisjoint({*ALL_TRAINING, "data", "model", "evaluate"})
+    assert kinds(copy.planned("all")).isdisjoint({*ALL_TRAINING, "data", "model", "evaluate", "analyze"})
 
 
 def test_the_sft_data_reruns_what_stands_on_it_but_not_the_teacher(copy):
@@ -89,6 +95,7 @@ def test_the_sft_data_reruns_what_stands_on_it_but_not_the_teacher(copy):
         "sft smoke/student_sft seed 0",
         "opd smoke/vopd seed 0",
         "opd smoke/lightning seed 0",
+        "analyze smoke/moved seed 0",
     } <= jobs
     assert not jobs & {"rl smoke/teacher seed 0", "pretrain smoke/base seed 0", "evaluate smoke/teacher seed 0"}
 

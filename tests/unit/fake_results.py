@@ -85,6 +85,8 @@ class FakeResults:
         self._node("vopd", "score", "scores", rollouts="traces", teacher="teacher")
         self._node("vopd", "opd", "jsd", method={**method, "signal": {"name": "jsd"}}, student="student_sft", scores="scores")
         self._evaluate("vopd", "vopd", "topk", "jsd")
+        moved = self._node("vopd", "analyze", "moved", model="vopd", other="student_sft")
+        self.nodes[moved]["options"]["analysis"] = {"name": "update", "ratio": 0.1}
 
     def _paper(self, name: str) -> dict:
         nodes = {k.split("/", 1)[1]: n for k, n in self.nodes.items() if name == "vopd" or n["owner"] == name}
@@ -147,6 +149,8 @@ class FakeResults:
             files |= _file(folder, "tables/test.json", json.dumps([{"prompt": "1+1", "right": True}]))
         if node["kind"] == "rollout":
             metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal(), "rollout/kept": math.nan}
+        if node["kind"] == "analyze":
+            metrics = {"update/norm": 2.5 + 0.1 * draw.standard_normal(), "update/sparsity_rel1e-3": 0.25}
         fingerprint = digest([path, version])
         self.fingerprints[path] = fingerprint
         options = {k: v for k, v in node["options"].items() if k not in node["parents"]}

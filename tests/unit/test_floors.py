@@ -9,11 +9,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "opd_steps"
 FLOORS = [
-    {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow"},
+    {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow", "lock", "slurm"},
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
     {"loop", "hooks"},
-    {"evaluation", "report", "tracking"},
+    {"evaluation", "analyses", "report", "tracking"},
     {"steps"},
 ]
 

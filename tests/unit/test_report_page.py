@@ -149,3 +149,13 @@ def test_what_tells_variants_apart():
     vopd = {"method": {"baseline": {"name": "neg_kl"}, "weight": [{"name": "clip"}]}, "seed": 3}
     assert differences({"opd": plain, "vopd": vopd}) == {"opd": [], "vopd": ["baseline=neg_kl", "weight.0=clip"]}
     assert flatten({"a": {"b": [1, 2]}, "c": None, "d": "x", "e": {}}) == {"a.b": "[1, 2]", "c": "null", "d": "x", "e": "{}"}
+
+
+def test_analyses_have_a_table(fake, tmp_path):
+    page = build(fake, tmp_path / "index.html")
+    table = re.search(r'<table class="analyses">.*?</table>', page, re.S).group(0)
+    cells = [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td[^>]*>.*?</td>", table, re.S)]
+    assert cells[0].split() == ["moved", "update", "model=vopd", "other=student_sft"]
+    assert cells[1] == "update/norm" and re.fullmatch(r"2\.\d{3} ± 0\.\d{3}", cells[2]) and cells[3] == "5"
+    assert cells[4:] == ["update/sparsity_rel1e-3", "0.250 ± 0.000", "5"]
+    assert "vopd/analyze/moved/seed3" in table  # where the value comes from

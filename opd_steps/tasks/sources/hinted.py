@@ -28,7 +28,7 @@ class Hinted:
     share: float = 0.5  # of the train rows
     most: int = 2  # attempts shown at once
     wrong: float = 0.4  # probability that an attempt is a wrong one
-    unrelated: float = 0.2  # probability that the attempts of a row are at another prompt
+    unrelated: float = 0.4  # probability that the attempts of a row are at another prompt
     lesson: float = 0.0  # probability that a wrong attempt is learned from
 
     def rows(self, seed: int) -> dict[str, list[dict]]:

@@ -25,9 +25,9 @@ class JsonRanking:
     text does not parse; with probability `order_noise`, two items are swapped. Check answers with `json_ranking`.
     """
 
-    names: str = "abcdefgh"  # of items
-    items: list[int] = field(default_factory=lambda: [3, 4])  # of a prompt, train and test
-    ood_items: list[int] = field(default_factory=lambda: [5])
+    names: str = "abcdef"  # of items
+    items: list[int] = field(default_factory=lambda: [3])  # of a prompt, train and test
+    ood_items: list[int] = field(default_factory=lambda: [4])
     digits: int = 1  # of a score
     format_noise: float = 0.3  # probability that a text of the corpus breaks the grammar
     broken: Literal["any", "end"] = (

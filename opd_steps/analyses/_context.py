@@ -1,0 +1,32 @@
+"""What an analysis looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opd_steps.errors import UserError
+from opd_steps.loop.batches import sampled_rows
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.tasks.prompts import PromptPool
+
+
+@dataclass(frozen=True)
+class Context:
+    """policies   the models by role (model, other, peer, teacher), frozen, with the node's sampling
+    pool       the prompts; None where the analysis needs no data
+    seed       all randomness is a function of it
+    """
+
+    policies: dict[str, LMPolicy]
+    pool: PromptPool | None
+    seed: int
+
+    def rollouts(self, role: str = "model", n: int = 1) -> Trajectory:
+        """n samples of every prompt by one of the policies, with rewards; prompt by prompt, from seeds that all roles share."""
+        return sampled_rows(self.policies[role], self.pool, list(range(len(self.pool))), n, 1, self.seed, "analyze").rows
+
+    def require_tokens(self, option: str, k: int) -> None:
+        """Raises UserError when an option asks for more tokens than there are."""
+        if k > (vocab := self.policies["model"].vocab):
+            raise UserError(f"analyze.analysis.{option}", f"asks for the likeliest {k} tokens, the vocabulary has {vocab}")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from opd_steps.analyses._context import Context
+from opd_steps.analyses._continue import continued
+from opd_steps.seeds import derive
+
+FRACTIONS = (0.0, 0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class PrefixDistortion:
+    """How good is the teacher where the student leads it? Its accuracy when it goes on from prefixes of the model's own
+    samples, cut after floor(fraction * length) tokens (arXiv 2605.11182).
+
+    accuracy_at_0          the teacher alone
+    accuracy_at_25 ..._75  after that share, in per cent, of the model's response
+    model_accuracy         of the model's own responses
+    slope                  of the least-squares line of the four accuracies over the fraction; below 0: prefixes mislead it
+
+    Prompts and seeds are the same at every fraction; a response is at most max_new_tokens long, prefix included.
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "distortion/accuracy_at_0",
+        "distortion/accuracy_at_25",
+        "distortion/accuracy_at_50",
+        "distortion/accuracy_at_75",
+        "distortion/model_accuracy",
+        "distortion/slope",
+    )
+
+    n: int = 1  # samples per prompt
+
+    def measure(self, ctx: Context) -> dict[str, float]:
+        rows = ctx.rollouts("model", self.n)
+        prompts = rows.prompt_B.tolist()
+        seeds = [derive(ctx.seed, "continue", p, i % self.n) for i, p in enumerate(prompts)]
+        accuracies = []
+        for fraction in FRACTIONS:
+            prefixes = [a[: int(fraction * len(a))] for a in rows.actions]
+            done = continued(ctx.policies["teacher"], rows.contexts, prefixes, prompts, seeds)
+            accuracies.append(_accuracy(ctx.pool.rewards(done)))
+        names = [f"distortion/accuracy_at_{100 * fraction:.0f}" for fraction in FRACTIONS]
+        found = {"distortion/model_accuracy": _accuracy(rows.reward_B.tolist()), "distortion/slope": slope(accuracies)}
+        return dict(zip(names, accuracies, strict=True)) | found
+
+
+def slope(accuracies: list[float]) -> float:
+    """Least-squares slope over FRACTIONS."""
+    x = torch.tensor(FRACTIONS, dtype=torch.float64) - sum(FRACTIONS) / len(FRACTIONS)
+    return float(x @ torch.tensor(accuracies, dtype=torch.float64) / (x @ x))
+
+
+def _accuracy(rewards: list[float]) -> float:
+    return sum(r > 0 for r in rewards) / len(rewards)

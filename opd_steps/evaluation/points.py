@@ -1,0 +1,33 @@
+"""Several policies side by side at the decision points of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical
+from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.trajectory import Trajectory
+
+
+def side_by_side(
+    rows: Trajectory, policies: dict[str, Policy | Teacher], micro_batch: int = 64, chunk: int = 1024
+) -> Iterator[tuple[slice, list[Categorical]]]:
+    """(which decision points, each policy's distributions at them), in order; `policies` by the role in which they look.
+
+    `chunk` decision points at a time, so that [N, V] never exists.
+    """
+    start = 0
+    for row in range(0, len(rows), micro_batch):
+        part = rows.rows(slice(row, row + micro_batch))
+        dists = [policy.dist(part, role) for role, policy in policies.items()]
+        for i in range(0, len(dists[0]), chunk):
+            found = [dist.chunk(i, i + chunk) for dist in dists]
+            yield slice(start + i, start + i + len(found[0])), found
+        start += len(dists[0])
+
+
+def kl(q: Categorical, p: Categorical) -> Tensor:
+    """KL(q || p) over the full vocabulary, nats, [N]."""
+    return (q.logp_NV.exp() * (q.logp_NV - p.logp_NV)).sum(-1)

@@ -1,0 +1,37 @@
+"""Analysis of finished models: read-only measurements, so that a paper's claims about why can be checked."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from opd_steps.analyses._context import Context
+from opd_steps.artifacts import Job
+from opd_steps.config import plugs
+from opd_steps.config.kinds import ANALYSES, ANALYZED
+from opd_steps.steps._main import main
+from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
+from opd_steps.tasks.prompts import PromptPool
+
+
+@torch.no_grad()
+def run(job: Job) -> None:
+    """Load the roles that the analysis reads, measure, publish; a mean over nothing (nan) is left out of the metrics."""
+    options = job.options
+    analysis = plugs.load(ANALYSES, options["analysis"])
+    sampling = {"temperature": options["temperature"], "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
+    roles = ["model", *(role for role in ANALYZED if role in job.parents and role != "data")]
+    policies = {role: load_policy(job, role, sampling, options["batch"]) for role in roles}
+    pool = None
+    if "data" in job.parents:  # it looks at tokens, not at weights alone
+        for role in roles[1:]:
+            require_same_tokenizer(policies["model"], policies[role], job, role)
+        pool = PromptPool.load(job.path("data"), options["split"], policies["model"].tokenizer, options["limit"])
+    found = analysis.measure(Context(policies, pool, job.seed))
+    facts = {"models": {role: weights_id(job.manifests[role]) for role in roles}, "n_prompts": len(pool) if pool else 0}
+    job.publish({name: value for name, value in found.items() if math.isfinite(value)}, facts)
+
+
+if __name__ == "__main__":
+    main(run)

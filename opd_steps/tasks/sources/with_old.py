@@ -1,0 +1,31 @@
+"""A new task beside an old one: what is learned and what is forgotten in one evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from opd_steps.config.plugs import plug
+from opd_steps.errors import UserError
+from opd_steps.tasks.rows import splits
+
+
+@dataclass(frozen=True)
+class WithOld:
+    """Train and test rows of the source `of`, the new task; the ood split is the test split of `old`, the task that came before.
+
+    Raises UserError when `old` has fewer train rows than are kept.
+    """
+
+    of: Any = plug("tasks/sources")
+    old: Any = plug("tasks/sources")
+    keep: int = 0  # train rows of the old task that stay among the new ones
+
+    def rows(self, seed: int) -> dict[str, list[dict]]:
+        new, old = self.of.rows(seed), self.old.rows(seed)
+        if not 0 <= self.keep <= len(old["train"]):
+            raise UserError("with_old.keep", f"expected 0 to {len(old['train'])}, the old task's train rows; found {self.keep}")
+        train = [*new["train"], *old["train"][: self.keep]]
+        return splits(
+            *([{k: v for k, v in row.items() if k != "id"} for row in rows] for rows in (train, new["test"], old["test"]))
+        )

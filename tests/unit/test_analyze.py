@@ -1,0 +1,127 @@
+"""The analyze step: publishes what the analysis declares, the same twice, and refuses what cannot be compared."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from opd_steps.artifacts import Job, read_manifest
+from opd_steps.config import plugs
+from opd_steps.config.checks import check_node
+from opd_steps.config.claims import node_metrics
+from opd_steps.config.kinds import KINDS
+from opd_steps.config.merge import merge
+from opd_steps.errors import UserError
+from opd_steps.graph import GraphNode
+from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.plan import preflight_pairs
+from opd_steps.steps.analyze import run
+from tests.pipeline.stages import save_checkpoint
+from tests.unit.tiny_results import publish, publish_data, publish_model
+
+ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
+ROLES |= {"data": "p/data/sums/seed0"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("analyze") / "results"
+    for seed, name in enumerate("abc"):
+        publish_model(root, name, seed)
+    rows = [{"id": f"r{i}", "prompt": f"{i}+{i}=", "answer": "1", "solution": "1"} for i in range(6)]
+    publish_data(root, "sums", {"test": rows})
+    folder = root / "p/model/bytes/seed0"
+    save_checkpoint(folder / "model", tokenizer=byte_tokenizer())
+    publish(folder, {})
+    return root
+
+
+def analyze(results, name: str, analysis: str, **changes) -> dict:
+    needs = plugs.constant("analyses", analysis, "NEEDS")
+    parents = {role: path for role, path in ROLES.items() if role in ("model", *needs)} | changes
+    options = merge(KINDS["analyze"], {"kind": "analyze", **parents, "analysis": analysis, "max_new_tokens": 6}, name)
+    options = {k: v for k, v in options.items() if k not in {"kind", "seed", "resources", *ROLES}}
+    folder = results / "p" / "analyze" / name / "seed0"
+    config = {"kind": "analyze", "seed": 0, "options": options, "parents": parents}
+    with Job(config, {}, folder / "manifest.json") as job:
+        run(job)
+    return read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", plugs.names("analyses"))
+def test_every_analysis_runs_on_models_and_says_the_same_twice(results, name):
+    first, again = (analyze(results, f"{name}{i}", name) for i in range(2))
+    assert first["metrics"] and set(first["metrics"]) <= set(plugs.constant("analyses", name, "METRICS"))
+    assert first["metrics"] == again["metrics"]
+    assert first["facts"]["n_prompts"] == (6 if "data" in plugs.constant("analyses", name, "NEEDS") else 0)
+
+
+def test_equal_models(results):
+    same = analyze(results, "same_overlap", "overlap", teacher=ROLES["model"])["metrics"]
+    assert same["overlap/ratio"] == 1
+    assert set(analyze(results, "same_kl", "forgetting", other=ROLES["model"])["metrics"].values()) == {0.0}
+    metrics = analyze(results, "same_update", "update", other=ROLES["model"])["metrics"]
+    assert metrics["update/norm"] == 0 and "update/stable_rank" not in metrics  # undefined figures are left out
+
+
+def test_another_tokenizer_is_refused(results):
+    with pytest.raises(UserError, match=r"model/bytes/seed0: the teacher's tokenizer .* is not the student's"):
+        analyze(results, "tokens", "overlap", teacher="p/model/bytes/seed0")
+    with pytest.raises(UserError, match=r"analyze.other: its weights are not those of the model"):
+        analyze(results, "weights", "update", other="p/model/bytes/seed0")
+
+
+def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
+    options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis, **options}, "x")
+    parents = {role: GraphNode("p", "data" if role == "data" else "model", name, {}) for role, name in roles.items()}
+    return GraphNode("p", "analyze", "x", options, parents)
+
+
+@pytest.mark.parametrize(
+    ("roles", "analysis", "message"),
+    [
+        ({"model": "a"}, "update", r"x\.other: this key is required: the analysis 'update' reads other"),
+        ({"model": "a", "teacher": "b"}, "overlap", r"x\.data: this key is required"),
+        ({"model": "a", "other": "b", "data": "d"}, "update", r"x\.data: the analysis 'update' would not look at it"),
+        (
+            {"model": "a", "teacher": "b", "data": "d"},
+            {"name": "overlap", "k": 0},
+            r"x\.analysis\.k: expected at least 1, found 0",
+        ),
+        (
+            {"model": "a", "teacher": "b", "data": "d"},
+            {"name": "ranking", "n": 1},
+            r"x\.analysis\.n: expected at least 2, found 1",
+        ),
+        (
+            {"model": "a", "other": "b"},
+            {"name": "update", "ratio": 1.5},
+            r"x\.analysis\.ratio: expected at most 1.0, found 1.5",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(roles, analysis, message):
+    with pytest.raises(UserError, match=message):
+        check_node(node(roles, analysis), "x")
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_new_tokens", 0), ("temperature", -1.0), ("limit", -1), ("batch", 0)])
+def test_impossible_sampling_is_refused(key, value):
+    with pytest.raises(UserError, match=rf"x\.{key}: expected at least"):
+        check_node(node({"model": "a", "teacher": "b", "data": "d"}, "overlap", **{key: value}), "x")
+
+
+def test_an_analysis_must_be_named():
+    with pytest.raises(UserError, match=r"x\.analysis.* required"):
+        merge(KINDS["analyze"], {"kind": "analyze", "model": "a"}, "x")
+
+
+def test_claims_and_preflight_know_the_node():
+    found = node({"model": "a", "teacher": "b", "data": "d"}, "overlap")
+    check_node(found, "x")
+    assert node_metrics(found) == ["overlap/ratio", "overlap/teacher_mass", "overlap/model_mass"]
+    for parent in found.parents.values():
+        parent.options["seed"] = 0
+    pairs = preflight_pairs(SimpleNamespace(nodes={found.key: found}), "p", 0)
+    assert [(p["left"], p["right"]) for p in pairs] == [("p/model/a/seed0", "p/model/b/seed0")]
