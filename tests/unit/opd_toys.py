@@ -64,9 +64,8 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, **ch
 
     def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
         model = qwen(VOCAB, SEEDS[role], layers=1).requires_grad_(train)
-        loaded[role] = LMPolicy(
-            model if train else model.eval(), FakeTokenizer(VOCAB), max_new_tokens=sampling["max_new_tokens"]
-        )
+        how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
+        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), **how)
         return loaded[role]
 
     def fragile(job, student, make_batch, *args, **more):

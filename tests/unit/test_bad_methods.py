@@ -142,7 +142,10 @@ REFUSED = {
         },
         "controllers[0]: reads train/prune_hits",
     ),
-    "a reference too late": (control("linear", "method.target.lam", first=1, last=1.5) | method(target={"name": "extrapolate", "lam": 1.0}), "looks beyond"),  # noqa: E501
+    "a reference too late": (
+        {**method(target={"name": "extrapolate", "lam": 1.0}), **control("linear", "method.target.lam", first=1, last=1.5)},
+        "method.target: extrapolate with lam 1.5 looks beyond the teacher",
+    ),
     # other nodes
     "pass rates missing": ({"select": "by_pass_rate"}, "pass_rates: is needed by this node's select"),
     "pass rates for nothing": ({"pass_rates": "rollouts"}, "pass_rates: is read by nothing in this node"),
