@@ -93,12 +93,15 @@ class Graph:
     def __init__(self, papers: list[str], scale: str = "tiny", engine: str = "local", benchmarks=(), paths=None):
         self.scale, self.engine, self.benchmarks, self.paths = scale, engine, list(benchmarks), paths or {}
         self.papers: dict[str, dict] = {}
+        self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
         self._names: dict[str, dict[str, GraphNode]] = {}
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...]) -> str:
-        paper = load_paper(name, self.paths)
+        if name not in self._loaded:
+            self._loaded[name] = load_paper(name, self.paths)
+        paper = self._loaded[name]
         name = paper["name"]
         if name in users:
             raise UserError(paper["file"], f"papers use each other in a circle: {' -> '.join((*users, name))}")

@@ -29,12 +29,21 @@ def graph(**changes) -> Graph:
     return Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | changes))
 
 
+@pytest.fixture(scope="module")
+def plans() -> dict:
+    """The plan of all papers, by scale."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        scales = sorted({scale for _, scale in CASES})
+        named = {scale: [paper for paper, other in CASES if other == scale] for scale in scales}
+        return {scale: plan.make(graph(papers=named[scale], scale=scale), {"seeds": [0, 1]}) for scale in scales}
+
+
 @pytest.mark.parametrize(("paper", "scale"), CASES)
-def test_papers_build(paper, scale):
-    built = graph(papers=[paper], scale=scale)
-    assert len(built.wanted()) > 3
-    root = {"seeds": [0, 1]}
-    assert plan.make(built, root)["papers"][paper]["claims"]
+def test_papers_build(plans, paper, scale):
+    found = plans[scale]["papers"][paper]
+    assert len(found["nodes"]) > 3
+    assert len(found["claims"]) >= 3
 
 
 def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
