@@ -1,39 +1,122 @@
-"""Typed merging: OmegaConf does the work, every mistake becomes one line that names file, key and what was expected."""
+"""Typed merging over dataclasses: every mistake becomes one line that names file, key and what was expected.
+
+OmegaConf reads and interpolates the files; its structured merging took 20 ms a node, which a thousand nodes feel.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
+import types
 import typing
+from functools import cache
 from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
+
+MISSING = "???"
 
 
 def merge(cls: type, value: Any, where: str, allow_missing: bool = False) -> dict:
     """`value` merged over the defaults of dataclass `cls` as plain data; plug fields are checked against their files.
 
+    Strings that spell a number or a truth value become one (the command line has nothing but strings).
     Raises UserError with `where` (file: key path) on unknown keys, wrong types and missing values.
     """
+    return _fill_plugs(cls, _over_defaults(cls, value, where, allow_missing), where)
+
+
+def _over_defaults(cls: type, value: Any, where: str, allow_missing: bool, base: Any = None) -> dict:
     if not isinstance(value, dict):
         raise UserError(where, f"expected keys of {cls.__name__}, found {type(value).__name__} {value!r}")
     _unknown(cls, value, where)
+    out, hints = {}, _hints(cls)
+    for f in dataclasses.fields(cls):
+        at, default = f"{where}.{f.name}", _default(f) if base is None else getattr(base, f.name)
+        given = value.get(f.name, default)
+        if isinstance(given, str) and given == MISSING:
+            if not allow_missing:
+                raise UserError(at, "this key is required")
+            out[f.name] = given
+        else:
+            out[f.name] = typed(hints[f.name], given, at, allow_missing, default)
+    return out
+
+
+def typed(hint: Any, value: Any, where: str, allow_missing: bool = False, default: Any = None) -> Any:
+    """`value` as plain data of type `hint`; raises UserError. `default`: what a dataclass in `hint` is merged over."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):  # Optional
+        inner = next(a for a in args if a is not type(None))
+        return None if value is None else typed(inner, value, where, allow_missing, default)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            value, default = {}, value
+        return _over_defaults(hint, value, where, allow_missing, default)
+    if origin is typing.Literal:
+        if value not in args or isinstance(value, bool) != any(isinstance(a, bool) for a in args):
+            raise UserError(where, f"expected one of {', '.join(map(str, args))}, found {value!r}")
+        return value
+    if origin in (list, dict) or hint in (list, dict):
+        return _container(origin or hint, args, value, where, allow_missing)
     try:
-        node = OmegaConf.merge(OmegaConf.structured(cls), value)
-        out = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
-        missing = sorted(OmegaConf.missing_keys(node))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        text = re.sub(r"^Key '.*' not in '.*?'\.?", "unknown key.", str(error).split("\n")[0])
-        raise UserError(f"{where}.{key}" if key else where, text) from None
-    if missing and not allow_missing:
-        raise UserError(f"{where}.{missing[0]}", "this key is required")
-    return _fill_plugs(cls, out, where)
+        return _SCALARS[hint](value)
+    except (TypeError, ValueError):
+        raise UserError(where, f"expected {_NAMES[hint]}, found {value!r}") from None
+
+
+def _container(kind: type, args: tuple, value: Any, where: str, allow_missing: bool) -> list | dict:
+    if not isinstance(value, kind):
+        raise UserError(where, f"expected a {'list' if kind is list else 'mapping'}, found {value!r}")
+    inner = args[-1] if args else Any
+    if kind is list:
+        return [typed(inner, item, f"{where}[{i}]", allow_missing) for i, item in enumerate(value)]
+    return {str(key): typed(inner, item, f"{where}.{key}", allow_missing) for key, item in value.items()}
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in _TRUTHS:
+        raise ValueError
+    return _TRUTHS[str(value).lower()]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise ValueError
+    return str(value)
+
+
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_SCALARS = {int: _whole, float: _number, bool: _truth, str: _text}
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _default(f: dataclasses.Field) -> Any:
+    if f.default is not dataclasses.MISSING:
+        return f.default
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else MISSING
 
 
 def _unknown(cls: type, value: dict, where: str) -> None:
@@ -63,7 +146,7 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
 
 def dataclass_of(cls: type, f: dataclasses.Field) -> type | None:
     """The dataclass that a field holds, alone, optionally or in a list; None if it holds none."""
-    hint = typing.get_type_hints(cls)[f.name]
+    hint = _hints(cls)[f.name]
     for candidate in (hint, *typing.get_args(hint)):
         if dataclasses.is_dataclass(candidate):
             return candidate
