@@ -7,21 +7,23 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
-from opd_steps.seeds import rng
+from opd_steps.seeds import derive, rng
 
 
 @dataclass(frozen=True)
 class Extrapolate:
     """EffOPD (arXiv 2605.11739): at steps 1, 2, 4, 8, ... go on along the update since the last such step, as far as it helps.
 
-    Delta = W - W_anchor; candidates C_k = W + factor k Delta, k = 1 .. candidates, are scored greedily on a fixed set of
-    train prompts; accept while the score does not fall (strict: while it rises), stop at the first refusal. The accepted
-    weights are the next anchor; the optimizer's moments stay. Only matrices of the named modules move.
+    Delta = W - W_anchor; candidates C_k = W + factor k Delta, k = 1 .. candidates, are scored on a fixed set of train
+    prompts (greedily, or at a temperature with fixed seeds); accept while the score does not fall (strict: while it rises), stop
+    at the first refusal. The accepted weights are the next anchor; the optimizer's moments stay. Only matrices of the named
+    modules move.
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ("extrapolated", "score_before", "score_after")
 
     prompts: int = 50
+    temperature: float = 0.0  # of the scored answers
     factor: float = 2.0
     candidates: int = 5
     strict: bool = False
@@ -36,6 +38,7 @@ class _Foresight:
         self.options, self.pool = options, setting.pool
         count = min(options.prompts, len(setting.pool))
         self.picks = rng(setting.seed, "extrapolate").permutation(len(setting.pool))[:count].tolist()
+        self.seeds = [derive(setting.seed, "extrapolate", i) for i in self.picks]
         self.anchor = {name: p.detach().clone() for name, p in self._moving(setting.policy).items()}
         if not self.anchor:
             raise UserError("hooks extrapolate", f"no matrix of the student has one of {options.modules} in its name")
@@ -45,9 +48,9 @@ class _Foresight:
         return {name: p for name, p in named if p.ndim > 1 and any(part in name for part in self.options.modules)}
 
     def score(self, policy) -> float:
-        """Share of the fixed prompts that greedy decoding solves."""
-        temperature, policy.temperature = policy.temperature, 0.0
-        rows = policy.rollout(self.pool.contexts(self.picks), self.picks, [0] * len(self.picks), 0)
+        """Share of the fixed prompts that the policy solves."""
+        temperature, policy.temperature = policy.temperature, self.options.temperature
+        rows = policy.rollout(self.pool.contexts(self.picks), self.picks, self.seeds, 0)
         policy.temperature = temperature
         return sum(self.pool.rewards(rows)) / len(rows)
 

@@ -24,7 +24,7 @@ class OneWeight:
         self.tried: list[float] = []
 
     def rollout(self, contexts, prompts, seeds, version):
-        assert self.temperature == 0
+        self.scored_at, self.seeds = self.temperature, seeds
         self.tried.append(self.model["mlp"].weight.item())
         return [self.tried[-1]] * len(contexts)
 
@@ -66,7 +66,7 @@ def test_goes_on_along_the_update_while_the_score_does_not_fall():
     assert policy.tried == [1, 3, 5, 7, 9] and where == 7  # 1 + 2k; 9 is as good as 5, and worse than 7
     assert metrics == {"train/extrapolated": 3.0, "train/score_before": -6.0, "train/score_after": 0.0}
     assert policy.model["mlp"].bias.item() == policy.model["embed"].weight.item() == 1  # vectors and other modules stay
-    assert policy.temperature == 1.0
+    assert (policy.scored_at, policy.temperature) == (0.0, 1.0)
     assert event(policy, hook, 3, 7.5) == (7.5, {}) and policy.tried == []  # no power of two
     where, metrics = event(policy, hook, 4, 8.0)
     assert policy.tried == [8, 10] and where == 8  # from the anchor 7: the accepted weights, not the trained ones
@@ -78,6 +78,14 @@ def test_a_plateau_is_crossed_unless_strict():
     assert event(policy, hook, 1, 1.0)[0] == 7 and policy.tried == [1, 3, 5, 7]
     policy, hook = start(lambda w: 1.0, strict=True)
     assert event(policy, hook, 1, 1.0)[0] == 1 and policy.tried == [1, 3]
+
+
+def test_sampled_scores_have_a_seed_of_each_prompts_own_and_always_the_same():
+    policy, hook = start(lambda w: w, temperature=0.7)
+    event(policy, hook, 1, 1.0)
+    first = policy.seeds
+    event(policy, hook, 2, 20.0)
+    assert policy.scored_at == 0.7 and policy.seeds == first and len(set(first)) == 3
 
 
 def test_modules_by_name():
