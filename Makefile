@@ -26,7 +26,7 @@ unit: setup
 	@OMP_NUM_THREADS=1 python -m pytest tests/unit -n 2 -q
 
 test: setup lint
-	@OMP_NUM_THREADS=1 python -m pytest tests -n 2 -q
+	@OMP_NUM_THREADS=1 python -m pytest tests -n 2 --dist loadgroup -q
 
 lint: setup
 	@ruff check .

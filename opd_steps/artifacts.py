@@ -7,19 +7,19 @@ results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hen
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
 import shutil
-import socket
 import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import ROOT, digest, file_sha256
+from opd_steps.lock import acquire
 
 MANIFEST = "manifest.json"
 
@@ -99,9 +99,12 @@ def git_commit() -> str:
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
-    def __init__(self, config: dict, code: dict[str, str], out: Path):
-        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path."""
-        self.config, self.code = config, code
+    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0):
+        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path.
+
+        `wait`: seconds to wait for another process that works on this node, before it is refused.
+        """
+        self.config, self.code, self.wait = config, code, wait
         self.folder = Path(out).parent
         self.results = self.folder.parents[3]
         self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
@@ -115,26 +118,33 @@ class Job:
         )
         place = ".".join(self.folder.parts[-4:])  # two nodes of one content are still two
         self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
-        self.stage = self.work / "publish"
+        self.stage, self._notes = self.work / "publish", self.work / "notes"
         self._started, self._lock = time.time(), None
 
     def __enter__(self) -> Job:
-        self.work.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.work / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            raise UserError(str(self.work), f"another process works on this node: {self._lock.read().strip()}") from None
-        self._lock.truncate(0)
-        self._lock.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
-        self._lock.flush()
+        self._lock = acquire(self.work / "lock", "another process works on this node", self.wait)
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir()
+        if self._notes.exists():
+            print(self._notes.read_text(), end="", flush=True)
         return self
+
+    def note(self, text: str) -> None:
+        """Say it in the log of this attempt and, first thing, of every later one: Snakemake empties a log when its job starts anew."""
+        print(text, file=sys.stderr, flush=True)
+        with self._notes.open("a") as notes:
+            notes.write(f"earlier: {text}\n")
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+    def done(self) -> bool:
+        """Has another process published this very result, whole? (Snakemake deletes the manifest of a job that it starts.)"""
+        try:
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+            return manifest["fingerprint"] == self.fingerprint and damage(self.folder, manifest, full=True) is None
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def path(self, role: str, file: str = "") -> Path:
         return self.parents[role] / file

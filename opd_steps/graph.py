@@ -10,6 +10,7 @@ from functools import cached_property
 from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
 from opd_steps.config.claims import claim_nodes
+from opd_steps.config.controllers import versions
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.load import load_paper
 from opd_steps.config.merge import dataclass_of, deep_merge, merge
@@ -48,8 +49,9 @@ class GraphNode:
 
     @cached_property
     def code(self) -> dict[str, str]:
-        """Hashes of the sources that this node's job runs: the step, and the plugs that its options name."""
-        used = [plugs.plug_path(group, name) for group, name in used_plugs(KINDS[self.kind], self.options)]
+        """Hashes of the sources that this node's job runs: the step, and the plugs that its options name, or its controllers bring."""
+        named = {plug for options in versions(self.options) for plug in used_plugs(KINDS[self.kind], options)}
+        used = [plugs.plug_path(group, name) for group, name in sorted(named)]
         return code_hashes(PACKAGE / "steps" / f"{self.kind}.py", *used)
 
     def ancestors(self) -> list[GraphNode]:

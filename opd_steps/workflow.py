@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NoReturn, TextIO
 
 from opd_steps import plan
 from opd_steps.artifacts import MANIFEST, damage
@@ -17,25 +18,48 @@ from opd_steps.config.load import load_root
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
 from opd_steps.graph import Graph, GraphNode
+from opd_steps.lock import acquire
 
 _root: dict = {}
 _graph: Graph
 _wanted: list[GraphNode] = []
+_results: Path
+_lock: TextIO  # held until the process ends
 RESULTS = "<results>"  # Snakemake's path variable
 
 
 def start(workflow, config: dict) -> None:
     """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
-    global _root, _graph, _wanted
+    global _root, _graph, _wanted, _results
+    _results = Path(config.get("pathvars", {}).get("results", "results"))
     try:
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()
     except UserError as error:
-        print(f"distillery: error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)  # SystemExit would be wrapped in Snakemake's own traceback, and end with status 1
+        _end(error)
     if workflow.is_main_process:
-        _look_at_results(Path(config.get("pathvars", {}).get("results", "results")))
+        _look_at_results(_results)
+
+
+def begin(workflow) -> None:
+    """Just before the first job: one run at a time works in a results folder, and a run on Slurm asks for what Slurm has."""
+    global _lock
+    try:
+        if workflow.execution_settings.lock:
+            _lock = acquire(_results / ".run.lock", "another run works in this results folder")
+        if "slurm" in type(workflow.executor_settings).__module__:
+            from opd_steps.slurm.start import start as start_slurm
+
+            start_slurm(workflow)
+    except UserError as error:
+        workflow.persistence.unlock()
+        _end(error)
+
+
+def _end(error: UserError) -> NoReturn:
+    print(f"distillery: error: {error}", file=sys.stderr, flush=True)
+    os._exit(2)  # SystemExit would be wrapped in Snakemake's own traceback, and end with status 1
 
 
 def _look_at_results(results: Path) -> None:

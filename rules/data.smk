@@ -1,4 +1,8 @@
-"""Data sets."""
+"""Data sets. Made where Snakemake runs: on a cluster the head node has the network, and the work is small."""
+
+
+localrules:
+    data,
 
 
 rule data:

@@ -1,6 +1,10 @@
 """Models to start from, their preflight, and pretraining."""
 
 
+localrules:
+    preflight,
+
+
 rule model:
     """A checkpoint to start from: a link to given weights, or a fresh model with its tokenizer."""
     input:

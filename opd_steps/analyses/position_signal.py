@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import mean
 from opd_steps.evaluation.points import kl, side_by_side
-from opd_steps.nouns.dist import Categorical
-from opd_steps.objectives.change_point import change_point
+from opd_steps.objectives.change_point import release_point, teacher_margin
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class PositionSignal:
         for at, (q, p) in side_by_side(rows, {role: ctx.policies[role] for role in ("model", "teacher")}):
             action_N = rows.action_N[at].to(q.logp_NV.device)
             ratio_N = (p.logp(action_N) - q.logp(action_N)).abs()
-            columns.append([x_N.cpu() for x_N in (ratio_N, kl(q, p), margin(q, p, self.k))])
+            columns.append([x_N.cpu() for x_N in (ratio_N, kl(q, p), teacher_margin(q, p, self.k))])
         ratio_N, kl_N, margin_N = (torch.cat(parts) for parts in zip(*columns, strict=True))
         quarter_N = 4 * rows.step_N // rows.length_B[rows.owner_N]
         right_B = rows.reward_B > 0
@@ -71,16 +69,6 @@ class PositionSignal:
             for name, (x_N, where_N) in series.items()
             for i in range(4)
         }
-        falls_B = torch.tensor([_falls(m_T, self.block) for m_T in margin_N.split(rows.length_B.tolist())])
+        falls_B = torch.tensor([release_point(m_T, self.block) is not None for m_T in margin_N.split(rows.length_B.tolist())])
         found |= {"released_correct": mean(falls_B, right_B), "released_wrong": mean(falls_B, ~right_B)}
         return {f"signal/{name}": value for name, value in found.items()}
-
-
-def margin(q: Categorical, p: Categorical, k: int) -> Tensor:
-    """log p of the teacher's best minus its second best token within the k likeliest under q, [N]."""
-    best_N2 = p.gather(q.topk(k)[1]).topk(2, -1).values
-    return best_N2[:, 0] - best_N2[:, 1]
-
-
-def _falls(margin_T: Tensor, block: int) -> float:
-    return float(change_point(torch.stack([part.mean() for part in margin_T.split(block)])) is not None)

@@ -20,8 +20,8 @@ SETTABLE = ("method.", "sampling.")
 def versions(options: dict) -> Iterator[dict]:
     """The node's checked options, and again with each value that a controller names in the place of what it sets."""
     yield options
-    for item in options["controllers"]:
-        for name in plugs.constant("schedules", item["name"], "VALUES", ()):
+    for item in options.get("controllers", ()):
+        for name in plugs.constant("schedules", item["name"], "VALUES"):
             for value in _values(item, name):
                 yield with_option(options, item["sets"], value)
 

@@ -57,7 +57,7 @@ _FLAT = ("prompt_B", "reward_B", "version_B", "ended_B")
 
 
 def _pack(rows: Trajectory) -> dict[str, Tensor]:
-    """Tensors that hold sampled rows; what a stage adds to them is added again at their use."""
+    """Tensors that hold sampled rows; what a stage adds to them, but for their sources, is added again at their use."""
     lists = {name: [torch.as_tensor(x) for x in getattr(rows, name)] for name in _RAGGED}
     out = {name: torch.cat(parts) for name, parts in lists.items()}
     out |= {f"{name}_length": torch.tensor([len(x) for x in parts]) for name, parts in lists.items()}

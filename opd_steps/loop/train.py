@@ -6,7 +6,6 @@ Pretraining and SFT read their trajectories from a data set, RL and OPD sample t
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,11 +80,12 @@ def train(
             shown = time.monotonic()
             print(_progress(step, steps, metrics), flush=True)
         if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
+            begun = time.monotonic()
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
+            saving = time.monotonic() - begun
         if stop.wanted and step < steps:
-            print(
-                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, run again to go on",
-                file=sys.stderr,
+            job.note(
+                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on"
             )
             raise SystemExit(128 + stop.wanted)
     log.close()

@@ -1,4 +1,4 @@
-"""Where does a series fall? One change of the mean, accepted by the Bayesian information criterion."""
+"""Where does a series fall? One change of the mean, accepted by the Bayesian information criterion; and the series of a response."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from opd_steps.nouns.dist import Categorical
 
 
 def change_point(series_T: Tensor, least: int = 3, drop: float = 0.0) -> int | None:
@@ -34,3 +36,15 @@ def change_point(series_T: Tensor, least: int = 3, drop: float = 0.0) -> int | N
     bic0 = n * math.log(rss0 / n) + math.log(n)
     bic1 = n * math.log(float(rss_C[best]) / n) + 3 * math.log(n)
     return int(cut_C[best]) if bool(falls_C[best]) and bic1 < bic0 else None
+
+
+def teacher_margin(q: Categorical, p: Categorical, k: int) -> Tensor:
+    """log p of the teacher's best minus its second best token within the k likeliest under q, [N]."""
+    best_N2 = p.gather(q.topk(k)[1]).topk(2, -1).values
+    return best_N2[:, 0] - best_N2[:, 1]
+
+
+def release_point(margin_T: Tensor, block: int, least: int = 3, drop: float = 0.0) -> int | None:
+    """First token after the fall of a response's margin, told from means of `block` tokens (the last may be shorter), or None."""
+    cut = change_point(torch.stack([part.mean() for part in margin_T.split(block)]), least, drop)
+    return None if cut is None else cut * block

@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from opd_steps.artifacts import Job
 from opd_steps.errors import one_line_errors
+from opd_steps.slurm.requeue import requeue_this_job
+
+LOCK_WAIT = 600.0  # seconds; a job that a cluster started twice waits this long for the other before it is refused
 
 
 def main(step: Callable[[Job], None]) -> None:
@@ -20,5 +26,23 @@ def main(step: Callable[[Job], None]) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the manifest to write")
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with one_line_errors(), Job(json.loads(args.config), json.loads(args.code), args.out) as job:
-        step(job)
+    print(_where(), flush=True)
+    with one_line_errors(), Job(json.loads(args.config), json.loads(args.code), args.out, LOCK_WAIT) as job:
+        if job.done():
+            print("another process has published this result meanwhile; nothing to do", flush=True)
+            shutil.rmtree(job.work)
+            return
+        try:
+            step(job)
+        except SystemExit as stop:
+            if stop.code == 128 + signal.SIGTERM and (done := requeue_this_job()):
+                job.note(done)
+            raise
+
+
+def _where() -> str:
+    """Host, Slurm job and GPUs, for whoever reads the log."""
+    names = {"SLURMD_NODENAME": "Slurm node", "SLURM_JOB_ID": "Slurm job", "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES"}
+    return ", ".join(
+        [f"host {socket.gethostname()}", *(f"{text} {os.environ[k]}" for k, text in names.items() if k in os.environ)]
+    )

@@ -59,13 +59,18 @@ def run(job: Job) -> None:
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
 
 
+def all_terms(options: dict) -> list[dict]:
+    """The terms of the node's method, and all that its controllers may bring."""
+    return [row for version in versions(options) for row in (version["method"], *version["method"]["add"])]
+
+
 def live_batches(
     job: Job, models: dict, pool: PromptPool, conductor: Conductor, prepare: Callable | None = None
 ) -> tuple[Callable[[int], Batch], list]:
     """(make_batch, hooks): rows of the step's sources, what the teacher sees of them (`prepare`: its own wish), outcome advantages."""
     options, method = job.options, job.options["method"]
     methods = [o["method"] for o in versions(options)]
-    streams = [row for m in methods for row in (m, *m["add"])]
+    streams = all_terms(options)
     texts = any(m["prefix"]["source"] in ("dataset", "mixture") for m in methods) or any(
         s["rows"] == "dataset" for s in streams
     )

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("workflow", "rules", "envs", "opd_steps", "config.yaml")
+PARTS = ("workflow", "rules", "envs", "opd_steps", "slurm", "config.yaml")
 SMOKE = Path(__file__).parent / "smoke.yaml"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "opd_steps"
 FLOORS = [
-    {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow"},
+    {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow", "lock", "slurm"},
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
     {"loop", "hooks"},

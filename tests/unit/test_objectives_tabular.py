@@ -8,9 +8,16 @@ The known facts about the objectives, and where each is tested:
  5 stop-grad and the mass; the tail as a bound     test_objectives_identities: test_stop_grad_identities;
                                                    test_objectives_supports: test_tail_bucket_bounds_the_divergence_from_below
  6 return-to-go against token-level                here
+ 7 beyond the teacher: fixed point, lam = 1, lam*   test_objectives_targets; test_opd_wiring: test_lam_1_is_vanilla_...
+ 8 the power reward                                test_objectives_rewards, test_objectives_power
  9 several teachers: which mean                    here
+10 pruning weights, and the length that follows    test_row_weights, test_weights_bounds; test_lengths
+11 change points; margins; freshness               test_change_point; test_row_weights
+12 a teacher tilted by success is aligned         test_analyses_rollouts
+13 extrapolated steps: score, speed                test_extrapolate_hook; test_hooks
 14 SFT, then OPD                                   here
 15 reverse against forward KL                      here
+16 resume of each controller and hook              test_resume_opd; test_schedules
 and 1 to 5 once more as figures in docs/estimators.md (test_estimator_table).
 """
 

@@ -1,0 +1,108 @@
+"""The plugin's executor with a second look at the queue.
+
+What the plugin (2.8.0) does not do by itself: notice a job's end in a time that fits the job's length; go on waiting when Slurm
+did not answer; end the wait for a job that will never come (preempted for good, failed with its node, forgotten by Slurm, refused
+for ever); say why a job waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+from snakemake_executor_plugin_slurm import Executor as Plugin
+
+LONGEST_GAP = 60.0  # seconds between two looks at most
+SHARE = 1 / 6  # of the time in which nothing has ended
+LOOKS = 2  # a state must last that many: a requeue passes through some of them
+LIVE = {
+    "PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "COMPLETING", "STAGE_OUT",
+    "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD",
+}  # fmt: skip
+HOPELESS = {  # reasons of a pending job that time alone does not cure
+    "PartitionTimeLimit", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
+    "AssocMaxWallDurationPerJobLimit", "AssocMaxGRESPerJob", "QOSMaxWallDurationPerJobLimit", "QOSMaxCpuPerJobLimit",
+    "QOSMaxGRESPerJob", "QOSMaxMemoryPerJob", "launch_failed_requeued_held",
+}  # fmt: skip
+ORDINARY = {"Priority", "Resources", "BeginTime", "None", "Prolog", ""}
+
+
+class Executor(Plugin):
+    @classmethod
+    def watch(cls, plugin: Plugin) -> None:
+        """Turn Snakemake's executor, which it has just made and which watches nothing yet, into one of this class."""
+        plugin.__class__ = cls
+        plugin._quiet_since, plugin._odd, plugin._told, plugin._ended = time.monotonic(), Counter(), set(), set()
+
+    async def check_active_jobs(self, active_jobs: list) -> AsyncGenerator:
+        """Yield the jobs that still work or wait; report the others."""
+        async for _ in super().check_active_jobs(active_jobs):
+            pass
+        left = [job for job in active_jobs if job.external_jobid not in self._ended]  # the plugin drops all when squeue fails
+        seen = await _states(self.run_uuid) if left else {}
+        for job in left:
+            state, reason = (seen or {}).get(job.external_jobid, ("gone", ""))
+            if seen is None or (state in LIVE and reason not in HOPELESS):
+                self._odd.pop(job.external_jobid, None)
+                self._tell(job, state, reason)
+                yield job
+                continue
+            self._odd[job.external_jobid] += 1
+            if self._odd[job.external_jobid] < LOOKS:
+                yield job
+            elif state in ("gone", "COMPLETED"):  # Slurm has forgotten it: its output says whether it was done
+                self.report_job_success(job)
+            else:
+                if state == "PENDING":
+                    self.cancel_jobs([job])
+                what = f"waits for ever ({reason})" if state == "PENDING" else f"ended: {state}"
+                self.report_job_error(job, msg=f"Slurm job {job.external_jobid} {what}. ")
+
+    def report_job_success(self, job_info) -> None:
+        self._ended.add(job_info.external_jobid)
+        super().report_job_success(job_info)
+
+    def report_job_error(self, job_info, **kwargs) -> None:
+        self._ended.add(job_info.external_jobid)
+        super().report_job_error(job_info, **kwargs)
+
+    def _tell(self, job, state: str, reason: str) -> None:
+        """One line for each job and each unusual reason to wait."""
+        if state == "PENDING" and reason not in ORDINARY and (job.external_jobid, reason) not in self._told:
+            self._told.add((job.external_jobid, reason))
+            print(f"distillery: Slurm job {job.external_jobid} ({job.job.name}) waits: {reason}", file=sys.stderr, flush=True)
+
+    @property
+    def next_seconds_between_status_checks(self) -> float:
+        """Seconds to the next look: a share of the time in which nothing has ended, between the profile's and LONGEST_GAP."""
+        first = self.workflow.executor_settings.init_seconds_before_status_checks
+        return max(first, min((time.monotonic() - self._quiet_since) * SHARE, LONGEST_GAP))
+
+    @next_seconds_between_status_checks.setter
+    def next_seconds_between_status_checks(self, value: float) -> None:
+        if value == self.workflow.executor_settings.init_seconds_before_status_checks:  # something has ended, or nothing works
+            self._quiet_since = time.monotonic()
+
+    async def sleep(self) -> None:
+        """Until the next look, or the run's end."""
+        until = time.monotonic() + self.next_seconds_between_status_checks
+        while self.wait and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+
+
+async def _states(run: str) -> dict[str, tuple[str, str]] | None:
+    """(state, reason) of the run's jobs that Slurm remembers; None when it does not answer."""
+    command = ("squeue", "-h", "-t", "all", "-o", "%i|%T|%r", "--name", run)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+    except TimeoutError:
+        process.kill()
+        return None
+    if process.returncode:
+        return None
+    rows = (line.split("|", 2) for line in out.decode().splitlines())
+    return {job: (state, reason.strip("() ").replace(" ", "_")) for job, state, reason in rows}

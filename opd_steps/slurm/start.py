@@ -1,0 +1,45 @@
+"""At the start of a run on Slurm: can the cluster do what the jobs ask, do jobs of an earlier run still work here, who watches the queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from getpass import getuser
+from pathlib import Path
+
+from opd_steps.slurm.commands import ask
+from opd_steps.slurm.executor import Executor
+from opd_steps.slurm.requests import check, partitions, request
+from opd_steps.slurm.requeue import ALLOWED
+
+GONE_WITHIN = 180  # seconds: KillWait (30 s) and the epilog, with room
+
+
+def start(workflow) -> None:
+    """Called by workflow/Snakefile with the DAG built and nothing submitted. Raises UserError."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)]
+    check([request(job) for job in jobs], partitions())
+    if workflow.execution_settings.lock:  # without --nolock no other run works in this folder
+        end_earlier_jobs(Path.cwd())
+    if workflow.executor_settings.requeue:
+        os.environ[ALLOWED] = "1"  # sbatch --export=ALL hands it to the jobs
+    Executor.watch(workflow.scheduler._executor)
+
+
+def end_earlier_jobs(folder: Path) -> None:
+    """Cancel what a run that was killed left in the queue: trainings save and go on in this run, and nothing runs twice."""
+    left = _jobs_of(folder)
+    if not left:
+        return
+    print(f"distillery: cancelling Slurm jobs of an earlier run in this folder: {' '.join(left)}", file=sys.stderr, flush=True)
+    ask("scancel", *left)
+    deadline = time.monotonic() + GONE_WITHIN
+    while _jobs_of(folder) and time.monotonic() < deadline:
+        time.sleep(1)
+
+
+def _jobs_of(folder: Path) -> list[str]:
+    """Ids of this user's jobs that a Snakemake submitted from `folder`; it writes rule and wildcards into their comment."""
+    rows = [row.split("|") for row in ask("squeue", "-h", "-u", getuser(), "-o", "%i|%Z|%k").splitlines()]
+    return [row[0] for row in rows if row[1] == str(folder) and row[2].startswith(("rule_", "group_"))]

@@ -1,0 +1,160 @@
+"""What clusters do to jobs: each training ends, with nobody's hand on it or with one documented command, in the bytes of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.run import Run, SlurmCheckout
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+PAPER = ("--config", "papers=[faults]")
+NODE = "  undisturbed: {kind: pretrain, model: init, data: data}\n"
+
+
+def add_nodes(checkout: SlurmCheckout, *names: str) -> None:
+    """The undisturbed node, already done, and its twins."""
+    twins = "".join(NODE.replace("undisturbed", name) for name in names)
+    checkout.edit("workflow/papers/faults.yaml", NODE, NODE + twins)
+
+
+def started(run: Run, node: str) -> dict[str, str]:
+    """Wait until the training has saved something; its job."""
+    run.until(f"{node} has a checkpoint", lambda: run.checkout.saved(node))
+    return run.checkout.slurm_jobs(node)[-1]
+
+
+def as_undisturbed(checkout: SlurmCheckout, *nodes: str) -> None:
+    whole = checkout.tree("faults/pretrain/undisturbed/seed0")
+    for node in nodes:
+        found = checkout.tree(f"faults/pretrain/{node}/seed0")
+        assert found.keys() == whole.keys()
+        assert [n for n in whole if n != "manifest.json" and found[n] != whole[n]] == [], node
+        assert found["manifest.json"] == whole["manifest.json"].replace(b'"node": "undisturbed"', f'"node": "{node}"'.encode())
+    assert list((checkout.folder / "results/.work").glob("*")) == []
+
+
+def resumed(checkout: SlurmCheckout, node: str) -> int:
+    return checkout.log_of("pretrain", "faults", node).count("resuming after step")
+
+
+def overlaps(checkout: SlurmCheckout, node: str) -> str:
+    """What the step's log would say if two processes had worked at once."""
+    return "\n".join(re.findall(r".*another process works.*", checkout.log_of("pretrain", "faults", node)))
+
+
+def test_faults_of_jobs(copy):
+    cluster = copy.cluster
+    names = ("cancelled", "requeued", "preempted", "dropped", "outlived", "greedy")
+    add_nodes(copy, *names)
+    partition = "pretrain:slurm_partition='low' if wildcards.node == 'preempted' else 'lowcancel' if wildcards.node == 'dropped' else 'gpu'"
+    memory = "pretrain:mem_mb=600 * attempt if wildcards.node == 'greedy' else 4000"
+    extra = "pretrain:slurm_extra='--signal=TERM@20 --open-mode=append'"
+    run = copy.run("teachers", *PAPER, "--set-resources", partition, memory, extra)
+
+    with frozen(cluster, started(run, "outlived")["id"]) as job:  # so that it cannot end before its walltime does
+        cluster.run("scontrol", "update", f"jobid={job}", "EndTime=now+75")
+        limit = time.monotonic() + 55  # TERM comes 20 s ahead; Slurm looks at its clock every 30 s
+        cluster.run("scancel", started(run, "cancelled")["id"])
+        cluster.run("scontrol", "requeue", started(run, "requeued")["id"])
+        for node in ("preempted", "dropped"):
+            where = started(run, node)["node"]
+            cluster.run("sbatch", "-p", "gpu", "-w", where, "--mem", "4000", "-o", "/dev/null", "--wrap", "sleep 1")
+        time.sleep(max(0.0, limit - time.monotonic()))
+    text = run.end()
+    as_undisturbed(copy, *names)
+
+    submitted = {name: len(copy.slurm_jobs(name)) for name in names}
+    assert submitted == {"cancelled": 2, "requeued": 1, "preempted": 1, "dropped": 2, "outlived": 1, "greedy": 2}, text[-4000:]
+    logs = {name: copy.log_of("pretrain", "faults", name) for name in names}
+    assert "is to end soon: requeued" in logs["outlived"]
+    assert "requeued" not in logs["cancelled"]
+    for name in names[:-1]:
+        assert re.search(r"earlier: stopped by signal 15 after step \d+; its checkpoint is saved, in [\d.]+ s", logs[name]), (
+            name
+        )
+    for name in names[:-1]:
+        assert resumed(copy, name) >= 1, name
+
+
+@contextmanager
+def frozen(cluster, job: str):
+    """Stop the processes of a job's step for a while; signals wait for it meanwhile."""
+    steps = [p for p in cluster.processes(job) if b"opd_steps.steps." in Path(f"/proc/{p}/cmdline").read_bytes()]
+    for process in steps:
+        os.kill(process, signal.SIGSTOP)
+    yield job
+    for process in steps:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_the_controller_and_nodes_go_away(copy):
+    """One node crashes with its slurmd, one is declared down; then nobody answers for 30 s, longer than the run asks at a time."""
+    cluster = copy.cluster
+    add_nodes(copy, "kept", "lost", "split")
+    run = copy.run("teachers", *PAPER, "--slurm-status-attempts", "1")
+    jobs = {name: started(run, name) for name in ("kept", "lost", "split")}
+    cluster.crash(jobs["lost"]["node"], jobs["lost"]["id"])
+    cluster.run("scontrol", "update", f"nodename={jobs['split']['node']}", "state=down", "reason=test")
+    cluster.stop("slurmctld")
+    time.sleep(30)
+    cluster.start("slurmctld")
+    run.end()
+    cluster.start(jobs["lost"]["node"])
+    cluster.run("scontrol", "update", f"nodename={jobs['split']['node']}", "state=resume")
+    as_undisturbed(copy, *jobs)
+    assert {name: len(copy.slurm_jobs(name)) for name in jobs} == {"kept": 1, "lost": 1, "split": 1}
+    assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
+
+
+def test_snakemake_itself_is_killed(copy):
+    """The documented command is --unlock; jobs that still ran are cancelled, save, and go on in the new run."""
+    add_nodes(copy, "orphan")
+    run = copy.run("teachers", *PAPER)
+    old = started(run, "orphan")["id"]
+    run.kill()
+    text = copy.run("teachers", *PAPER).end(1)
+    assert "Directory cannot be locked" in text and "--unlock" in text
+    copy.run("--unlock", *PAPER).end()
+    text = copy.run("teachers", *PAPER).end()
+    assert f"cancelling Slurm jobs of an earlier run in this folder: {old}" in text
+    as_undisturbed(copy, "orphan")
+    assert [j["state"] for j in copy.slurm_jobs("orphan")] == ["CANCELLED", "COMPLETED"]
+    assert resumed(copy, "orphan") == 1 and overlaps(copy, "orphan") == ""
+
+
+def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(copy):
+    add_nodes(copy, "stopped")
+    run = copy.run("teachers", *PAPER)
+    started(run, "stopped")
+    run.process.send_signal(signal.SIGINT)
+    run.end(1)
+    assert copy.slurm_jobs("stopped")[0]["state"] in ("CANCELLED", "COMPLETING")
+    copy.run("teachers", *PAPER).end()
+    as_undisturbed(copy, "stopped")
+    assert resumed(copy, "stopped") == 1
+
+
+def test_two_runs_in_one_results_folder(copy, tmp_path):
+    add_nodes(copy, "first")
+    run = copy.run("teachers", *PAPER)
+    started(run, "first")
+    text = copy.run("teachers", *PAPER).end(1)
+    assert "Directory cannot be locked" in text
+    other = SlurmCheckout(tmp_path / "other", copy.cluster)  # a colleague's clone, with our results
+    paper = "workflow/papers/faults.yaml"
+    (other.folder / paper).write_text((copy.folder / paper).read_text())
+    results = f"pathvars={{results: {copy.folder}/results}}"
+    text = other.run("teachers", "--config", "papers=[faults]", results).end(2)
+    said = [line for line in text.splitlines() if line.startswith("distillery: error:")]
+    assert len(said) == 1 and f"{copy.folder}/results: another run works in this results folder: host" in said[0]
+    run.end()
+    as_undisturbed(copy, "first")
+    assert len(copy.slurm_jobs("first")) == 1

@@ -1,0 +1,110 @@
+"""What the step `opd` loads and groups: no model that nobody asks, and outcome advantages within samples of one sampler."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from opd_steps.config import curves
+from opd_steps.config.method_rules import check_stream
+from opd_steps.loop.objective import Objective
+from opd_steps.objectives.outcome import group_advantage
+from opd_steps.steps import opd
+from tests.unit.opd_toys import node, run
+
+
+def target(lam: float) -> dict:
+    return {"target": {"name": "extrapolate", "lam": lam}}
+
+
+def test_lam_1_is_vanilla_to_the_bit_and_asks_no_reference(tmp_path, monkeypatch):
+    assert Objective.from_method(node(method=target(1.0))["method"], 4).needs("reference") == "none"
+    assert Objective.from_method(node(method=target(1.25))["method"], 4).needs("reference") == "sampled"
+    one, vanilla = (
+        run(tmp_path / name, monkeypatch, steps=4, method=method) for name, method in (("a", target(1.0)), ("b", {}))
+    )
+    assert list(one.loaded) == ["student", "teacher"]
+    assert one.metrics == vanilla.metrics
+    for name, value in one.weights.items():
+        assert torch.equal(value, vanilla.weights[name])
+    beyond = run(tmp_path / "c", monkeypatch, steps=2, method=target(1.25))
+    assert list(beyond.loaded) == ["student", "teacher", "reference"] and beyond.metrics != vanilla.metrics
+
+
+def test_a_reference_that_a_controller_will_ask_is_loaded(tmp_path, monkeypatch):
+    grows = [{"name": "linear", "sets": "method.target.lam", "first": 1.0, "last": 1.5}]
+    found = run(tmp_path / "a", monkeypatch, steps=3, method=target(1.0), controllers=grows)
+    assert "reference" in found.loaded
+    assert [json.loads(line)["train/lam"] for line in found.metrics.splitlines()] == pytest.approx([1, 7 / 6, 8 / 6])
+
+
+def test_sources_and_outcomes_that_a_controller_will_ask_are_there(tmp_path, monkeypatch):
+    for path, to in (("method.prefix.source", "dataset"), ("method.signal", {"name": "outcome"})):
+        later = [{"name": "switch", "sets": path, "to": to, "at": 0.5}]
+        assert run(tmp_path / path, monkeypatch, steps=3, controllers=later).metrics.count(b"\n") == 3
+
+
+def test_outcome_advantages_compare_samples_of_one_prompt_by_one_sampler(tmp_path, monkeypatch):
+    seen = []
+    backward = Objective.backward
+
+    def spy(self, policy, batch, columns, *args):
+        seen.append((batch, columns))
+        return backward(self, policy, batch, columns, *args)
+
+    monkeypatch.setattr(Objective, "backward", spy)
+    add = [{"rows": "teacher"}, {"rows": "dataset", "estimator": "mle"}]
+    run(tmp_path / "a", monkeypatch, steps=3, sampling={"n": 4}, method={"signal": "outcome", "add": add})
+    mixed = False
+    for batch, columns in seen:
+        sources = batch.extra["source"]
+        assert sources == ["prefix"] * 12 + ["teacher"] * 12 + ["dataset"] * 12
+        for source in ("prefix", "teacher"):
+            at = [i for i, s in enumerate(sources) if s == source]
+            own = group_advantage(batch.reward_B[at], batch.prompt_B[at])
+            torch.testing.assert_close(columns["outcome"][at], own, atol=0, rtol=0)
+            mixed |= bool((own != 0).any())
+        assert batch.prompt_B[:12].tolist() == batch.prompt_B[12:24].tolist()  # so grouping by prompt alone would mix them
+        assert (columns["outcome"][24:] == 0).all() and batch.reward_B[24:].isnan().all()
+    assert mixed
+
+
+METHODS = [
+    {},
+    {"baseline": {"name": "neg_kl", "support": "student_topk", "k": 4}, "estimator": {"name": "pg", "ratio": "sampler"}},
+    {"signal": "power", "support": {"name": "student_topk", "k": 4}},
+    {"support": "full"},
+    {"signal": "outcome"},
+    {"estimator": "mle"},
+    {"estimator": "mle", "add": [{"against": "reference", "estimator": "k3"}]},
+    {"estimator": "k2", "weight": ["outcome_is", "balance"], "prefix": {"source": "teacher"}},
+    {"estimator": "clamped", "support": {"name": "student_topk", "k": 4}, "weight": [{"name": "overlap_decay", "k": 4}]},
+    {"estimator": "state_advantage", "support": "full", "weight": ["pass_rate"]},
+    {"estimator": "exact", "support": "full", "signal": "jsd", "prefix": {"source": "dataset"}},
+    {"estimator": "k3_clamped", "add": [{"rows": "dataset", "estimator": "mle"}, {"against": "sampler", "estimator": "k2"}]},
+    {"weight": ["freshness"], "rows": "student", "prefix": {"source": "dataset"}},
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=json.dumps)
+def test_a_node_draws_the_curves_that_its_options_promise(tmp_path, monkeypatch, method):
+    options = node(method=method)
+    for row in (options["method"], *options["method"]["add"]):
+        check_stream(row, "m", "live", reference=True)
+    lines = run(tmp_path / "a", monkeypatch, steps=1, method=method).metrics.splitlines()
+    drawn = {name.removeprefix("train/") for line in lines for name in json.loads(line)} - {"step"}
+    assert drawn == set(curves.opd_curves(options))
+
+
+def test_data_rows_in_a_buffer_are_as_old_as_the_rest(tmp_path, monkeypatch):
+    metrics = run(tmp_path / "a", monkeypatch, steps=3, buffer={"batches": 3}, method={"add": [{"rows": "dataset"}]}).metrics
+    assert [json.loads(line)["train/age"] for line in metrics.splitlines()] == [0, 1, 2]
+
+
+def test_pass_rates_are_shares_of_correct_samples(monkeypatch):
+    rows = type("Rows", (), {"prompt_B": torch.tensor([4, 4, 2, 4]), "reward_B": torch.tensor([1.0, 0.0, 1.0, 0.0])})
+    monkeypatch.setattr(opd, "read_rollouts", lambda _: rows)
+    found = opd.pass_rates(type("Job", (), {"path": staticmethod(lambda role: role)}))
+    assert found == {4: pytest.approx(1 / 3), 2: 1.0}

@@ -1,0 +1,110 @@
+"""Whatever moves while an opd node trains, a killed and resumed run ends with the bytes of an unbroken one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from opd_steps.hooks import sparse
+from tests.unit.opd_toys import VOCAB, Killed, run
+from tests.unit.tiny import qwen
+
+PRUNE = {"weight": [{"name": "overlap_decay", "k": 4, "margin": 2}]}
+FULL_FKL = {"signal": "fkl", "support": "full", "estimator": "exact"}
+CASES = {
+    "ema teacher": {"teacher_source": {"name": "ema", "rate": 0.3}},
+    "extrapolate": {"hooks": [{"name": "extrapolate", "prompts": 5, "candidates": 2, "factor": 0.5}]},
+    "sparse": {"hooks": [{"name": "sparse", "share": 0.3}]},
+    "stale buffer": {"buffer": {"batches": 3}},
+    "replay buffer": {"buffer": {"batches": 2, "passes": 2}, "method": {"add": [{"rows": "teacher"}, {"rows": "dataset"}]}},
+    "early refresh": {
+        "buffer": {"batches": 2, "passes": 3, "metric": "freshness", "below": 0.6},
+        "method": {"weight": ["freshness"]},
+    },
+    "linear": {"controllers": [{"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 6}]},
+    "entropy gate": {
+        "controllers": [{"name": "entropy_gate", "sets": "sampling.max_new_tokens", "stages": [2, 4, 6], "every": 2}]
+    },
+    "hit rate": {
+        "method": PRUNE,
+        "controllers": [{"name": "hit_rate", "sets": "sampling.max_new_tokens", "low": 2, "high": 7, "step": 1, "patience": 2}],
+    },
+    "switch": {"controllers": [{"name": "switch", "sets": "method.transform", "to": [{"name": "floor", "lam": 0.3}]}]},
+    "taid": {"method": {"target": "taid", **FULL_FKL}, "controllers": [{"name": "taid", "rate": 0.2, "momentum": 0.5}]},
+    "all at once": {
+        "method": {"signal": "outcome", "add": [{"coef": 1.0}, {"rows": "teacher", "estimator": "mle", "coef": 0.1}]},
+        "teacher_source": "ema",
+        "hooks": [{"name": "extrapolate", "prompts": 3, "candidates": 1}],
+        "buffer": {"batches": 2},
+        "controllers": [
+            {"name": "linear", "sets": "method.add[0].coef", "first": 1, "last": 0.2},
+            {"name": "linear", "sets": "sampling.max_new_tokens", "first": 3, "last": 5},
+        ],
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def another_run(monkeypatch, tmp_path):
+    """The finished models that `sparse` reads."""
+    (tmp_path / "end").mkdir()
+    monkeypatch.setattr(sparse, "load_model", lambda folder, dtype: qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1))
+
+
+UNMOVED: dict[str, dict] = {}
+
+
+def unmoved(folder, monkeypatch, method: dict) -> dict[str, torch.Tensor]:
+    """Weights after the method alone, once for all cases that share it."""
+    key = json.dumps(method)
+    if key not in UNMOVED:
+        UNMOVED[key] = run(folder, monkeypatch, method=method).weights
+    return UNMOVED[key]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch, case):
+    options = CASES[case] | {"parents": {"update_of": tmp_path / "end"}}
+    whole = run(tmp_path / "whole", monkeypatch, **options)
+    for kill_at in (4, 7):  # in the middle of a buffer, between checkpoints and behind one
+        with pytest.raises(Killed):
+            run(tmp_path / "broken", monkeypatch, kill_at, **options)
+    resumed = run(tmp_path / "broken", monkeypatch, **options)
+    for name, value in whole.weights.items():
+        assert torch.equal(resumed.weights[name], value), name
+    assert resumed.metrics == whole.metrics
+    plain = unmoved(tmp_path / "plain", monkeypatch, options.get("method", {}))
+    assert any(
+        not torch.equal(plain[name], value) for name, value in whole.weights.items()
+    )  # what is tested did move something
+
+
+def curve(metrics: bytes, name: str) -> list[float]:
+    return [row[f"train/{name}"] for row in map(json.loads, metrics.splitlines()) if f"train/{name}" in row]
+
+
+def test_the_buffer_ages_and_refills_as_it_says(tmp_path, monkeypatch):
+    stale = run(tmp_path / "a", monkeypatch, buffer={"batches": 3}).metrics
+    assert curve(stale, "age") == [0, 1, 2, 0, 1, 2, 0, 1] and curve(stale, "refilled") == [1, 0, 0, 1, 0, 0, 1, 0]
+    replay = run(tmp_path / "b", monkeypatch, buffer={"batches": 2, "passes": 2}).metrics
+    assert curve(replay, "age") == [0, 1, 2, 3] * 2
+    assert curve(replay, "reward")[:2] == curve(replay, "reward")[2:4]  # the same rollouts again
+    options = {"buffer": {"batches": 4, "metric": "freshness", "below": 0.6}, "method": {"weight": ["freshness"]}}
+    early = run(tmp_path / "c", monkeypatch, **options).metrics
+    assert curve(early, "refilled") == [1, 0, 1, 0, 1, 0, 1, 0]  # at age 1, 1 / 2 exp(-drift) < .6
+    assert all(f <= 1 / (1 + age) for f, age in zip(curve(early, "freshness"), curve(early, "age"), strict=True))
+
+
+def test_controlled_options_are_drawn_beside_the_loops_own_curves(tmp_path, monkeypatch):
+    options = {
+        "method": {"weight": [{"name": "prefix", "length": 1}]},
+        "controllers": [{"name": "linear", "sets": "method.weight[0].length", "first": 1, "last": 4}],
+    }
+    metrics = run(tmp_path / "a", monkeypatch, **options).metrics
+    assert curve(metrics, "set_length") == [1, 1, 1, 2, 2, 2, 3, 3]  # floor(1 + 3 t / 8), t steps done
+    assert all(1 <= value <= 4 for value in curve(metrics, "length")) and len(set(curve(metrics, "length"))) > 3
+    lengths = run(tmp_path / "b", monkeypatch, **CASES["linear"]).metrics
+    assert curve(lengths, "max_new_tokens") == [2, 2, 3, 3, 4, 4, 5, 5]
+    assert all(a <= b for a, b in zip(curve(lengths, "length"), curve(lengths, "max_new_tokens"), strict=True))
