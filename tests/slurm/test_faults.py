@@ -16,6 +16,7 @@ from tests.slurm.run import Run, SlurmCheckout
 pytestmark = pytest.mark.xdist_group("slurm")
 
 PAPER = ("--config", "papers=[faults]")
+STOPPED = r"earlier: stopped by signal 15 after step \d+; its checkpoint is saved, in [\d.]+ s"
 NODE = "  undisturbed: {kind: pretrain, model: init, data: data}\n"
 
 
@@ -56,18 +57,17 @@ def test_faults_of_jobs(copy):
     add_nodes(copy, *names)
     partition = "pretrain:slurm_partition='low' if wildcards.node == 'preempted' else 'lowcancel' if wildcards.node == 'dropped' else 'gpu'"
     memory = "pretrain:mem_mb=600 * attempt if wildcards.node == 'greedy' else 4000"
-    extra = "pretrain:slurm_extra='--signal=TERM@20 --open-mode=append'"
+    extra = "pretrain:slurm_extra='--signal=TERM@30 --open-mode=append'"
     run = copy.run("teachers", *PAPER, "--set-resources", partition, memory, extra)
 
     with frozen(cluster, started(run, "outlived")["id"]) as job:  # so that it cannot end before its walltime does
-        cluster.run("scontrol", "update", f"jobid={job}", "EndTime=now+75")
-        limit = time.monotonic() + 55  # TERM comes 20 s ahead; Slurm looks at its clock every 30 s
         cluster.run("scancel", started(run, "cancelled")["id"])
         cluster.run("scontrol", "requeue", started(run, "requeued")["id"])
         for node in ("preempted", "dropped"):
             where = started(run, node)["node"]
             cluster.run("sbatch", "-p", "gpu", "-w", where, "--mem", "4000", "-o", "/dev/null", "--wrap", "sleep 1")
-        time.sleep(max(0.0, limit - time.monotonic()))
+        cluster.run("scontrol", "update", f"jobid={job}", "EndTime=now+90")
+        time.sleep(60)  # TERM comes 30 s ahead of the end; Slurm looks at its clock every 30 s
     text = run.end()
     as_undisturbed(copy, *names)
 
@@ -77,10 +77,7 @@ def test_faults_of_jobs(copy):
     assert "is to end soon: requeued" in logs["outlived"]
     assert "requeued" not in logs["cancelled"]
     for name in names[:-1]:
-        assert re.search(r"earlier: stopped by signal 15 after step \d+; its checkpoint is saved, in [\d.]+ s", logs[name]), (
-            name
-        )
-    for name in names[:-1]:
+        assert re.search(STOPPED, logs[name]), name
         assert resumed(copy, name) >= 1, name
 
 
@@ -108,7 +105,9 @@ def test_the_controller_and_nodes_go_away(copy):
     cluster.start("slurmctld")
     run.end()
     cluster.start(jobs["lost"]["node"])
-    cluster.run("scontrol", "update", f"nodename={jobs['split']['node']}", "state=resume")
+    cluster.run(
+        "scontrol", "update", f"nodename={jobs['split']['node']}", "state=resume", check=False
+    )  # unless it is back by itself
     as_undisturbed(copy, *jobs)
     assert {name: len(copy.slurm_jobs(name)) for name in jobs} == {"kept": 1, "lost": 1, "split": 1}
     assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
