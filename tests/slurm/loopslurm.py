@@ -98,7 +98,7 @@ def _free_ports(count: int) -> list[int]:
 class LoopSlurm:
     """`with LoopSlurm() as slurm:`; `slurm.env` is the environment in which every Slurm command talks to this cluster."""
 
-    def __init__(self, nodes: int = 7, grace: int = 0):
+    def __init__(self, nodes: int = 9, grace: int = 0):
         install()
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: sockets have 108 characters
         for part in ("state", "spool", "log", "dev", "bin"):
