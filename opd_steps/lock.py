@@ -43,6 +43,8 @@ def _attempt(path: Path) -> tuple[TextIO | None, str]:
         handle = path.open("a+")
     except FileNotFoundError:
         return None, "a process that is just ending"
+    except OSError as error:
+        raise UserError(str(path), f"cannot write here: {error.strerror}") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -36,7 +36,8 @@ def main() -> None:
         text = checkout.run(*tiny, "--jobs", str(args.jobs), "--slurm-init-seconds-before-status-checks", "5").end(seconds=7200)
         wall = time.monotonic() - begun
         states = [job["state"] for job in cluster.jobs()]
-        assert states == ["COMPLETED"] * args.count and len(list((checkout.folder / "tiny").iterdir())) == args.count
+        assert states == ["COMPLETED"] * args.count  # Slurm keeps them for an hour here
+        assert len(list((checkout.folder / "tiny").iterdir())) == args.count
         found = {"jobs": args.count, "at once": args.jobs, "slurm: wall s per job": round(wall / args.count, 2)} | times(
             cluster, text
         )

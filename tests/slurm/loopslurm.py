@@ -40,7 +40,7 @@ SchedulerParameters=sched_min_interval=2000,sched_interval=1,bf_interval=1,batch
 GresTypes=gpu
 ReturnToService=2
 KillWait=30
-MinJobAge=300
+MinJobAge=3600
 SlurmdTimeout=20
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -98,7 +98,7 @@ def _free_ports(count: int) -> list[int]:
 class LoopSlurm:
     """`with LoopSlurm() as slurm:`; `slurm.env` is the environment in which every Slurm command talks to this cluster."""
 
-    def __init__(self, nodes: int = 7, grace: int = 0):
+    def __init__(self, nodes: int = 9, grace: int = 0):
         install()
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: sockets have 108 characters
         for part in ("state", "spool", "log", "dev", "bin"):
@@ -135,14 +135,17 @@ class LoopSlurm:
     def start(self, name: str) -> None:
         """Start "slurmctld" or a node's slurmd."""
         command = ["slurmctld", "-D"] if name == "slurmctld" else ["slurmd", "-D", "-N", name]
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            *command,
+            "-f",
+            str(self.conf),
+        ]  # they end with the tests, however those end
         with open(self.folder / f"log/{name}.out", "ab") as out:
             self.daemons[name] = subprocess.Popen(
-                [*command, "-f", str(self.conf)],
-                env=self.env,
-                stdout=out,
-                stderr=out,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                command, env=self.env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
             )
         if name == "slurmctld":
             self._until("slurmctld up", lambda: "UP" in self.run("scontrol", "ping", check=False), 20)

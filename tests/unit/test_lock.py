@@ -81,6 +81,12 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         lock.acquire(tmp_path / "lock", "taken")
 
 
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write here: "):
+        lock.acquire(tmp_path / "file/work/lock", "taken")
+
+
 def test_the_slurm_job_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     with lock.acquire(tmp_path / "lock", "taken"), pytest.raises(UserError, match="Slurm job 17"):
