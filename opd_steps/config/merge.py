@@ -158,6 +158,8 @@ def _plug(group: str, value: Any, where: str) -> dict:
         value = {"name": value}
     if not isinstance(value, dict) or "name" not in value:
         raise UserError(where, f"expected a name or {{name: ..., options}}, found {value!r}")
+    if value["name"] == MISSING:
+        raise UserError(where, "this key is required")
     plugs.check_name(group, value["name"], where)
     return merge(plugs.schema(group, value["name"]), value, where)
 
