@@ -21,6 +21,7 @@ from tests.pipeline.stages import save_checkpoint
 from tests.unit.tiny_results import publish, publish_data, publish_model
 
 ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
+OPTIONS = {"extrapolation_limit": {"token": "1"}}  # what the analyses need beyond their defaults on these rows
 ROLES |= {"data": "p/data/sums/seed0"}
 
 
@@ -30,7 +31,7 @@ def results(tmp_path_factory):
     for seed, name in enumerate("abc"):
         publish_model(root, name, seed)
     rows = [{"id": f"r{i}", "prompt": f"{i}+{i}=", "answer": "1", "solution": "1"} for i in range(6)]
-    publish_data(root, "sums", {"test": rows})
+    publish_data(root, "sums", {"test": rows}, hints={"name": "marks"})
     folder = root / "p/model/bytes/seed0"
     save_checkpoint(folder / "model", tokenizer=byte_tokenizer())
     publish(folder, {})
@@ -40,7 +41,11 @@ def results(tmp_path_factory):
 def analyze(results, name: str, analysis: str, **changes) -> dict:
     needs = plugs.constant("analyses", analysis, "NEEDS")
     parents = {role: path for role, path in ROLES.items() if role in ("model", *needs)} | changes
-    options = merge(KINDS["analyze"], {"kind": "analyze", **parents, "analysis": analysis, "max_new_tokens": 6}, name)
+    options = merge(
+        KINDS["analyze"],
+        {"kind": "analyze", **parents, "analysis": {"name": analysis, **OPTIONS.get(analysis, {})}, "max_new_tokens": 6},
+        name,
+    )
     options = {k: v for k, v in options.items() if k not in {"kind", "seed", "resources", *ROLES}}
     folder = results / "p" / "analyze" / name / "seed0"
     config = {"kind": "analyze", "seed": 0, "options": options, "parents": parents}
