@@ -219,6 +219,7 @@ class Buffer:
 
     batches: int = 1  # steps' worth of rollouts that one version of the weights makes at once
     passes: int = 1  # times that they are trained on before the weights of that moment make new ones
+    mixed: bool = False  # every step mixes rollouts of all ages 0 .. batches - 1, each trained on once: an asynchronous run
     metric: str = ""  # e.g. freshness: make new ones early, when train/<metric> falls
     below: float = 0.0  # under this value
 

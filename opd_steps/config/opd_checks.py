@@ -50,6 +50,8 @@ def _check_buffer(buffer: dict, where: str) -> None:
         raise UserError(where, "expected batches and passes of at least 1")
     if buffer["metric"] and buffer["batches"] * buffer["passes"] == 1:
         raise UserError(f"{where}.metric", "rollouts used once are never old: batches or passes above 1, or leave it out")
+    if buffer["mixed"] and (buffer["passes"] > 1 or buffer["batches"] == 1):
+        raise UserError(f"{where}.mixed", "rollouts of several ages, each trained on once: batches above 1, passes 1")
     if buffer["below"] and not buffer["metric"]:
         raise UserError(f"{where}.below", "this is the bound of a metric; name it")
 
@@ -80,7 +82,7 @@ _LIVE_ONLY = {
     "teacher_source": {"name": "frozen"},
     "context": {"name": "plain"},
     "select": {"name": "uniform"},
-    "buffer": {"batches": 1, "passes": 1, "metric": "", "below": 0.0},
+    "buffer": {"batches": 1, "passes": 1, "mixed": False, "metric": "", "below": 0.0},
 }
 
 

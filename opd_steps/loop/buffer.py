@@ -25,13 +25,15 @@ class RolloutBuffer:
         self.used = 0
 
     def batch(self, step: int) -> Batch:
-        """The rollouts of a step; their age in optimizer steps and whether they were made now stand in the metrics."""
+        """The rollouts of a step; their mean age in optimizer steps, and whether the buffer was filled for it, stand in the metrics."""
         fresh = not self.kept
         if fresh:
             self.kept = [self.make(step + i, step - 1) for i in range(self.batches)]
-        found = self.kept[self.used % self.batches]
-        age = step - 1 - int(found.rows.version_B.max())
-        return Batch(found.rows, dict(found.columns), found.metrics | {"age": float(age), "refilled": float(fresh)})
+        return self._aged(step, self.kept[self.used % self.batches], fresh)
+
+    def _aged(self, step: int, found: Batch, fresh: bool) -> Batch:
+        age = step - 1 - float(found.rows.version_B.float().mean())
+        return Batch(found.rows, dict(found.columns), found.metrics | {"age": age, "refilled": float(fresh)})
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         self.used += 1
@@ -50,6 +52,31 @@ class RolloutBuffer:
             own = {name.split(".", 1)[1]: v for name, v in state.items() if name.startswith(f"{i}.")}
             extra = {} if source is None else {"source": source}
             self.kept.append(Batch(_unpack(own).with_columns(extra=extra), metrics=metrics))
+
+
+class RolloutRing(RolloutBuffer):
+    """Every step mixes rollouts of all ages 0 .. batches - 1, and each rollout is trained on once: an asynchronous run.
+
+    The batch that is made at a step is used a part at a time: prompt g of it when it is g mod `batches` steps old. At first,
+    and when `metric` calls for it, the ring is filled with batches of one moment.
+    """
+
+    def batch(self, step: int) -> Batch:
+        fresh = not self.kept
+        first = step if fresh else step + self.batches - 1
+        made = [self.make(first + i, step - 1) for i in range(self.batches if fresh else 1)]
+        ring = (self.kept + made)[-self.batches :]  # not kept before the step is done: a killed one makes it again
+        self.next = ring
+        parts = []
+        for age, batch in enumerate(reversed(ring)):
+            number = {prompt: g for g, prompt in enumerate(dict.fromkeys(batch.rows.prompt_B.tolist()))}
+            picks = [i for i, p in enumerate(batch.rows.prompt_B.tolist()) if number[p] % self.batches == age]
+            parts += [batch.rows.rows(picks)] if picks else []
+        return self._aged(step, Batch(Trajectory.concat(parts), metrics=ring[-1].metrics), fresh)
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        stale = bool(self.metric) and metrics.get(f"train/{self.metric}", self.below) < self.below
+        self.kept = [] if stale else self.next
 
 
 _RAGGED = ("contexts", "actions", "logp")

@@ -15,7 +15,7 @@ from opd_steps.config.method_rules import outcome_need
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
-from opd_steps.loop.buffer import RolloutBuffer
+from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.prefixes import Prefixes
@@ -89,8 +89,9 @@ def live_batches(
     def make(step: int, version: int) -> Batch:
         return prefixes.batch(step, conductor.options, version)
 
-    ahead = options["buffer"]
-    buffer = None if (ahead["batches"], ahead["passes"]) == (1, 1) else RolloutBuffer(make, **ahead)
+    ahead = dict(options["buffer"])
+    kind = RolloutRing if ahead.pop("mixed") else RolloutBuffer
+    buffer = None if (ahead["batches"], ahead["passes"]) == (1, 1) else kind(make, **ahead)
 
     def make_batch(step: int) -> Batch:
         batch = buffer.batch(step) if buffer else make(step, step - 1)

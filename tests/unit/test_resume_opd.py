@@ -19,6 +19,7 @@ CASES = {
     "sparse": {"hooks": [{"name": "sparse", "share": 0.3}]},
     "stale buffer": {"buffer": {"batches": 3}},
     "replay buffer": {"buffer": {"batches": 2, "passes": 2}, "method": {"add": [{"rows": "teacher"}, {"rows": "dataset"}]}},
+    "mixed ages": {"buffer": {"batches": 3, "mixed": True}},
     "early refresh": {
         "buffer": {"batches": 2, "passes": 3, "metric": "freshness", "below": 0.6},
         "method": {"weight": ["freshness"]},
