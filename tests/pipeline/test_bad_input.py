@@ -24,7 +24,7 @@ MISTAKES = [
         "method: {baseline: {name: neg_kl, kk: 3}}}",
         ["baseline.kk", "id you mean: 'k'?"],
     ),
-    ("wrong type", PAPER, "steps: 4, prompts: 8", "steps: many, prompts: 8", ["steps", "many", "Integer"]),
+    ("wrong type", PAPER, "steps: 4, prompts: 8", "steps: many, prompts: 8", ["steps", "many", "whole number"]),
     ("no steps", PAPER, "steps: 4, prompts: 8", "steps: 0, prompts: 8", ["steps", "at least 1"]),
     (
         "unknown node",
