@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from opd_steps import plan
+from opd_steps import plan, preflight
 from opd_steps.artifacts import MANIFEST, damage
 from opd_steps.config.checks import local_paths
 from opd_steps.config.load import load_root
@@ -36,6 +36,9 @@ def start(workflow, config: dict) -> None:
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()
+        for paper in {node.paper for node in _wanted} if workflow.is_main_process else ():
+            for seed in _root["seeds"]:  # what is there already is checked at once, the rest by the rule preflight
+                preflight.check(_graph, paper, seed, _results, partly=True)
     except UserError as error:
         _end(error)
     if workflow.is_main_process:
@@ -147,18 +150,9 @@ def step_code(step: str) -> str:
     return digest(code_hashes(PACKAGE / "steps" / f"{step}.py"))
 
 
-def preflight_config(wildcards) -> str:
-    """The pairs of models that must speak one token language, and what is asked of a vocabulary's size, as canonical JSON."""
-    paper, seed = wildcards.paper, int(wildcards.seed)
-    return canonical({"pairs": plan.preflight_pairs(_graph, paper, seed), "topk": plan.preflight_topk(_graph, paper, seed)})
-
-
 def preflight_models(wildcards) -> list[str]:
-    """Manifests of the models named there."""
-    pairs = plan.preflight_pairs(_graph, wildcards.paper, int(wildcards.seed))
-    topk = plan.preflight_topk(_graph, wildcards.paper, int(wildcards.seed))
-    models = [pair[side] for pair in pairs for side in ("left", "right")] + [entry["model"] for entry in topk]
-    return sorted({f"{RESULTS}/{path}/{MANIFEST}" for path in models})
+    """Manifests of the models that a paper's preflight looks at."""
+    return [f"{RESULTS}/{path}/{MANIFEST}" for path in preflight.models(_graph, wildcards.paper, int(wildcards.seed))]
 
 
 def root_config() -> str:

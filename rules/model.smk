@@ -45,14 +45,14 @@ rule preflight:
         "<logs>/{paper}/preflight/seed{seed}.log",
     conda:
         "../envs/train.yaml"
-    params:
-        cfg=flow.preflight_config,
-        code=flow.step_code("preflight"),
+    resources:
+        # no param: Snakemake looks no further than a job whose params changed, and would miss the changed ones behind it
+        config=flow.root_config(),
     message:
         "preflight: {wildcards.paper} seed {wildcards.seed}"
     shell:
         r"""
-        exec python -m opd_steps.steps.preflight --models {params.cfg:q} --out {output.report:q} >>{log:q} 2>&1
+        exec python -m opd_steps.steps.preflight --config {resources.config:q} --paper {wildcards.paper:q} --seed {wildcards.seed:q} --out {output.report:q} >>{log:q} 2>&1
         """
 
 

@@ -35,6 +35,13 @@ def attempt(job: Job, module, log: Path) -> None:
         os._exit(1)
 
 
+def wait_for_checkpoint(work: Path, child: int) -> None:
+    """Until the job's folder holds a checkpoint, or the job has ended (it is left for the caller to reap)."""
+    ended = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    while not ended() and not list(work.glob("checkpoint-*[0-9]")):
+        time.sleep(0.002)
+
+
 def resumed(log: Path) -> int:
     return log.read_text().count("resuming after step")
 
@@ -66,7 +73,11 @@ def main() -> None:
                 shutil.rmtree(out.parent)
                 continue
             break
-        time.sleep(dice.uniform(0.02, duration * 0.8))
+        if kills % 2:  # every other one behind a checkpoint: there is something to go on from
+            wait_for_checkpoint(job.work, child)
+            time.sleep(dice.uniform(0, duration * 0.1))
+        else:
+            time.sleep(dice.uniform(0.02, duration * 0.8))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if status == 0:  # it was faster: start anew

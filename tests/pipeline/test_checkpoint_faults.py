@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from opd_steps import preflight
 from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
 from opd_steps.models.tokenizers import char_tokenizer
-from opd_steps.steps import preflight
 from tests.pipeline.checkout import ROOT, Checkout
 from tests.pipeline.stages import TINY, Stages, edit_json, save_checkpoint
 
@@ -262,7 +262,7 @@ def test_preflight_reads_what_models_recorded(stages, tmp_path, good):
     stages.run("b", "model", **spoiled(tmp_path, "pad", pad_token="<|im_end|>"))
     pair = {"node": "opd", "left": "p/model/a/seed0", "right": "p/model/b/seed0"}
     with pytest.raises(UserError, match="node opd: p/model/a/seed0 and p/model/b/seed0 have different tokenizers"):
-        preflight.check(stages.results, [pair])
+        preflight.check_pairs(stages.results, [pair])
 
 
 def test_teacher_consistency(stages, tmp_path, good, capsys):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import pytest
 from omegaconf import OmegaConf
 
-from opd_steps import plan
+from opd_steps import plan, preflight
 from opd_steps.artifacts import write_json
 from opd_steps.config import plugs
 from opd_steps.config.controllers import versions
-from opd_steps.errors import UserError
+from opd_steps.errors import UserError, one_line_errors
 from opd_steps.graph import Graph
-from opd_steps.steps import preflight
 
 NODES = {
     "data": {"kind": "data"},
@@ -197,7 +193,7 @@ def test_values_of_controllers_are_typed_and_each_is_a_version_of_the_node(tmp_p
     assert [o["method"]["signal"]["name"] for o in found] == ["log_ratio"] * 4 + ["rkl"]
 
 
-def test_preflight_refuses_more_tokens_than_there_are(tmp_path, monkeypatch, capsys):
+def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
     grows = [{"name": "switch", "sets": "method.support", "to": {"name": "student_topk", "k": 13}}]
     graph = build(tmp_path, controllers=grows, **method(**EXACT | {"support": {"name": "student_topk", "k": 12}}, **PRUNE))
     asked = plan.preflight_topk(graph, "toy", 0)
@@ -209,10 +205,8 @@ def test_preflight_refuses_more_tokens_than_there_are(tmp_path, monkeypatch, cap
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "manifest.json", {"facts": {"tokenizer": {"size": 12}}})
     preflight.check_topk(tmp_path / "results", [e for e in asked if e["k"] < 13])
-    out = tmp_path / "results/a/preflight/out.json"
-    monkeypatch.setattr(sys, "argv", ["preflight", "--out", str(out), "--models", json.dumps({"topk": asked, "pairs": []})])
-    with pytest.raises(SystemExit) as stop:
-        preflight.main()
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        preflight.check_topk(tmp_path / "results", asked)
     assert stop.value.code == 2
     assert "node x.method.support.k: asks for 13 tokens, the vocabulary has 12" in capsys.readouterr().err
 

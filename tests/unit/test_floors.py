@@ -9,7 +9,20 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "opd_steps"
 FLOORS = [
-    {"errors", "seeds", "metrics", "fingerprint", "artifacts", "config", "graph", "plan", "workflow", "lock", "slurm"},
+    {
+        "errors",
+        "seeds",
+        "metrics",
+        "fingerprint",
+        "artifacts",
+        "config",
+        "graph",
+        "plan",
+        "workflow",
+        "lock",
+        "slurm",
+        "preflight",
+    },
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
     {"loop", "hooks"},

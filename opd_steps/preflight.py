@@ -1,0 +1,45 @@
+"""Preflight: models that will be compared token by token must speak one token language, with enough tokens for a top-k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opd_steps import plan
+from opd_steps.artifacts import MANIFEST, read_manifest
+from opd_steps.errors import UserError
+from opd_steps.graph import Graph
+
+
+def models(graph: Graph, paper: str, seed: int) -> list[str]:
+    """Folders below results/ of the models that the paper's checks look at."""
+    pairs, topk = plan.preflight_pairs(graph, paper, seed), plan.preflight_topk(graph, paper, seed)
+    return sorted({pair[side] for pair in pairs for side in ("left", "right")} | {entry["model"] for entry in topk})
+
+
+def check(graph: Graph, paper: str, seed: int, results: Path, partly: bool = False) -> list[dict]:
+    """One entry per pair of models; raises UserError naming node and what does not fit. `partly`: pass over models not made yet."""
+    there = lambda *folders: not partly or all((results / folder / MANIFEST).is_file() for folder in folders)
+    check_topk(results, [entry for entry in plan.preflight_topk(graph, paper, seed) if there(entry["model"])])
+    pairs = plan.preflight_pairs(graph, paper, seed)
+    return check_pairs(results, [pair for pair in pairs if there(pair["left"], pair["right"])])
+
+
+def check_pairs(results: Path, pairs: list[dict]) -> list[dict]:
+    """One entry per pair; raises UserError naming node, both models and what differs. Padded vocabularies are no difference."""
+    out = []
+    for pair in pairs:
+        left, right = (read_manifest(results / pair[side])["facts"]["tokenizer"] for side in ("left", "right"))
+        for key, what in (("eos", "end tokens"), ("chat_template_sha", "chat templates"), ("digest", "tokenizers")):
+            if left[key] != right[key]:
+                shown = f": {left[key]!r} and {right[key]!r}" if key == "eos" else ""
+                raise UserError(f"node {pair['node']}", f"{pair['left']} and {pair['right']} have different {what}{shown}")
+        out.append({**pair, "tokenizer": left["digest"], "tokens": left["size"]})
+    return out
+
+
+def check_topk(results: Path, asked: list[dict]) -> None:
+    """Raises UserError where a method asks for more tokens than the vocabulary has."""
+    for entry in asked:
+        size = read_manifest(results / entry["model"])["facts"]["tokenizer"]["size"]
+        if not 1 <= entry["k"] <= size:
+            raise UserError(f"node {entry['node']}.{entry['key']}", f"asks for {entry['k']} tokens, the vocabulary has {size}")
