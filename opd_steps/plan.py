@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
 from opd_steps.config.controllers import versions
+from opd_steps.config.method_rules import terms
 from opd_steps.config.plugs import constant
 from opd_steps.graph import Graph, GraphNode
 
@@ -103,7 +104,7 @@ def _topk(node: GraphNode) -> list[tuple[str, int]]:
 
 def _method_topk(method: dict) -> list[tuple[str, int]]:
     found = []
-    for i, row in enumerate([method, *method["add"]]):
+    for i, row in enumerate(terms(method)):
         at = "method" + (f".add[{i - 1}]" if i else "")
         items = [(f"{at}.{slot}", row[slot]) for slot in ("support", "baseline")]
         items += [(f"{at}.{slot}[{j}]", item) for slot in ("transform", "weight") for j, item in enumerate(row[slot])]

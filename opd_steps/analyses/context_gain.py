@@ -31,8 +31,7 @@ class ContextGain:
 
     def measure(self, ctx: Context) -> dict[str, float]:
         rows = self.context.prepare(ctx.rollouts("model", self.n), ctx.pool, ctx.seed)
-        told = rows.extra.get("context:teacher", rows.contexts)
-        has_B = torch.tensor([list(a) != list(b) for a, b in zip(told, rows.contexts, strict=True)])
+        has_B = rows.has_context_B()
         gains = []
         for at, (plain, shown) in side_by_side(rows, {role: ctx.policies["model"] for role in ("model", "teacher")}):
             action_N = rows.action_N[at].to(plain.logp_NV.device)

@@ -8,6 +8,7 @@ import torch
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import mean
 from opd_steps.evaluation.points import side_by_side
+from opd_steps.objectives.supports._selected import among
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Overlap:
         columns = []
         for _, (q, p) in side_by_side(ctx.rollouts(), {role: ctx.policies[role] for role in ("model", "teacher")}):
             model_NK, teacher_NK = q.topk(self.k)[1], p.topk(self.k)[1]
-            shared_N = (model_NK[:, :, None] == teacher_NK[:, None, :]).any(-1).double().mean(-1)
+            shared_N = among(model_NK, teacher_NK).double().mean(-1)
             columns.append([shared_N, p.gather(model_NK).exp().sum(-1), q.gather(teacher_NK).exp().sum(-1)])
         found = [mean(torch.cat(parts)) for parts in zip(*columns, strict=True)]
         return dict(zip(self.METRICS, found, strict=True))

@@ -39,8 +39,7 @@ class Ranking:
         for at, (q, p) in side_by_side(rows, {role: ctx.policies[role] for role in ("model", "teacher")}):
             action_N = rows.action_N[at].to(q.logp_NV.device)
             ratios.append((p.logp(action_N) - q.logp(action_N)).double().cpu())
-        sum_B = torch.zeros(len(rows), dtype=torch.float64).index_add(0, rows.owner_N, torch.cat(ratios))
-        return rank((sum_B / rows.length_B).view(-1, self.n), rows.reward_B.view(-1, self.n) > 0)
+        return rank(rows.mean_B(torch.cat(ratios)).view(-1, self.n), rows.reward_B.view(-1, self.n) > 0)
 
 
 def rank(score_GN: Tensor, right_GN: Tensor) -> dict[str, float]:

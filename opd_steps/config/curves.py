@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import GROUPS, teacher_need
+from opd_steps.config.method_rules import GROUPS, teacher_need, terms
 from opd_steps.config.options import get_option
 from opd_steps.config.plugs import constant
 
@@ -19,7 +19,7 @@ TRAIN_METRICS = {
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found, streams = list(_POLICY), [options["method"], *options["method"]["add"]]
+    found, streams = list(_POLICY), terms(options["method"])
     asked = any(teacher_need(row) != "none" for row in streams if row["against"] == "teacher")
     for i, row in enumerate(streams):
         names = _of_estimator(row, asked)

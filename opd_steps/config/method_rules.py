@@ -33,6 +33,11 @@ _ORDER = ("none", "sampled", "topk", "full")
 _RATIO_OPTIONS = ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high")
 
 
+def terms(method: dict) -> list[dict]:
+    """The rows of a method: its own, then those of `add`."""
+    return [method, *method.get("add", [])]
+
+
 def _constant(options: dict, slot: str, attribute: str, default: object = None) -> object:
     return constant(GROUPS[slot], options[slot]["name"], attribute, default)
 

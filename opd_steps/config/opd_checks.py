@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config import plugs
 from opd_steps.config.controllers import check_controllers
 from opd_steps.config.curves import opd_curves
-from opd_steps.config.method_rules import check_stream, wide_plugs
+from opd_steps.config.method_rules import check_stream, terms, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
@@ -70,7 +70,7 @@ def _check_context(node: GraphNode, where: str) -> None:
         return
     if not any("stated" in plugs.constant("tasks/verifiers", v["name"], "METRICS", ()) for v in plugs.chain(data["verifier"])):
         raise UserError(f"{where}.context", f"{context} restates confidences; the data's verifier must be with_confidence")
-    for row in (options["method"], *options["method"]["add"]):
+    for row in terms(options["method"]):
         plain = row["estimator"].get("ratio", "none") == "none" and row["against"] != "sampler"
         if not plain or any(item["name"] in ("importance", "freshness") for item in row["weight"]):
             raise UserError(
@@ -90,7 +90,7 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
     """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
     method, cached = options["method"], "scores" in node.parents
     _check_sampling(options, where)
-    streams = [method, *method["add"]]
+    streams = terms(method)
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
         raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
     read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []

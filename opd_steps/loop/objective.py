@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from opd_steps.config.method_rules import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.policy import Policy, Teacher
@@ -31,7 +32,7 @@ class Objective:
     @classmethod
     def from_method(cls, method: dict, window: int) -> Objective:
         """From checked options of config.kinds.Method (the method's own stream first, then those of `add`)."""
-        return cls(tuple(build(row) for row in [method, *method.get("add", [])]), method["aggregate"], window)
+        return cls(tuple(build(row) for row in terms(method)), method["aggregate"], window)
 
     def needs(self, whom: str) -> str:
         """The most that any stream must know of "teacher" or "reference": none, sampled, topk or full."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from opd_steps.config.method_rules import terms
 from opd_steps.loop.batches import fixed_rows, rollout_metrics, sampled_rows
 from opd_steps.loop.train import Batch
 from opd_steps.nouns.trajectory import Trajectory
@@ -34,9 +35,7 @@ class Prefixes:
     def batch(self, step: int, options: dict, version: int | None = None) -> Batch:
         """The rows of a step; extra["source"] says whose they are, where there are several."""
         method = options["method"]
-        wanted = sorted(
-            {row["rows"] for row in (method, *method["add"])}, key=["prefix", "student", "teacher", "dataset"].index
-        )
+        wanted = sorted({row["rows"] for row in terms(method)}, key=["prefix", "student", "teacher", "dataset"].index)
         picks = self.select.pick(len(self.pool), self.seed, step, options["prompts"], self.rates)
         parts = [self._rows(self._source(name, method, step), step, picks, options, version) for name in wanted]
         if wanted == ["prefix"]:

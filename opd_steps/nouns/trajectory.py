@@ -58,6 +58,15 @@ class Trajectory:
     def logp_N(self) -> Tensor | None:
         return None if self.logp is None else torch.cat(list(self.logp))
 
+    def mean_B(self, value_N: Tensor) -> Tensor:
+        """Mean of a column over each row's decision points, [B]."""
+        return value_N.new_zeros(len(self)).index_add(0, self.owner_N, value_N) / self.length_B
+
+    def has_context_B(self, role: str = "teacher") -> Tensor:
+        """Whether that role sees more than the row's own context, [B] bool."""
+        told = self.extra.get(f"context:{role}", self.contexts)
+        return torch.tensor([list(a) != list(b) for a, b in zip(told, self.contexts, strict=True)])
+
     def rows(self, index: slice | Sequence[int]) -> Trajectory:
         """Some of the rows, all columns."""
         picks = list(range(len(self)))[index] if isinstance(index, slice) else list(index)

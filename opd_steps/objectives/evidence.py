@@ -31,6 +31,10 @@ class Evidence:
     step_N: Tensor | None = None
     owner_N: Tensor | None = None
 
+    def log_ratio(self, q: StepDist) -> Tensor:
+        """log p(a) - log q(a) of the actions, teacher minus student, [N]."""
+        return self.teacher.logp(self.action_N) - q.logp(self.action_N)
+
     def chunk(self, start: int, stop: int) -> Evidence:
         """The decision points start .. stop."""
 

@@ -11,7 +11,7 @@ import torch
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
 from opd_steps.config.controllers import versions
-from opd_steps.config.method_rules import outcome_need
+from opd_steps.config.method_rules import outcome_need, terms
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
@@ -61,7 +61,7 @@ def run(job: Job) -> None:
 
 def all_terms(options: dict) -> list[dict]:
     """The terms of the node's method, and all that its controllers may bring."""
-    return [row for version in versions(options) for row in (version["method"], *version["method"]["add"])]
+    return [row for version in versions(options) for row in terms(version["method"])]
 
 
 def live_batches(

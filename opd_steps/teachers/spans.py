@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ CHUNK = 1024  # decision points whose log-probs over the vocabulary exist at onc
 
 def align(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int]]:
     """Span number of each token of two tokenisations, given the tokens' sizes in bytes; -1 behind the last common boundary."""
-    ends = [_ends(one), _ends(other)]
+    ends = [list(accumulate(one)), list(accumulate(other))]
     common = sorted(set(ends[0]) & set(ends[1]))
     number = {end: i for i, end in enumerate(common)}
 
@@ -35,14 +36,6 @@ def align(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int
         return out
 
     return spans(ends[0]), spans(ends[1])
-
-
-def _ends(sizes: Sequence[int]) -> list[int]:
-    total, out = 0, []
-    for size in sizes:
-        total += size
-        out.append(total)
-    return out
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:

@@ -84,7 +84,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write here: "):
-        lock.acquire(tmp_path / "file/work/lock", "taken")
+        lock.acquire(tmp_path / "file/under/lock", "taken")
 
 
 def test_the_slurm_job_is_named(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ def log_ratio(q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
     """log p(a) - log q(a) of the sampled action, [N]; its mean estimates -KL(q||p). Nothing without a teacher."""
     if evidence.teacher is None:
         return {}
-    return {"log_ratio": evidence.teacher.logp(evidence.action_N) - q.logp(evidence.action_N)}
+    return {"log_ratio": evidence.log_ratio(q)}
 
 
 @torch.no_grad()

@@ -57,6 +57,11 @@ def restrict(logq_NK: Tensor, logp_NK: Tensor, valid_NK: Tensor, norm: Norm) -> 
     return Selected(logq_NK, logp_NK, valid_NK, weight_NK)
 
 
+def among(ids_NK: Tensor, others_NL: Tensor) -> Tensor:
+    """True where a token id is one of the other ids at its decision point, [N, K]."""
+    return (ids_NK[:, :, None] == others_NL[:, None, :]).any(-1)
+
+
 def topk(dist: Categorical | Recorded, k: int) -> tuple[Tensor, Tensor]:
     """(log-probs, ids) of the k likeliest tokens, each [N, k], detached. Raises ValueError when there are not that many."""
     if isinstance(dist, Categorical):

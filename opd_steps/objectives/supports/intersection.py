@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, Recorded
-from opd_steps.objectives.supports._selected import Selected, restrict, topk
+from opd_steps.objectives.supports._selected import Selected, among, restrict, topk
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,5 @@ class Intersection:
     def select(self, q: Categorical, p: Categorical | Recorded, action_N: Tensor | None = None) -> Selected:
         _, student_NK = topk(q, self.k)
         logp_NK, ids_NK = topk(p, self.k)
-        shared_NK = (ids_NK[:, :, None] == student_NK[:, None, :]).any(-1)
+        shared_NK = among(ids_NK, student_NK)
         return restrict(q.gather(ids_NK), logp_NK, shared_NK, self.norm)

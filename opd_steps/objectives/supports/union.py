@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
-from opd_steps.objectives.supports._selected import Selected, restrict, topk
+from opd_steps.objectives.supports._selected import Selected, among, restrict, topk
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Union:
     def select(self, q: Categorical, p: Categorical, action_N: Tensor | None = None) -> Selected:
         _, student_NK = topk(q, self.k)
         _, teacher_NK = topk(p, self.k)
-        new_NK = ~(teacher_NK[:, :, None] == student_NK[:, None, :]).any(-1)
+        new_NK = ~among(teacher_NK, student_NK)
         ids_NK = torch.cat([student_NK, teacher_NK], -1)
         valid_NK = torch.cat([torch.ones_like(new_NK), new_NK], -1)
         return restrict(q.gather(ids_NK), p.gather(ids_NK), valid_NK, self.norm)

@@ -31,10 +31,10 @@ class MarginShift:
     direction: Literal["both", "correct_up", "wrong_down"] = "both"
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
-        return {"r": evidence.teacher.logp(evidence.action_N) - q.logp(evidence.action_N)}
+        return {"r": evidence.log_ratio(q)}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        score_B = torch.zeros(len(rows)).index_add(0, rows.owner_N, found["r"]) / rows.length_B
+        score_B = rows.mean_B(found["r"])
         correct_B, shift_B = rows.reward_B >= 0.5, torch.zeros(len(rows))
         up, down = {"both": (0.5, 0.5), "correct_up": (1.0, 0.0), "wrong_down": (0.0, 1.0)}[self.direction]
         pairs, before, after = 0, 0, 0

@@ -23,7 +23,7 @@ class ZScore:
     LOG_RATIO: ClassVar[bool] = True
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
-        return {"r": evidence.teacher.logp(evidence.action_N) - q.logp(evidence.action_N)}
+        return {"r": evidence.log_ratio(q)}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         r_N = found["r"]

@@ -37,7 +37,7 @@ class Freshness:
         return {"k3": torch.expm1(log_rho_N) - log_rho_N}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        drift_B = torch.zeros(len(rows)).index_add(0, rows.owner_N, found["k3"]) / rows.length_B
+        drift_B = rows.mean_B(found["k3"])
         age_B = moment.step - 1 - rows.version_B
         trust_B = torch.zeros(len(rows)) if self.lag_only else -self.alpha * drift_B.clamp(min=0).sqrt()
         f_B = trust_B.exp() / (age_B + 1)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
@@ -19,6 +18,5 @@ class HasContext:
     METRICS: ClassVar[tuple[str, ...]] = ("with_context",)
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        shown = rows.extra.get("context:teacher", rows.contexts)
-        has_B = torch.tensor([list(a) != list(b) for a, b in zip(shown, rows.contexts, strict=True)]).float()
+        has_B = rows.has_context_B().float()
         return has_B[rows.owner_N], {"with_context": float(has_B.mean())}

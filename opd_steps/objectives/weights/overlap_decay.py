@@ -10,7 +10,7 @@ from opd_steps.nouns.dist import Categorical
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
-from opd_steps.objectives.supports._selected import topk
+from opd_steps.objectives.supports._selected import among, topk
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OverlapDecay:
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         mine_NK, theirs_NK = (topk(d, self.k)[1] for d in (q, evidence.teacher))
-        return {"overlap": (mine_NK[:, :, None] == theirs_NK[:, None, :]).any(-1).float().mean(-1)}
+        return {"overlap": among(mine_NK, theirs_NK).float().mean(-1)}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         bad = (found["overlap"] < self.gamma).float().split(rows.length_B.tolist())

@@ -33,7 +33,7 @@ class PerplexityRoute:
         return {"logp": by.logp(evidence.action_N)}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        mean_B = torch.zeros(len(rows)).index_add(0, rows.owner_N, found["logp"]) / rows.length_B
+        mean_B = rows.mean_B(found["logp"])
         log_weight_B = (-mean_B if self.which == "correct" else mean_B) / self.tau
         chosen_B = (rows.reward_B >= 0.5) == (self.which == "correct")
         weight_B = torch.zeros(len(rows))

@@ -10,7 +10,7 @@ from opd_steps.nouns.dist import Categorical
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
-from opd_steps.objectives.supports._selected import topk
+from opd_steps.objectives.supports._selected import among, topk
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WatchTopk:
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         (logq_NK, mine_NK), (_, theirs_NK) = topk(q, self.k), topk(evidence.teacher, self.k)
-        shared_NK = (mine_NK[:, :, None] == theirs_NK[:, None, :]).any(-1)
+        shared_NK = among(mine_NK, theirs_NK)
         found_3 = logq_NK.exp().sum(-1), shared_NK.float().mean(-1), (logq_NK.exp() * shared_NK).sum(-1)
         return dict(zip(self.METRICS, found_3, strict=True))
 
