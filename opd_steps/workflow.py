@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from opd_steps import plan, preflight
+from opd_steps import plan, preflight, warm
 from opd_steps.artifacts import MANIFEST, damage
 from opd_steps.config.checks import local_paths
 from opd_steps.config.load import load_root
@@ -25,6 +25,7 @@ _graph: Graph
 _wanted: list[GraphNode] = []
 _results: Path
 _lock: TextIO  # held until the process ends
+WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
 
 
@@ -55,9 +56,17 @@ def begin(workflow) -> None:
             from opd_steps.slurm.start import start as start_slurm
 
             start_slurm(workflow)
+        elif _worth_warming(workflow):
+            warm.start_server()
     except UserError as error:
         workflow.persistence.unlock()
         _end(error)
+
+
+def _worth_warming(workflow) -> bool:
+    """Several jobs that run here and in this environment."""
+    here = workflow.local_exec and not workflow.deployment_settings.deployment_method
+    return here and len(list(workflow.dag.needrun_jobs())) >= WORTH_WARMING
 
 
 def _end(error: UserError) -> NoReturn:
