@@ -41,8 +41,9 @@ def start_server() -> None:
 
 def serve(address: str, parent: int) -> None:
     """Answer until the process `parent` is gone and the last job has ended."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's Ctrl-C reaches the whole group; jobs decide for themselves
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, PASSED_ON
+    )  # a terminal's Ctrl-C reaches the whole group; jobs decide for themselves
     for step in PRELOAD:
         importlib.import_module(f"opd_steps.steps.{step}")
     gc.freeze()  # what is there now stays shared between the forks
@@ -114,8 +115,7 @@ def _run(request: dict, fds: list[int]) -> None:
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
             os.close(fd)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
@@ -139,11 +139,19 @@ def _run(request: dict, fds: list[int]) -> None:
 
 def ask(address: str, arguments: list[str]) -> int | None:
     """Have the server run a step and return its exit status; None when no server answers."""
+    pid, early = 0, []
+
+    def pass_on(number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number) if pid else early.append(number)
+
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(address)
         except OSError:
             return None
+        for number in PASSED_ON:
+            signal.signal(number, pass_on)
         request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
         data = json.dumps(request).encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
@@ -151,8 +159,8 @@ def ask(address: str, arguments: list[str]) -> int | None:
         connection.sendall(data)
         with connection.makefile() as answers:
             pid = int(answers.readline() or 0)
-            for number in PASSED_ON if pid else ():
-                signal.signal(number, lambda received, _: _pass_on(pid, received))
+            for number in early if pid else ():
+                pass_on(number, None)
             status = answers.readline()
     if not status:
         print("the process that ran this step is gone", file=sys.stderr)
@@ -162,11 +170,6 @@ def ask(address: str, arguments: list[str]) -> int | None:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     return code
-
-
-def _pass_on(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _receive(caller: socket.socket) -> tuple[dict, list[int]]:

@@ -107,6 +107,18 @@ def test_signals_are_passed_on(server, number):
         assert process.returncode == -number
 
 
+def test_an_early_signal_is_not_lost(server):
+    """It reaches the caller at any moment of its start: no job of it is left, whatever the moment."""
+    for delay in (0.05, 0.08, 0.1, 0.12, 0.15):
+        process = ask(server, "wait")
+        time.sleep(delay)
+        process.terminate()
+        out, _ = process.communicate()
+        assert process.returncode == -signal.SIGTERM
+        if out:
+            until(lambda pid=int(out): gone(pid))
+
+
 def test_a_killed_job_is_a_killed_caller(server):
     process = ask(server, "wait")
     os.kill(int(process.stdout.readline()), signal.SIGKILL)
