@@ -88,10 +88,11 @@ class Graph:
     @classmethod
     def of(cls, root: dict) -> Graph:
         """The graph of a checked config.yaml."""
-        return cls(root["papers"], root["scale"], root["engine"], root["benchmarks"], root["paths"])
+        engines = {"engine": root["engine"], "teacher_engine": root["teacher_engine"]}
+        return cls(root["papers"], root["scale"], engines, root["benchmarks"], root["paths"])
 
-    def __init__(self, papers: list[str], scale: str = "tiny", engine: str = "local", benchmarks=(), paths=None):
-        self.scale, self.engine, self.benchmarks, self.paths = scale, engine, list(benchmarks), paths or {}
+    def __init__(self, papers: list[str], scale: str = "tiny", engines: dict | None = None, benchmarks=(), paths=None):
+        self.scale, self.engines, self.benchmarks, self.paths = scale, engines or {}, list(benchmarks), paths or {}
         self.papers: dict[str, dict] = {}
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
@@ -161,8 +162,9 @@ class Graph:
         kind = raw["kind"]
         if kind not in KINDS:
             raise UserError(f"{where}.kind", _unknown(kind, KINDS))
-        engine = {"engine": {"name": self.engine}} if any(f.name == "engine" for f in dataclasses.fields(KINDS[kind])) else {}
-        raw = deep_merge(deep_merge(engine, scale["kinds"].get(kind, {})), raw)
+        keys = {f.name for f in dataclasses.fields(KINDS[kind])} - ({"teacher_engine"} if "scores" in raw else set())
+        engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
+        raw = deep_merge(deep_merge(engines, scale["kinds"].get(kind, {})), raw)
         raw = deep_merge(raw, scale["nodes"].get(name, {}) if nodes else {})
         node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where))
         self.nodes[node.key] = node

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
+from opd_steps.config.engine_checks import check_engine
 from opd_steps.config.kinds import ANALYSES, ANALYZED
 from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
@@ -20,9 +21,9 @@ def check_node(node: GraphNode, where: str) -> None:
     for name in ("steps", "batch", "prompts", "micro_batch", "checkpoint_every", "minibatches"):
         if name in node.options and node.options[name] < 1:
             raise UserError(f"{where}.{name}", f"expected at least 1, found {node.options[name]}")
-    engine = node.options.get("engine", {"name": "local"})
-    if engine["name"] != "local":
-        raise UserError(f"{where}.engine.name", f"engine '{engine['name']}' does not generate yet; use local")
+    for role in ("engine", "teacher_engine"):
+        if role in node.options:
+            check_engine(node.options[role], f"{where}.{role}")
     if node.kind == "rl" and (node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0):
         raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":

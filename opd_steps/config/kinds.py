@@ -45,10 +45,27 @@ class Resources:
 
 @dataclass
 class Engine:
-    """Who generates: `local`, this package's batched decode. `vllm` is a name already, but refused until it generates."""
+    """Who generates: `local`, this package's batched decode, or `vllm` in the step's own process."""
 
     name: Literal["local", "vllm"] = "local"
     batch: int = 256  # rows decoded at once
+    # of vllm alone:
+    tensor_parallel: int = 1  # GPUs
+    memory: float = 0.4  # share of the GPU's memory, beside the trainer's
+    kv_cache_mb: int = 0  # instead of that share; 0 on a CPU: 256
+    max_model_len: int = 0  # tokens of prompt and answer; 0 = the model's own
+    eager: bool = False  # no CUDA graphs; always so on a CPU
+    tolerance: Optional[float] = None  # nats that its log-probs may differ after an update; float32: .001, bfloat16: .5
+
+
+@dataclass
+class TeacherEngine(Engine):
+    """Who scores for the teacher: the torch model itself, `vllm` in the step's process, or a `vllm serve` that the step runs."""
+
+    name: Literal["local", "vllm", "server"] = "local"
+    url: str = ""  # server: one that runs already, instead of one of the step's own
+    port: int = 0  # server: 0 = a free one
+    start_timeout: int = 600  # seconds
 
 
 @dataclass
@@ -169,6 +186,7 @@ class ScoreNode(Node):
     rollouts: str = ref("rollout")
     teacher: str = ref(*MODELS)
     topk: int = 0  # also store the teacher's k likeliest tokens; 0 = sampled token alone
+    teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     micro_batch: int = 64
 
 
@@ -241,6 +259,7 @@ class OpdNode(Training):
     prompts: int = 32  # prompts per step
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
+    teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     method: Method = field(default_factory=Method)
     teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
     minibatches: int = 1  # optimizer steps per rollout batch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config import plugs
 from opd_steps.config.controllers import check_controllers
 from opd_steps.config.curves import opd_curves
+from opd_steps.config.engine_checks import check_opd_engines
 from opd_steps.config.method_rules import check_stream, terms, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
@@ -29,6 +30,7 @@ def check_opd(node: GraphNode, where: str) -> None:
             raise UserError(
                 f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
             )
+    check_opd_engines(options, cached, where)
     check_method(node, options, where)
     _check_buffer(options["buffer"], f"{where}.buffer")
     asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES", False)}

@@ -20,6 +20,7 @@ class Root:
     seeds: list[int] = field(default_factory=lambda: [0])
     scale: str = "tiny"
     engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
+    teacher_engine: Literal["local", "vllm", "server"] = "local"  # the same for teachers
     benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation
     paths: dict[str, str] = field(default_factory=dict)  # hub ids or folders that papers name as ${paths.<key>}
     tracking: Tracking = field(default_factory=Tracking)

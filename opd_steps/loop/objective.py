@@ -11,14 +11,14 @@ from torch import Tensor
 
 from opd_steps.config.method_rules import terms
 from opd_steps.loop.chunked import chunked_sum
-from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.dist import Categorical, Recorded, StepDist
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.aggregate import weights_N
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment, Stream, build
 
-_ORDER = ("none", "sampled", "topk", "full")
+NEEDS = ("none", "sampled", "topk", "full")
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Objective:
         found = [s.teacher_need for s in self.streams if s.against == whom]
         if whom == "reference":
             found += [s.reference_need for s in self.streams]
-        return max(found, key=_ORDER.index, default="none")
+        return max(found, key=NEEDS.index, default="none")
 
     def backward(
         self,
@@ -97,6 +97,9 @@ class Objective:
                 known = {whom: other.dist(part, whom) for whom, other in others.items() if self.needs(whom) != "none"}
             student = policy.dist(part, "student")
             device = student.hidden_ND.device if hasattr(student, "hidden_ND") else None
+            known = {
+                whom: dist.to(device) if isinstance(dist, (Recorded, Categorical)) else dist for whom, dist in known.items()
+            }
             yield (
                 student,
                 Evidence(

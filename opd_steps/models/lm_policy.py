@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.local import decode
+from opd_steps.rollout.vllm_engine import VllmEngine
 
 _RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -32,8 +33,9 @@ class LMPolicy:
         top_p: float = 1.0,
         max_new_tokens: int = 32,
         batch: int = 256,
+        engine: VllmEngine | None = None,
     ):
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.engine = model, tokenizer, engine
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.companion: tuple[PreTrainedModel, float] | None = None
@@ -42,20 +44,27 @@ class LMPolicy:
     def rollout(
         self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0
     ) -> Trajectory:
-        """Sample one continuation of every context; row i depends on its context and seeds[i] alone."""
-        tokens, logp, ended = decode(
-            self.model,
-            contexts,
-            seeds,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            eos_id=self.tokenizer.eos_token_id,
-            pad_id=self.tokenizer.pad_token_id,
-            vocab=self.vocab,
-            batch=self.batch,
-            companion=self.companion,
-        )
+        """Sample one continuation of every context; row i depends on its context and seeds[i] alone.
+
+        `version`: how many optimizer steps made the weights; an engine of other ones is sent these first.
+        """
+        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
+        if self.engine:
+            if self.engine.version != version:
+                self.engine.sync(self.model, version)
+            tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
+        else:
+            tokens, logp, ended = decode(
+                self.model,
+                contexts,
+                seeds,
+                **sampling,
+                eos_id=self.tokenizer.eos_token_id,
+                pad_id=self.tokenizer.pad_token_id,
+                vocab=self.vocab,
+                batch=self.batch,
+                companion=self.companion,
+            )
         return Trajectory(
             [list(c) for c in contexts],
             tokens,

@@ -58,6 +58,9 @@ class Categorical:
     def chunk(self, start: int, stop: int) -> Categorical:
         return Categorical(self.logp_NV[start:stop])
 
+    def to(self, device: torch.device | None) -> Categorical:
+        return Categorical(self.logp_NV.to(device))
+
 
 @dataclass(frozen=True)
 class LazyCategorical:
@@ -110,6 +113,10 @@ class Recorded:
     def chunk(self, start: int, stop: int) -> Recorded:
         cut = lambda t: None if t is None else t[start:stop]
         return Recorded(self.action_logp_N[start:stop], cut(self.topk_ids_NK), cut(self.topk_logp_NK))
+
+    def to(self, device: torch.device | None) -> Recorded:
+        move = lambda t: None if t is None else t.to(device)
+        return Recorded(self.action_logp_N.to(device), move(self.topk_ids_NK), move(self.topk_logp_NK))
 
 
 @dataclass(frozen=True)

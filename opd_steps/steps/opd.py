@@ -17,13 +17,13 @@ from opd_steps.hooks import Setting
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
-from opd_steps.loop.objective import Objective
+from opd_steps.loop.objective import NEEDS, Objective
 from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import Batch, train
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import engine_teacher, load_policy, publish_model, require_same_tokenizer, weights_id
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
@@ -33,12 +33,18 @@ def run(job: Job) -> None:
     """Build student, teacher and reference, the source of prefixes, the objective and what moves it; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
     objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
-    asks_reference = any(Objective.from_method(o["method"], 1).needs("reference") != "none" for o in versions(options))
-    student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
+    objectives = [Objective.from_method(o["method"], 1) for o in versions(options)]
+    asks_reference = any(o.needs("reference") != "none" for o in objectives)
+    student = load_policy(job, "student", sampling, train=True, engine=options["engine"])
     models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
         if role in job.parents and (role == "teacher" or asks_reference):
-            models[role] = load_policy(job, role, sampling, options["engine"]["batch"])
+            elsewhere = role == "teacher" and options["teacher_engine"]["name"] != "local"
+            models[role] = (
+                engine_teacher(job, *most_needed(objectives), sampling["temperature"])
+                if elsewhere
+                else load_policy(job, role, sampling, options["engine"]["batch"])
+            )
             if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
                 require_same_tokenizer(student, models[role], job, role)
     pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
@@ -57,6 +63,12 @@ def run(job: Job) -> None:
     live = job.manifests.get("teacher")
     facts = {"teacher": weights_id(live) if live else job.manifests["scores"]["facts"]["teacher"]}
     publish_model(job, student, metrics, facts | {"traces_from": job.manifests["student"]["facts"].get("traces_from")})
+
+
+def most_needed(objectives: list[Objective]) -> tuple[str, int]:
+    """What of the teacher any of them asks for, and how many of its likeliest tokens."""
+    needs = [o.needs("teacher") for o in objectives]
+    return max(needs, key=NEEDS.index), max(s.topk for o in objectives for s in o.streams)
 
 
 def all_terms(options: dict) -> list[dict]:

@@ -20,7 +20,7 @@ from opd_steps.tasks.prompts import PromptPool
 def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
-    policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
+    policy = load_policy(job, "policy", sampling, train=True, engine=options["engine"])
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
     reference = frozen_copy(policy) if options["kl"] else None
 

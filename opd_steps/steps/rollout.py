@@ -15,7 +15,7 @@ from opd_steps.tasks.prompts import PromptPool
 def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
-    policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
+    policy = load_policy(job, "policy", sampling, engine=options["engine"])
     pool = PromptPool.load(job.path("data"), options["split"], policy.tokenizer, options["limit"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows
     found = rollout_metrics(rows)

@@ -10,23 +10,29 @@ from opd_steps.loop.chunked import chunked_sum
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import read_rollouts, write_scores
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.steps._models import engine_teacher, load_policy, weights_id
 
 
 @torch.no_grad()
 def run(job: Job) -> None:
     """Score every token at the rollouts' own temperature; store the k likeliest tokens where `topk` asks for them."""
     options, table = job.options, job.manifests["rollouts"]["facts"]
-    teacher = load_policy(job, "teacher", table["sampling"])
+    elsewhere = options["teacher_engine"]["name"] != "local"
+    need, temperature = "topk" if options["topk"] else "sampled", table["sampling"]["temperature"]
+    if elsewhere:
+        teacher = engine_teacher(job, need, options["topk"], temperature)
+    else:
+        teacher = load_policy(job, "teacher", table["sampling"])
     if tokenizer_digest(teacher.tokenizer) != table["tokenizer"]:
         raise UserError(str(job.path("teacher")), "the teacher's tokenizer is not the one that the rollouts were written with")
-    if options["topk"] > teacher.vocab:
-        raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {teacher.vocab} tokens")
+    if options["topk"] > (vocab := len(teacher.tokenizer)):
+        raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {vocab} tokens")
     rows = read_rollouts(job.path("rollouts"))
     logp, ids, topk = [], [], []
     for start in range(0, len(rows), options["micro_batch"]):
         part = rows.rows(slice(start, start + options["micro_batch"]))
-        action_N, lengths = part.action_N.to(teacher.model.device), part.length_B.tolist()
+        part = teacher.prepare(part) if elsewhere else part
+        action_N, lengths = part.action_N.to("cpu" if elsewhere else teacher.model.device), part.length_B.tolist()
         found: list[tuple] = []
 
         def read(q, i, j, action_N=action_N, found=found):

@@ -1,0 +1,42 @@
+"""Inference engines, checked: values in range, and no node that asks of an engine what it can't do."""
+
+from __future__ import annotations
+
+from opd_steps.config.method_rules import terms
+from opd_steps.errors import UserError
+
+_AT_LEAST = {"batch": 1, "tensor_parallel": 1, "kv_cache_mb": 0, "max_model_len": 0, "port": 0, "start_timeout": 1}
+
+
+def check_engine(engine: dict, where: str) -> None:
+    """Raises UserError for values out of range, and for keys of a server where there is none."""
+    for key, low in _AT_LEAST.items():
+        if engine.get(key, low) < low:
+            raise UserError(f"{where}.{key}", f"expected at least {low}, found {engine[key]}")
+    if not 0 < engine["memory"] < 1:
+        raise UserError(f"{where}.memory", f"a share of the GPU's memory between 0 and 1, found {engine['memory']}")
+    if engine["tolerance"] is not None and engine["tolerance"] <= 0:
+        raise UserError(f"{where}.tolerance", f"expected nats above 0, found {engine['tolerance']}")
+    if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
+        raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
+    if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
+        raise UserError(f"{where}.name", "url and port belong to a server: name: server, or leave them out")
+    if engine.get("url") and engine.get("port"):
+        raise UserError(f"{where}.port", "url names a server that runs already; leave port out")
+
+
+def check_opd_engines(options: dict, cached: bool, where: str) -> None:
+    """Raises UserError where an opd node's rows or teacher need the torch model that an engine stands for."""
+    student, teacher, method = options["engine"]["name"], options["teacher_engine"]["name"], options["method"]
+    if student != "local" and method["prefix"]["source"] == "token_mix":
+        raise UserError(f"{where}.engine.name", "tokens are drawn from student and teacher at once (token_mix): use local")
+    if teacher == "local":
+        return
+    at = f"{where}.teacher_engine.name"
+    if cached:
+        raise UserError(at, "with scores there is no teacher to run; leave it out")
+    if options["teacher_source"]["name"] != "frozen":
+        raise UserError(at, f"the teacher source {options['teacher_source']['name']} needs the teacher's own model: use local")
+    sources = {method["prefix"]["source"], *(row["rows"] for row in terms(method))}
+    if taken := sources & {"teacher", "token_mix"}:
+        raise UserError(at, f"rows that the teacher samples ({', '.join(sorted(taken))}) need its own model: use local")

@@ -1,0 +1,177 @@
+"""vLLM in this process: it generates, scores, and takes the trainer's weights."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opd_steps.errors import UserError
+
+_SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives here and ends here: no process is left behind
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else the trainer's threads are bound with it
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}  # nats, per token; fp32 engines differ by 1e-5, bf16 ones by .3
+
+
+class VllmEngine:
+    """One model in vLLM. Rows are token ids, nothing is tokenised or detokenised here.
+
+    options    config.kinds.Engine
+    learns     whether weights will be sent (`sync`)
+    `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.
+    """
+
+    def __init__(self, path: str, options: dict, dtype: str, eos_id: int, learns: bool = False, scores: int = 0):
+        self.eos_id, self.dtype, self.version, self._path = eos_id, dtype, 0, path
+        self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
+        os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+        try:
+            import vllm
+        except ImportError:
+            raise UserError("engine.name", "vllm is not installed; see the README for its environment, or use local") from None
+        from vllm.platforms import current_platform
+
+        self._vllm, cpu = vllm, current_platform.is_cpu()
+        room = {"kv_cache_memory_bytes": (options["kv_cache_mb"] or 256) * 2**20} if cpu or options["kv_cache_mb"] else {}
+        arguments = {
+            "dtype": dtype,
+            "tensor_parallel_size": options["tensor_parallel"],
+            "gpu_memory_utilization": options["memory"],
+            "max_num_seqs": options["batch"],
+            "max_model_len": options["max_model_len"] or None,
+            "enforce_eager": cpu or options["eager"],
+            "max_logprobs": scores,
+            "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
+            "skip_tokenizer_init": True,
+            "seed": 0,
+            **room,
+        }
+        if learns:
+            from opd_steps.rollout.vllm_transfer import register
+
+            arguments["weight_transfer_config"] = {"backend": register()}
+        with own_randomness():
+            self.llm = vllm.LLM(path, **arguments)
+            if learns:
+                self.llm.init_weight_transfer_engine({"init_info": {}})
+
+    def generate(
+        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], *, max_new_tokens: int, temperature: float, top_p: float
+    ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
+        """As rollout.local.decode: new ids [T] (end token included), their log-probs [T] under the sampling, ended by itself?
+
+        One seed a request: a row depends on its context and its seed alone.
+        """
+        asked = [
+            self._vllm.SamplingParams(
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed % 2**63,
+                max_tokens=max_new_tokens,
+                ignore_eos=True,
+                stop_token_ids=[self.eos_id],
+                logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+            )
+            for seed in seeds
+        ]
+        tokens, logp, ended = [], [], []
+        for found in self._ask(contexts, asked):
+            row = found.outputs[0]
+            first = torch.tensor(row.logprobs.start_indices)
+            tokens.append(torch.tensor(list(row.token_ids)))
+            logp.append(torch.tensor(row.logprobs.logprobs)[first])
+            ended.append(row.finish_reason == "stop")
+        return tokens, logp, ended
+
+    def score(self, rows: Sequence[Sequence[int]], starts: Sequence[int], k: int) -> tuple[list[Tensor], ...]:
+        """Log-probs at temperature 1 of each row's tokens from starts[b] on: (logp [T], ids [T, k], their log-probs [T, k]).
+
+        k: also the model's k likeliest tokens, most likely first; 0 for none, -1 for the whole vocabulary.
+        """
+        asked = self._vllm.SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=k, flat_logprobs=True, detokenize=False
+        )
+        out = [_of_flat(found.prompt_logprobs, start) for found, start in zip(self._ask(rows, asked), starts, strict=True)]
+        return tuple(list(column) for column in zip(*out, strict=True))
+
+    def sync(self, model: torch.nn.Module, version: int) -> None:
+        """Take the weights of `model`, forget what the old ones computed, and compare both on one fixed sequence.
+
+        Every name is sent, tied ones twice: vLLM keeps a packed copy of the head, which a tied checkpoint leaves out.
+        Raises RuntimeError when the update fails or engine and trainer disagree by more than `tolerance` nats on any token.
+        """
+        self.version = None
+        try:
+            with own_randomness():
+                self.llm.start_weight_update()
+                self.llm.update_weights({"update_info": {"tensors": self.weights(model)}})
+                self.llm.finish_weight_update(weight_version=str(version))
+                self.llm.reset_prefix_cache()
+        except Exception as error:
+            raise RuntimeError(f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}") from error
+        self.version = version
+        if (gap := self.gap(model)) > self.tolerance:
+            self.version = None
+            raise RuntimeError(
+                f"after the weights of step {version} went to vLLM, its log-probs differ from the trainer's by up to {gap:.3g} "
+                f"nats on a fixed sequence (tolerance {self.tolerance:g}): an update that is incomplete, or another dtype"
+            )
+
+    def weights(self, model: torch.nn.Module) -> dict[str, Tensor]:
+        return model.state_dict()
+
+    @torch.no_grad()
+    def gap(self, model: torch.nn.Module) -> float:
+        """Largest difference of log-probs, in nats, between `model` and the engine on a fixed sequence and the token behind it.
+
+        Scoring computes the sequence anew, generating reads its prefix from the cache: it is long enough to stand there.
+        """
+        config = self.llm.llm_engine.vllm_config
+        length = min(config.cache_config.block_size + 8, config.model_config.max_model_len - 1)
+        ids = [7 * (i + 1) % model.config.vocab_size for i in range(length)]
+        token, logp, _ = self.generate([ids], [0], max_new_tokens=1, temperature=0.0, top_p=1.0)
+        said_T = torch.cat([self.score([ids], [1], 0)[0][0], logp[0]])
+        logits_TV = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float().cpu()
+        logp_T = torch.log_softmax(logits_TV, -1).gather(-1, torch.tensor([*ids[1:], int(token[0])])[:, None])[:, 0]
+        return float((logp_T - said_T).abs().max())
+
+    def _ask(self, rows: Sequence[Sequence[int]], asked) -> list:
+        if self.version is None:
+            raise RuntimeError("vLLM holds the weights of an update that was not completed: nothing it says can be trusted")
+        with own_randomness():
+            return self.llm.generate([self._vllm.TokensPrompt(prompt_token_ids=list(r)) for r in rows], asked, use_tqdm=False)
+
+    def close(self) -> None:
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+def _of_flat(flat, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one row's flat prompt log-probs: at each position the token itself stands first, then the likeliest."""
+    first, last = flat.start_indices[start], flat.end_indices[-1]
+    places = len(flat.start_indices) - start
+    ids_TW = torch.tensor(flat.token_ids[first:last]).view(places, -1)
+    logp_TW = torch.tensor(flat.logprobs[first:last]).view(places, -1)
+    return logp_TW[:, 0], ids_TW[:, 1:], logp_TW[:, 1:]
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """vLLM seeds and draws from the global generators; the trainer's stay as they are."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,71 @@
+"""A teacher behind an inference engine: it scores each batch once, and what it said travels with the rows like a scores table's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from opd_steps.errors import UserError
+from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.teachers.cached import CachedTeacher
+
+WHOLE = 8192  # tokens: the largest vocabulary that an engine is asked for at every position
+
+
+class EngineTeacher(CachedTeacher):
+    """`engine.score` (rollout.vllm_engine, rollout.vllm_server) asked for no more than the method needs.
+
+    start         makes the engine, given the largest k that it will be asked for
+    need          sampled | topk | full (objective.needs)
+    topk          how many of the likeliest tokens, where the need is topk
+    temperature   of the sampling; engines score at 1, so another one takes the whole vocabulary
+
+    Raises UserError for a vocabulary above WHOLE where all of it is needed.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[int], Any],
+        tokenizer: PreTrainedTokenizerBase,
+        need: str,
+        topk: int = 0,
+        temperature: float = 1.0,
+    ):
+        self.tokenizer, self.temperature = tokenizer, temperature
+        self.whole = need == "full" or temperature not in (0.0, 1.0)
+        self.k = -1 if self.whole else topk if need == "topk" else 0
+        if self.whole and len(tokenizer) > WHOLE:
+            raise UserError(
+                "teacher_engine.name",
+                f"this method asks for the teacher's whole distribution over {len(tokenizer)} tokens, an engine answers for at most "
+                f"{WHOLE}: use local, or the support sampled or teacher_topk at temperature 1",
+            )
+        self.engine = start(self.k)
+
+    def prepare(self, rows: Trajectory) -> Trajectory:
+        """Columns teacher_logp, and teacher_topk_ids with teacher_topk_logp, or teacher_whole [T, V], per row."""
+        contexts = rows.extra.get("context:teacher", rows.contexts)
+        asked = [[*context, *action.tolist()] for context, action in zip(contexts, rows.actions, strict=True)]
+        logp, ids, topk = self.engine.score(asked, [len(c) for c in contexts], self.k)
+        columns: dict[str, list[Tensor]] = {"teacher_logp": logp}
+        if self.whole:
+            columns = {"teacher_whole": [self._dense(i, p) for i, p in zip(ids, topk, strict=True)]}
+        elif self.k:
+            columns |= {"teacher_topk_ids": ids, "teacher_topk_logp": topk}
+        return rows.with_columns(extra=rows.extra | columns)
+
+    def _dense(self, ids_TK: Tensor, logp_TK: Tensor) -> Tensor:
+        """[T, V] over the tokenizer's tokens, normalised, at the sampling's temperature."""
+        model_vocab = max(int(ids_TK.max()) + 1, len(self.tokenizer))
+        logp_TV = torch.full((len(ids_TK), model_vocab), -torch.inf).scatter(1, ids_TK, logp_TK)
+        return torch.log_softmax(logp_TV[:, : len(self.tokenizer)] / (self.temperature or 1.0), -1)
+
+    def dist(self, trajectory: Trajectory, role: str = "teacher") -> Recorded | Categorical:
+        if self.whole:
+            return Categorical(torch.cat(list(trajectory.extra["teacher_whole"])))
+        return super().dist(trajectory, role)

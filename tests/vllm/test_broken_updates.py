@@ -1,0 +1,38 @@
+"""Updates that break off: the engine answers nothing more, and says which step it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opd_steps.models.checkpoint import where
+from opd_steps.rollout.vllm_engine import VllmEngine
+from tests.vllm.conftest import engine_options, policy_of
+
+
+def broken_shape(model):
+    return {name: weight[:, :8] if "q_proj" in name else weight for name, weight in model.state_dict().items()}
+
+
+class Interrupted(dict):
+    """Weights of which the last ones never come."""
+
+    def items(self):
+        for i, item in enumerate(super().items()):
+            if i == 6:
+                raise ConnectionError("the trainer went away")
+            yield item
+
+
+@pytest.mark.parametrize("weights", [broken_shape, lambda model: Interrupted(model.state_dict())])
+def test_nothing_is_answered_after_it(checkpoints, weights, monkeypatch):
+    policy = policy_of(checkpoints["tied"])
+    engine = VllmEngine(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer.eos_token_id, learns=True)
+    monkeypatch.setattr(engine, "weights", weights)
+    with pytest.raises(RuntimeError, match="vLLM did not take the weights of step 1: "):
+        engine.sync(policy.model, 1)
+    with pytest.raises(RuntimeError, match="nothing it says can be trusted"):
+        engine.score([[1, 2, 3]], [1], 0)
+    assert engine.version is None
+    engine.close()
+    assert torch.is_grad_enabled()

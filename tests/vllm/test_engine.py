@@ -1,0 +1,171 @@
+"""vLLM in the trainer's process: what it samples and scores, before and after new weights, against transformers."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from opd_steps.models.checkpoint import where
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.vllm_engine import VllmEngine
+from tests.vllm.conftest import engine_options, moved, policy_of, prompts
+
+CLOSE = 1e-4  # nats: both compute in fp32, in another order
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def pair(request, checkpoints):
+    """(the model in torch, the model in vLLM); tests may move the weights of both."""
+    policy = policy_of(checkpoints[request.param])
+    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.tokenizer.eos_token_id, True, -1)
+    yield policy, engine
+    engine.close()
+
+
+def torch_logp(policy, contexts, actions, temperature: float = 1.0) -> torch.Tensor:
+    """[N, V] of the torch model at all tokens of `actions`."""
+    policy.temperature = temperature
+    dist = policy.dist(Trajectory(contexts, actions, torch.arange(len(actions))))
+    return dist.chunk(0, len(dist)).logp_NV
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probs_of_samples_are_those_of_transformers(pair, temperature):
+    policy, engine = pair
+    contexts = prompts(40, policy.vocab)
+    tokens, logp, ended = engine.generate(contexts, range(40), max_new_tokens=24, temperature=temperature, top_p=1.0)
+    expected_NV = torch_logp(policy, contexts, tokens, temperature)
+    found_N = torch.cat(logp)
+    assert float((expected_NV.gather(-1, torch.cat(tokens)[:, None])[:, 0] - found_N).abs().max()) < CLOSE
+    eos = policy.tokenizer.eos_token_id
+    assert ended == [row[-1].item() == eos for row in tokens]
+    assert all(end or len(row) == 24 for end, row in zip(ended, tokens, strict=True))
+    assert len(found_N) > 300
+
+
+def test_samples_follow_the_distribution(pair):
+    """First tokens of 2,000 samples of one prompt against the model's probabilities: a chi-square over its likely tokens."""
+    policy, engine = pair
+    context = prompts(1, policy.vocab)[0]
+    tokens, *_ = engine.generate([context] * 2000, range(2000), max_new_tokens=1, temperature=1.0, top_p=1.0)
+    p_V = torch_logp(policy, [context], [tokens[0]])[0].exp().double()
+    count_V = torch.bincount(torch.cat(tokens), minlength=len(p_V)).double()
+    likely = p_V > 5 / 2000
+    rest = (2000 * p_V[~likely].sum(), count_V[~likely].sum())
+    observed, expected = torch.cat([count_V[likely], rest[1][None]]), torch.cat([2000 * p_V[likely], rest[0][None]])
+    chi2, freedom = float(((observed - expected) ** 2 / expected).sum()), len(observed) - 1
+    assert freedom > 3 and chi2 < freedom + 4 * (2 * freedom) ** 0.5  # four standard deviations
+
+
+def test_greedy_tokens_are_those_of_the_local_engine(pair):
+    policy, engine = pair
+    contexts = prompts(20, policy.vocab)
+    tokens, logp, _ = engine.generate(contexts, range(20), max_new_tokens=24, temperature=0.0, top_p=1.0)
+    policy.temperature, policy.max_new_tokens = 0.0, 24
+    local = policy.rollout(contexts, range(20), range(20))
+    assert all(torch.equal(a, b) for a, b in zip(tokens, local.actions, strict=True))
+    assert float((torch.cat(logp) - local.logp_N).abs().max()) < CLOSE
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_row_depends_on_its_seed_and_not_on_its_batch(pair, size):
+    policy, engine = pair
+    contexts = prompts(64, policy.vocab)
+    sampling = {"max_new_tokens": 16, "temperature": 1.0, "top_p": 1.0}
+    whole = engine.generate(contexts, range(64), **sampling)
+    for at in range(0, 64 if size > 1 else 8, size):
+        part = engine.generate(contexts[at : at + size], range(at, min(at + size, 64)), **sampling)
+        for one, other in zip(part[0] + part[1], whole[0][at : at + size] + whole[1][at : at + size], strict=True):
+            assert torch.equal(one, other)
+    other_seeds = engine.generate(contexts, range(64, 128), **sampling)
+    assert sum(torch.equal(a, b) for a, b in zip(whole[0], other_seeds[0], strict=True)) < 16
+
+
+@pytest.mark.parametrize("k", [0, 5, -1])
+def test_scores_of_given_rows(pair, k):
+    """Ragged rows, scored from their answers on: the tokens', the k likeliest, the whole vocabulary."""
+    policy, engine = pair
+    contexts = prompts(12, policy.vocab)
+    actions = [torch.from_numpy(rng_row) for rng_row in (np.random.default_rng(i).integers(0, 200, 1 + i) for i in range(12))]
+    rows = [c + a.tolist() for c, a in zip(contexts, actions, strict=True)]
+    logp, ids, best = engine.score(rows, [len(c) for c in contexts], k)
+    expected_NV = torch_logp(policy, contexts, actions)
+    assert [len(x) for x in logp] == [len(a) for a in actions]
+    assert float((torch.cat(logp) - expected_NV.gather(-1, torch.cat(actions)[:, None])[:, 0]).abs().max()) < CLOSE
+    ids_NK, best_NK = torch.cat(ids), torch.cat(best)
+    assert ids_NK.shape[1] == (k if k >= 0 else expected_NV.shape[1])
+    if k:
+        assert float((expected_NV.gather(-1, ids_NK) - best_NK).abs().max()) < CLOSE
+        assert float((expected_NV.topk(ids_NK.shape[1]).values - best_NK).abs().max()) < CLOSE  # no likelier one is left out
+
+
+def test_new_weights_again_and_again(pair):
+    policy, engine = pair
+    contexts = prompts(16, policy.vocab)
+    sampling = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 1.0}
+    before = engine.generate(contexts, range(16), **sampling)
+    for step in (1, 2, 3):
+        moved(policy.model, step)
+        engine.sync(policy.model, step)
+        assert engine.version == step and engine.llm.get_weight_version() == str(step)
+        tokens, logp, _ = engine.generate(contexts, range(16), **sampling)
+        expected_NV = torch_logp(policy, contexts, tokens)
+        assert float((expected_NV.gather(-1, torch.cat(tokens)[:, None])[:, 0] - torch.cat(logp)).abs().max()) < CLOSE
+    assert float((torch.cat(before[1])[:8] - torch.cat(logp)[:8]).abs().max()) > 0.01  # they are new
+
+
+def test_the_trainers_random_numbers_are_not_touched(pair):
+    policy, engine = pair
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    engine.generate(prompts(4, policy.vocab), range(4), max_new_tokens=4, temperature=1.0, top_p=1.0)
+    engine.sync(policy.model, 7)
+    assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()
+
+
+def test_a_policy_sends_its_weights_when_they_are_others(pair, monkeypatch):
+    """Once a version: samples of one version ask for no second update."""
+    policy, engine = pair
+    sent = []
+    sync = engine.sync
+    monkeypatch.setattr(engine, "sync", lambda model, version: (sent.append(version), sync(model, version)))
+    policy.temperature, policy.max_new_tokens, policy.engine = 1.0, 8, engine
+    for version in (20, 20, 21, 21):
+        rows = policy.rollout(prompts(3, policy.vocab), range(3), range(3), version)
+        assert rows.version_B.tolist() == [version] * 3
+    policy.engine = None
+    assert sent == [20, 21]
+
+
+def test_a_stale_prefix_cache_is_seen(pair, monkeypatch):
+    """What the old weights computed for a prefix must be forgotten with them."""
+    policy, engine = pair
+    assert engine.gap(policy.model) < CLOSE  # the fixed sequence is in the cache now
+    moved(policy.model, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.llm, "reset_prefix_cache", lambda: None)
+        with pytest.raises(RuntimeError, match="differ from the trainer's by up to"):
+            engine.sync(policy.model, 30)
+    engine.sync(policy.model, 31)
+    assert engine.gap(policy.model) < CLOSE
+
+
+def test_an_update_without_the_head(pair, checkpoints, monkeypatch):
+    """A tied checkpoint names no head, and vLLM would keep the old one: seen at once, and nothing is answered."""
+    policy, engine = pair
+    moved(policy.model, 40)
+    monkeypatch.setattr(engine, "weights", lambda model: dict(model.named_parameters()))
+    if not policy.model.config.tie_word_embeddings:
+        monkeypatch.setattr(
+            engine, "weights", lambda model: {n: w for n, w in model.state_dict().items() if "lm_head" not in n}
+        )
+    with pytest.raises(RuntimeError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
+        engine.sync(policy.model, 41)
+    with pytest.raises(RuntimeError, match="not completed"):
+        engine.generate(prompts(1, policy.vocab), [0], max_new_tokens=2, temperature=1.0, top_p=1.0)
+    monkeypatch.undo()
+    engine.sync(policy.model, 42)  # a whole update mends it
+    assert engine.gap(policy.model) < CLOSE
