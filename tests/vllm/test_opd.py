@@ -1,0 +1,157 @@
+"""On-policy distillation whose student, or teacher, is a real vLLM: the same learning as without, after any end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opd_steps.artifacts import read_manifest
+from tests.pipeline.stages import Stages
+from tests.vllm.conftest import SMALL
+
+SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+SHAPE |= {"head_dim": 32, "max_position_embeddings": 128, "tie_word_embeddings": True, "initializer_range": 0.2}
+PARENTS = {"student": "model/student", "teacher": "model/teacher", "data": "data/data"}
+EXACT = {"signal": "rkl", "support": "full", "estimator": "exact"}
+METHODS = {"sampled": {}, "topk": EXACT | {"support": {"name": "teacher_topk", "k": 4}}, "whole": EXACT}
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> Stages:
+    found = Stages(tmp_path_factory.mktemp("opd") / "results")
+    source = {
+        "name": "arithmetic",
+        "digits": 1,
+        "modulus": 10,
+        "terms": [2, 3],
+        "ood_terms": [4],
+        "train": 500,
+        "test": 20,
+        "ood": 5,
+    }
+    found.run("data", "data", source=source, verifier={"name": "exact", "after": "="})
+    for name, spread in (("student", 0.2), ("teacher", 0.3)):
+        found.run(name, "model", {"data": "data/data"}, config=SHAPE | {"initializer_range": spread})
+    return found
+
+
+def begin(stages: Stages, name: str, **changes) -> tuple[subprocess.Popen, Path]:
+    """The step in a process of its own, as a rule starts it; and its manifest."""
+    options = {"steps": STEPS, "prompts": 16, "sampling": {"n": 2, "max_new_tokens": 12}, "checkpoint_every": 4}
+    options |= {"optim": {"lr": 3e-3}, "method": EXACT} | changes
+    for role in ("engine", "teacher_engine"):
+        if role in options:
+            options[role] = SMALL | options[role]
+    config, out = stages.job(name, "opd", PARENTS, **options)
+    command = [sys.executable, "-m", "opd_steps.steps.opd", "--config", json.dumps(config), "--out", str(out)]
+    log = (stages.results / f"{name}.log").open("a")
+    return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}), out
+
+
+def finish(stages: Stages, name: str, **changes) -> Path:
+    process, out = begin(stages, name, **changes)
+    assert process.wait(300) == 0, (stages.results / f"{name}.log").read_text()[-3000:]
+    return out.parent
+
+
+def curve(folder: Path, name: str) -> np.ndarray:
+    return np.array([json.loads(line)[f"train/{name}"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+
+
+def until_step(stages: Stages, name: str, step: int, process: subprocess.Popen) -> None:
+    """Wait until the log of metrics has that many lines."""
+    end = time.monotonic() + 240
+    while not any(
+        len(p.read_text().splitlines()) >= step for p in stages.results.parent.rglob("metrics.jsonl") if f"/{name}/" in str(p)
+    ):
+        assert process.poll() is None and time.monotonic() < end, (stages.results / f"{name}.log").read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def processes(path: str) -> list[int]:
+    """Processes whose command line names the path."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if path in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def local(stages) -> Path:
+    return finish(stages, "local")
+
+
+@pytest.fixture(scope="module")
+def vllm(stages) -> Path:
+    return finish(stages, "vllm", engine={"name": "vllm"})
+
+
+def test_the_same_learning_as_with_the_local_engine(local, vllm):
+    """Other samples, same distribution: the curves differ by noise alone, and fall."""
+    for name in ("loss", "entropy", "length"):
+        gap = curve(local, name) - curve(vllm, name)
+        assert abs(gap.mean()) < 4 * gap.std(ddof=1) / len(gap) ** 0.5 + 1e-9, name
+    assert curve(vllm, "loss")[-5:].mean() < 0.8 * curve(vllm, "loss")[:5].mean()
+    assert curve(vllm, "sampler_gap").max() < 1e-4
+    assert not np.array_equal(curve(local, "loss"), curve(vllm, "loss"))
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bytes(stages, vllm):
+    process, _ = begin(stages, "killed", engine={"name": "vllm"})
+    until_step(stages, "killed", 9, process)
+    process.kill()
+    process.wait()
+    folder = finish(stages, "killed", engine={"name": "vllm"})
+    assert "resuming after step" in (stages.results / "killed.log").read_text()
+    assert (folder / "metrics.jsonl").read_bytes() == (vllm / "metrics.jsonl").read_bytes()
+    assert (folder / "model/model.safetensors").read_bytes() == (vllm / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("asks", list(METHODS))
+@pytest.mark.parametrize("where", ["vllm", "server"])
+def test_a_teacher_elsewhere_teaches_the_same(stages, where, asks):
+    """Losses step by step as with the torch teacher."""
+    here = finish(stages, f"here_{where}_{asks}", method=METHODS[asks], steps=5)
+    there = finish(stages, f"there_{where}_{asks}", method=METHODS[asks], steps=5, teacher_engine={"name": where})
+    assert np.abs(curve(here, "loss") - curve(there, "loss")).max() < 1e-3
+    assert np.abs(curve(here, "loss")).max() > 1e-2
+    assert processes(str(stages.results / "p/model/teacher")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_server_is_left_behind(stages, number):
+    name = f"ended_{number.name}"
+    process, _ = begin(stages, name, teacher_engine={"name": "server"}, steps=4000)
+    until_step(stages, name, 3, process)
+    served = str(stages.results / "p/model/teacher")
+    assert processes(served)
+    process.send_signal(number)
+    assert process.wait(60) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    end = time.monotonic() + 60
+    while processes(served) or processes("VLLM::"):
+        assert time.monotonic() < end, "the server outlives its step"
+        time.sleep(0.2)
+
+
+def test_a_failing_step_leaves_no_server(stages):
+    too_many = EXACT | {"support": {"name": "teacher_topk", "k": 4000}}
+    process, _ = begin(stages, "failing", teacher_engine={"name": "server"}, method=too_many)
+    assert process.wait(240) not in (0, None)
+    assert processes(str(stages.results / "p/model/teacher")) == []
+
+
+def test_facts_name_the_teacher(stages, vllm):
+    assert read_manifest(vllm)["facts"]["teacher"]
