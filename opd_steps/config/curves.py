@@ -7,7 +7,7 @@ from opd_steps.config.options import get_option
 from opd_steps.config.plugs import constant
 
 _TRAIN = ("loss", "grad_norm", "grad_variance", "lr", "tokens")
-_POLICY = (*_TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap")
+_POLICY = (*_TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap", "sampler_gap_max", "sampler_kl")
 TRAIN_METRICS = {
     "pretrain": _TRAIN,
     "sft": _TRAIN,

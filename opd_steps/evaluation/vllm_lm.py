@@ -6,15 +6,12 @@ import importlib.metadata
 
 from lm_eval.api.model import LM
 
-from opd_steps.errors import UserError
+from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
 
 
 def vllm_lm(path: str, seed: int, options: dict) -> LM:
     """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
-    try:
-        import vllm
-    except ImportError:
-        raise UserError("evaluate.backend", "vllm is not installed; use the vllm environment, or backend: hf") from None
+    vllm = import_vllm("evaluate.backend", "hf")
     installed = importlib.metadata.version
 
     def named_alike(name: str) -> str:
@@ -24,7 +21,9 @@ def vllm_lm(path: str, seed: int, options: dict) -> LM:
     importlib.metadata.version = named_alike
     try:
         from lm_eval.models.vllm_causallms import VLLM
+
+        # prompts are tokenised as in training, weights are those that the hf backend loads
+        plain = {"add_bos_token": False, "dtype": "float32", **on_this_chip()}
+        return VLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
     finally:
         importlib.metadata.version = installed
-    plain = {"add_bos_token": False}  # prompts are tokenised as in training
-    return VLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})

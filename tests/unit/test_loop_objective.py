@@ -70,7 +70,7 @@ def test_padded_vocabularies_are_sliced_to_the_tokenizer():
 def test_fresh_samples_have_no_gap_between_sampler_and_trainer():
     student, teacher = policies()
     stats = Objective.from_method(method(), 6).backward(student, sample(student), {}, teacher)
-    assert stats["sampler_gap"] < 1e-5
+    assert stats["sampler_gap"] <= stats["sampler_gap_max"] < 1e-5 and abs(stats["sampler_kl"]) < 1e-5
 
 
 def test_two_streams_add_up_and_the_reference_is_asked_only_when_needed():

@@ -24,11 +24,18 @@ from tests.vllm.conftest import engine_options, policy_of, prompts
 CAP = 20
 
 
+class Foreign(VllmServer):
+    """As somebody else starts one: it knows its tokenizer."""
+
+    def _command(self, port: int) -> list[str]:
+        return [part for part in super()._command(port) if part != "--skip-tokenizer-init"]
+
+
 @pytest.fixture(scope="module")
 def server(checkpoints, tmp_path_factory):
     policy = policy_of(checkpoints["tied"])
     log = tmp_path_factory.mktemp("server") / "server.log"
-    found = VllmServer(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer, CAP, log)
+    found = Foreign(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer, CAP, log)
     yield found
     found.close()
 
