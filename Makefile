@@ -45,4 +45,4 @@ lint: setup
 	@snakemake --lint
 
 clean:
-	rm -rf results/* logs benchmarks .snakemake
+	rm -rf results/* logs .snakemake

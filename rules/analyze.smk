@@ -9,8 +9,6 @@ rule analyze:
         manifest="<results>/{paper}/analyze/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/analyze/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/analyze/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("analyze", "cpus")

@@ -14,8 +14,6 @@ rule data:
         manifest="<results>/{paper}/data/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/data/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/data/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("data", "cpus")

@@ -9,8 +9,6 @@ rule evaluate:
         manifest="<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/evaluate/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/evaluate/{node}/seed{seed}.jsonl"
     conda:
         "../envs/eval.yaml"
     threads: ask("evaluate", "cpus")

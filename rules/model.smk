@@ -14,8 +14,6 @@ rule model:
         manifest="<results>/{paper}/model/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/model/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/model/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("model", "cpus")
@@ -65,8 +63,6 @@ rule pretrain:
         manifest="<results>/{paper}/pretrain/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/pretrain/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/pretrain/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("pretrain", "cpus")

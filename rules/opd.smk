@@ -10,8 +10,6 @@ rule opd:
         manifest="<results>/{paper}/opd/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/opd/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/opd/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("opd", "cpus")

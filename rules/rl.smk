@@ -10,8 +10,6 @@ rule rl:
         manifest="<results>/{paper}/rl/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/rl/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/rl/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("rl", "cpus")

@@ -9,8 +9,6 @@ rule rollout:
         manifest="<results>/{paper}/rollout/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/rollout/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/rollout/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("rollout", "cpus")

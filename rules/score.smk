@@ -9,8 +9,6 @@ rule score:
         manifest="<results>/{paper}/score/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/score/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/score/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("score", "cpus")

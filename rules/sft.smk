@@ -10,8 +10,6 @@ rule sft:
         manifest="<results>/{paper}/sft/{node}/seed{seed}/manifest.json",
     log:
         "<logs>/{paper}/sft/{node}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{paper}/sft/{node}/seed{seed}.jsonl"
     conda:
         "../envs/train.yaml"
     threads: ask("sft", "cpus")
