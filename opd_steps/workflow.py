@@ -25,6 +25,9 @@ _graph: Graph
 _wanted: list[GraphNode] = []
 _results: Path
 _lock: TextIO  # held until the process ends
+UNASKED_RATE = (100, 1.0)
+"""Snakemake's default of --max-jobs-per-timespan. Each job that ends adds a timer that wakes the scheduler once a second for the rest of
+the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
 
@@ -61,6 +64,9 @@ def begin(workflow) -> None:
     except UserError as error:
         workflow.persistence.unlock()
         _end(error)
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
+        workflow.scheduler.job_rate_limiter = None
 
 
 def _worth_warming(workflow) -> bool:

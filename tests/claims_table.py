@@ -1,0 +1,96 @@
+"""Writes docs/claims.md from a report's claims.json: `python -m tests.claims_table results/report/claims.json --date 2026-11-21`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/claims.md"
+MARKS = {
+    "holds": "**holds**",
+    "does not hold": "*does not hold*",
+    "not enough evidence": "open",
+    "not measured": "not measured",
+}
+
+HEAD = """# Every paper's claims on the tiny models
+
+`snakemake all --config papers=all seeds={seeds}`, {date}, commit `{commit}`. {note}
+
+{total}
+
+A claim compares two figures, paired by seed: it *holds* when the 95 % interval of the difference (Student's t) lies on the claimed side,
+*does not hold* when it lies on the other, else it is *open*: not enough evidence. Those marked *sign* are judged by the exact sign test, which
+needs six seeds. If nothing had any effect, five in a hundred would be decided all the same: this is a list of directions, not of discoveries.
+Means over seeds stand beside each side. *Same contract* is no for all of them: models, tasks and budgets are not the papers', and a direction
+that does not show here says nothing about the paper's own scale. *Reported* is the paper's own figure, where our notes have it.
+
+"""
+
+
+def page(found: dict, date: str, commit: str, note: str) -> str:
+    """The page: a count, then a table for each paper."""
+    claims = found["claims"]
+    count = Counter(claim["direction"]["verdict"] for claim in claims)
+    seeds = f"[{','.join(map(str, found['seeds']))}]"
+    decided = ", ".join(f"{n} {verdict}" for verdict, n in count.most_common())
+    total = f"{len(claims)} claims of {len(found['papers'])} papers: {decided}."
+    lines = HEAD.format(seeds=seeds, date=date, commit=commit, note=note, total=total).splitlines()
+    by_paper = defaultdict(list)
+    for claim in claims:
+        by_paper[claim["paper"]].append(claim)
+    for paper in sorted(by_paper):
+        title = OmegaConf.load(ROOT / f"workflow/papers/{paper}.yaml").paper.title
+        verdicts = Counter(claim["direction"]["verdict"] for claim in by_paper[paper])
+        lines += [f"## [{paper}](../workflow/papers/{paper}.yaml): {title}", ""]
+        lines += [", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()) + ".", ""]
+        lines += [
+            "| claim | left | right | verdict | effect [95 % interval] | seeds | reported |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [_row(claim) for claim in by_paper[paper]] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(claim: dict) -> str:
+    said, sides = claim["direction"], claim["seeds"].values()
+    mean = lambda side: (
+        sum(v) / len(v) if (v := [s[side]["value"] for s in sides if side in s and s[side]["value"] is not None]) else None
+    )
+    left, right = mean("left"), mean("right")
+    right = f"`{claim['right']}` {right:.3g}" if right is not None else claim["right"]
+    effect = "–" if said["effect"] is None else f"{said['effect']:.3g}"
+    if said["interval"]:
+        effect += " [{:.3g}, {:.3g}]".format(*said["interval"])
+    if claim["test"] == "sign":
+        effect += " (sign)"
+    values = f"`{claim['left']}`" + (f" {left:.3g}" if left is not None else "")
+    cells = [
+        claim["says"],
+        values,
+        f"{claim['op']} {right}",
+        MARKS[said["verdict"]],
+        effect,
+        str(said["n"]),
+        claim["reported"] or "–",
+    ]
+    return "| " + " | ".join(cell.replace("|", "∣").replace("<", "&lt;") for cell in cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("claims", type=Path)
+    parser.add_argument("--date", required=True)
+    parser.add_argument("--commit", required=True)
+    parser.add_argument("--note", default="")
+    args = parser.parse_args()
+    PAGE.write_text(page(json.loads(args.claims.read_text()), args.date, args.commit, args.note))
+
+
+if __name__ == "__main__":
+    main()
