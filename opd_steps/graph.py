@@ -10,10 +10,10 @@ from functools import cached_property
 from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
 from opd_steps.config.claims import claim_nodes
-from opd_steps.config.controllers import versions
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.load import load_paper
 from opd_steps.config.merge import dataclass_of, deep_merge, merge
+from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
-from opd_steps.config.controllers import versions
 from opd_steps.config.method_rules import terms
 from opd_steps.config.plugs import constant
+from opd_steps.config.versions import versions
 from opd_steps.graph import Graph, GraphNode
 
 _UPWARD = ("model", "policy", "student")

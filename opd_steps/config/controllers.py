@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.config.curves import controlled
 from opd_steps.config.merge import merge
 from opd_steps.config.options import get_option, parts, require_option, with_option
+from opd_steps.config.versions import values
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
 
 SETTABLE = ("method.", "sampling.")
-
-
-def versions(options: dict) -> Iterator[dict]:
-    """The node's checked options, and again with each value that a controller names in the place of what it sets."""
-    yield options
-    for item in options.get("controllers", ()):
-        for name in plugs.constant("schedules", item["name"], "VALUES"):
-            for value in _values(item, name):
-                yield with_option(options, item["sets"], value)
-
-
-def _values(item: dict, name: str) -> list:
-    return item[name] if name == "stages" else [item[name]]
 
 
 def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]) -> None:
@@ -55,7 +43,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
             )
         for name in plugs.constant("schedules", item["name"], "VALUES"):
             checked = []
-            for value in _values(item, name):
+            for value in values(item, name):
                 whole = isinstance(now, int) and isinstance(value, float) and value.is_integer()
                 raw = with_option(node.options, path, int(value) if whole else value)
                 options = merge(KINDS[node.kind], raw, f"{at}.{name}")

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps.nouns.dist import LazyCategorical
+from opd_steps.nouns.policy import Engine
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.local import decode
-from opd_steps.rollout.vllm_engine import VllmEngine
 
 _RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -33,12 +33,12 @@ class LMPolicy:
         top_p: float = 1.0,
         max_new_tokens: int = 32,
         batch: int = 256,
-        engine: VllmEngine | None = None,
     ):
-        self.model, self.tokenizer, self.engine = model, tokenizer, engine
+        self.model, self.tokenizer = model, tokenizer
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.companion: tuple[PreTrainedModel, float] | None = None
+        self.engine: Engine | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
     def rollout(

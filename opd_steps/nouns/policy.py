@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 
@@ -20,6 +23,21 @@ class Policy(Protocol):
 
         `role` picks the context that is seen ("student", "teacher", "reference"): a teacher may hold privileged context.
         """
+
+
+class Engine(Protocol):
+    """What samples for a language model in place of the model itself."""
+
+    version: int | None
+    """Optimizer steps behind its weights; None: they are incomplete."""
+
+    def generate(
+        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], *, max_new_tokens: int, temperature: float, top_p: float
+    ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
+        """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row."""
+
+    def sync(self, model: torch.nn.Module, version: int) -> None:
+        """Take the model's weights. Raises RuntimeError when both do not agree afterwards."""
 
 
 class Teacher(Protocol):

@@ -10,41 +10,20 @@ from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest
 from opd_steps.loop.objective import Objective
-from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model, where
+from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA
-from opd_steps.rollout.vllm_engine import VllmEngine
-from opd_steps.rollout.vllm_server import VllmServer
-from opd_steps.teachers.engine import EngineTeacher
 
 
-def load_policy(
-    job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False, engine: dict | None = None
-) -> LMPolicy:
-    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`. `engine`: who generates for it."""
+def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> LMPolicy:
+    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`."""
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
     model = load_model(job.path(role), job.options.get("dtype", "float32"))
     model.requires_grad_(train)
     options = {k: sampling[k] for k in ("temperature", "top_p", "max_new_tokens")} if sampling else {}
-    tokenizer, dtype = load_tokenizer(job.path(role)), job.options.get("dtype", "float32")
-    if engine and engine["name"] == "vllm":
-        options["engine"] = VllmEngine(where(job.path(role)), engine, dtype, tokenizer.eos_token_id, learns=train)
-    return LMPolicy(model, tokenizer, batch=engine["batch"] if engine else batch, **options)
-
-
-def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
-    """The parent `teacher` behind the node's teacher_engine, vllm or server."""
-    options, path, dtype = job.options["teacher_engine"], where(job.path("teacher")), job.options.get("dtype", "float32")
-    tokenizer = load_tokenizer(job.path("teacher"))
-
-    def start(scores: int) -> VllmEngine | VllmServer:
-        if options["name"] == "server":
-            return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
-        return VllmEngine(path, options, dtype, tokenizer.eos_token_id, scores=scores)
-
-    return EngineTeacher(start, tokenizer, need, topk, temperature)
+    return LMPolicy(model, load_tokenizer(job.path(role)), batch=batch, **options)
 
 
 def frozen_copy(policy: LMPolicy) -> LMPolicy:

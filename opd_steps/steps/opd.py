@@ -10,8 +10,8 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
-from opd_steps.config.controllers import versions
 from opd_steps.config.method_rules import outcome_need, terms
+from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
@@ -22,8 +22,9 @@ from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import Batch, train
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
+from opd_steps.steps._engines import engine_teacher, sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import engine_teacher, load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
@@ -35,7 +36,8 @@ def run(job: Job) -> None:
     objective = Objective.from_method(options["method"], sampling["max_new_tokens"])
     objectives = [Objective.from_method(o["method"], 1) for o in versions(options)]
     asks_reference = any(o.needs("reference") != "none" for o in objectives)
-    student = load_policy(job, "student", sampling, train=True, engine=options["engine"])
+    student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
+    student.engine = sampling_engine(job, "student", learns=True)
     models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
         if role in job.parents and (role == "teacher" or asks_reference):

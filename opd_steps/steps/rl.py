@@ -12,6 +12,7 @@ from opd_steps.loop.train import Batch, train
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
 from opd_steps.objectives.stream import VANILLA
+from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
 from opd_steps.steps._models import frozen_copy, load_policy, publish_model
 from opd_steps.tasks.prompts import PromptPool
@@ -20,7 +21,8 @@ from opd_steps.tasks.prompts import PromptPool
 def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
-    policy = load_policy(job, "policy", sampling, train=True, engine=options["engine"])
+    policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
+    policy.engine = sampling_engine(job, "policy", learns=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
     reference = frozen_copy(policy) if options["kl"] else None
 

@@ -7,6 +7,7 @@ from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import write_rollouts
+from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, weights_id
 from opd_steps.tasks.prompts import PromptPool
@@ -15,7 +16,8 @@ from opd_steps.tasks.prompts import PromptPool
 def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
-    policy = load_policy(job, "policy", sampling, engine=options["engine"])
+    policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
+    policy.engine = sampling_engine(job, "policy")
     pool = PromptPool.load(job.path("data"), options["split"], policy.tokenizer, options["limit"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows
     found = rollout_metrics(rows)

@@ -9,8 +9,9 @@ from opd_steps.errors import UserError
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import read_rollouts, write_scores
+from opd_steps.steps._engines import engine_teacher
 from opd_steps.steps._main import main
-from opd_steps.steps._models import engine_teacher, load_policy, weights_id
+from opd_steps.steps._models import load_policy, weights_id
 
 
 @torch.no_grad()

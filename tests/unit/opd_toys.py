@@ -62,7 +62,7 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, **ch
     folder.mkdir(exist_ok=True)
     loaded: dict[str, LMPolicy] = {}
 
-    def load(job, role, sampling=None, batch=256, train=False, engine=None) -> LMPolicy:
+    def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
         model = qwen(VOCAB, SEEDS[role], layers=1).requires_grad_(train)
         how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
         loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), **how)

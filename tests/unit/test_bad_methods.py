@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from opd_steps import plan, preflight
 from opd_steps.artifacts import write_json
 from opd_steps.config import plugs
-from opd_steps.config.controllers import versions
+from opd_steps.config.versions import versions
 from opd_steps.errors import UserError, one_line_errors
 from opd_steps.graph import Graph
 

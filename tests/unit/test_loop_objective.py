@@ -128,3 +128,15 @@ def test_lazy_chunks_are_the_whole():
     whole = Categorical.from_logits(hidden @ weight[:10].T / 0.7)
     lazy = LazyCategorical(hidden, weight, None, 0.7, 10)
     torch.testing.assert_close(torch.cat([lazy.chunk(0, 17).logp_NV, lazy.chunk(17, 40).logp_NV]), whole.logp_NV)
+
+
+def test_the_gap_to_another_sampler_is_measured():
+    """Rows of one policy, trained on by another: mean and largest |difference|, and the estimate of KL(sampler || trainer)."""
+    student, other = policies()
+    rows = sample(other)
+    stats = Objective.from_method(method(), 6).backward(student, rows, {}, other, micro_batch=3)
+    dist = student.dist(rows)
+    gap_N = dist.chunk(0, len(dist)).logp(rows.action_N) - rows.logp_N
+    assert stats["sampler_gap"] == pytest.approx(float(gap_N.abs().mean()), rel=1e-5)
+    assert stats["sampler_gap_max"] == pytest.approx(float(gap_N.abs().max()), rel=1e-5)
+    assert stats["sampler_kl"] == pytest.approx(-float(gap_N.mean()), rel=1e-4) and stats["sampler_kl"] > 0.01

@@ -89,7 +89,7 @@ def test_scores_of_given_rows(pair, k):
     """Ragged rows, scored from their answers on: the tokens', the k likeliest, the whole vocabulary."""
     policy, engine = pair
     contexts = prompts(12, policy.vocab)
-    actions = [torch.from_numpy(rng_row) for rng_row in (np.random.default_rng(i).integers(0, 200, 1 + i) for i in range(12))]
+    actions = [torch.from_numpy(np.random.default_rng(i).integers(0, 200, 1 + i)) for i in range(12)]
     rows = [c + a.tolist() for c, a in zip(contexts, actions, strict=True)]
     logp, ids, best = engine.score(rows, [len(c) for c in contexts], k)
     expected_NV = torch_logp(policy, contexts, actions)
