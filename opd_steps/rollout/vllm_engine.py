@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoConfig
 
 from opd_steps.errors import UserError
 
@@ -34,6 +35,7 @@ class VllmEngine:
         self.eos_id, self.dtype, self.version, self._path = eos_id, dtype, 0, path
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self._vllm = vllm = import_vllm("engine.name", "local")
+        require_fitting_heads(path)
         arguments = on_this_chip(options["kv_cache_mb"], options["eager"]) | {
             "dtype": dtype,
             "tensor_parallel_size": options["tensor_parallel"],
@@ -175,6 +177,22 @@ def on_this_chip(kv_cache_mb: int = 0, eager: bool = False) -> dict:
     cpu = current_platform.is_cpu()
     room = {"kv_cache_memory_bytes": (kv_cache_mb or 256) * 2**20} if cpu or kv_cache_mb else {}
     return room | {"enforce_eager": cpu or eager}
+
+
+def require_fitting_heads(path: str) -> None:
+    """Raises UserError for a model whose attention heads have a size that vLLM's CPU kernels lack: they would fail at the first token."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    config = AutoConfig.from_pretrained(path)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size not in (fitting := CPUAttentionBackend.get_supported_head_sizes()):
+        raise UserError(
+            "engine.name", f"on a CPU vLLM takes heads of {', '.join(map(str, fitting))}, {path} has {size}: use local"
+        )
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.rollout.vllm_engine import VllmEngine
+from tests.pipeline.stages import save_checkpoint
 from tests.vllm.conftest import engine_options, policy_of
 
 
@@ -22,6 +24,12 @@ class Interrupted(dict):
             if i == 6:
                 raise ConnectionError("the trainer went away")
             yield item
+
+
+def test_heads_that_no_kernel_has_are_refused(tmp_path):
+    save_checkpoint(tmp_path / "model", head_dim=16)
+    with pytest.raises(UserError, match=r"on a CPU vLLM takes heads of 32, 64, .*model has 16: use local"):
+        VllmEngine(str(tmp_path / "model"), engine_options(), "float32", 1)
 
 
 @pytest.mark.parametrize("weights", [broken_shape, lambda model: Interrupted(model.state_dict())])
