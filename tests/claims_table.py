@@ -50,8 +50,8 @@ def page(found: dict, date: str, commit: str, note: str) -> str:
         lines += [f"## [{paper}](../workflow/papers/{paper}.yaml): {title}", ""]
         lines += [", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()) + ".", ""]
         lines += [
-            "| claim | left | right | verdict | effect [95 % interval] | seeds | reported |",
-            "|---|---|---|---|---|---|---|",
+            "| claim | left | right | verdict | effect [95 % interval] | seeds | reported | what differs |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         lines += [_row(claim) for claim in by_paper[paper]] + [""]
     return "\n".join(lines).rstrip() + "\n"
@@ -78,6 +78,7 @@ def _row(claim: dict) -> str:
         effect,
         str(said["n"]),
         claim["reported"] or "–",
+        claim["differs"] or "–",
     ]
     return "| " + " | ".join(cell.replace("|", "∣").replace("<", "&lt;") for cell in cells) + " |"
 
