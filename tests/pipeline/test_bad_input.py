@@ -114,7 +114,34 @@ MISTAKES = [
     ),
     ("not YAML", PAPER, "nodes:", "nodes: [", ["smoke.yaml", "not valid YAML"]),
     ("unknown key of config.yaml", "config.yaml", "scale: tiny", "scal: tiny", ["config.yaml: scal", "id you mean: 'scale'?"]),
-    ("an engine that does not generate yet", "config.yaml", "engine: local", "engine: vllm", ["engine.name", "use local"]),
+    (
+        "an engine in the process that wants several GPUs",
+        PAPER,
+        "opd: {steps: 4",
+        "opd: {engine: {name: vllm, tensor_parallel: 2}, steps: 4",
+        ["engine.tensor_parallel", "one GPU; a server takes several"],
+    ),
+    (
+        "a server's port for an engine that is none",
+        PAPER,
+        "opd: {steps: 4",
+        "opd: {teacher_engine: {name: vllm, port: 8000}, steps: 4",
+        ["teacher_engine.name", "url and port belong to a server"],
+    ),
+    (
+        "a teacher elsewhere that learns",
+        PAPER,
+        "vopd: {kind: opd,",
+        "vopd: {kind: opd, teacher_source: ema, teacher_engine: {name: server},",
+        ["nodes.vopd.teacher_engine.name", "ema needs the teacher's own model: use local"],
+    ),
+    (
+        "an engine that nobody knows",
+        "config.yaml",
+        "teacher_engine: local",
+        "teacher_engine: vllmm",
+        ["teacher_engine", "vllmm"],
+    ),
     ("unknown scale", "config.yaml", "scale: tiny", "scale: huge", ["scales", "no scale 'huge'"]),
 ]
 

@@ -57,7 +57,7 @@ def test_faults_of_jobs(copy):
     # a second attempt must not be preempted by the other jobs here
     dropped = "'lowcancel' if wildcards.node == 'dropped' and attempt == 1 else 'gpu'"
     partition = f"pretrain:slurm_partition='low' if wildcards.node == 'preempted' else {dropped}"
-    memory = "pretrain:mem_mb=600 * attempt if wildcards.node == 'greedy' else 4000"
+    memory = "pretrain:mem_mb=400 * attempt if wildcards.node == 'greedy' else 4000"
     extra = "pretrain:slurm_extra='--signal=TERM@30 --open-mode=append'"
     run = copy.run("teachers", *PAPER, "--set-resources", partition, memory, extra)
 
