@@ -12,7 +12,6 @@ from opd_steps.config.merge import merge
 from opd_steps.models.checkpoint import save_model, where
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.tokenizers import byte_tokenizer
-from opd_steps.steps._main import main
 
 TINY = {
     "hidden_size": 32,
@@ -55,7 +54,7 @@ class Stages:
         """Run the step and return its manifest. Raises what the step raises."""
         config, out = self.job(name, kind, parents or {}, **options)
         module = importlib.import_module(f"opd_steps.steps.{kind}")
-        step = next(f for n, f in vars(module).items() if n in ("run", kind) and callable(f) and f is not main)
+        step = getattr(module, "run", None) or getattr(module, kind)
         where.cache_clear()  # each step is a process of its own
         with Job(config, {}, out) as job:
             step(job)
