@@ -35,17 +35,20 @@ def start_server() -> None:
     """Start a server for the jobs of this process; it ends by itself after this process and the last job."""
     folder = tempfile.mkdtemp(prefix="distillery-")
     os.environ[ADDRESS] = f"{folder}/socket"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # read when torch is imported; a job sets its own number
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",  # read when torch is imported; a job sets its own number
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # a library that asks for GPUs must not start CUDA: it does not survive a fork
+    }
     subprocess.Popen([sys.executable, "-m", "opd_steps.warm", "--serve", str(os.getpid())], env=environment)
 
 
 def serve(address: str, parent: int) -> None:
     """Answer until the process `parent` is gone and the last job has ended."""
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, PASSED_ON
-    )  # a terminal's Ctrl-C reaches the whole group; jobs decide for themselves
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # Ctrl-C reaches the whole group; jobs decide for themselves
     for step in PRELOAD:
         importlib.import_module(f"opd_steps.steps.{step}")
+    if sys.modules["torch"].cuda.is_initialized():
+        return  # the forks could not use it: every job does its own imports
     gc.freeze()  # what is there now stays shared between the forks
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as waiting:
         listener.bind(address + ".new")
