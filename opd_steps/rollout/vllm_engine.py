@@ -32,7 +32,7 @@ class VllmEngine:
     """
 
     def __init__(self, path: str, options: dict, dtype: str, eos_id: int, learns: bool = False, scores: int = 0):
-        self.eos_id, self.dtype, self.version, self._path = eos_id, dtype, 0, path
+        self.eos_id, self.version = eos_id, 0
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self._vllm = vllm = import_vllm("engine.name", "local")
         require_fitting_heads(path)
