@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -25,10 +24,11 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from opd_steps.lifetime import end_with_parent
+
 ADDRESS = "DISTILLERY_WARM"
 PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps, for what they import
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def start_server() -> None:
@@ -114,7 +114,7 @@ def _run(request: dict, fds: list[int]) -> None:
     """The job, in the fork."""
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
             os.close(fd)

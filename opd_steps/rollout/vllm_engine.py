@@ -14,10 +14,12 @@ from transformers import AutoConfig
 
 from opd_steps.errors import UserError
 
-_SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives here and ends here: no process is left behind
+SETTINGS = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else the trainer's threads are bound with it
     "VLLM_NO_USAGE_STATS": "1",
+}
+_IN_PROCESS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives here and ends here: no process is left behind
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}  # nats, per token; fp32 engines differ by 1e-5, bf16 ones by .3
@@ -162,7 +164,7 @@ def _of_flat(flat, start: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def import_vllm(key: str, instead: str):
     """The package, set up to live in this process. Raises UserError where it is not installed."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    os.environ.update(SETTINGS | _IN_PROCESS | os.environ)
     try:
         import vllm
     except ImportError:
@@ -171,10 +173,14 @@ def import_vllm(key: str, instead: str):
 
 
 def on_this_chip(kv_cache_mb: int = 0, eager: bool = False) -> dict:
-    """Arguments of vLLM that differ between GPU and CPU: on a CPU the cache has a size of its own, and there are no graphs."""
+    """`on_chip` of the platform that vLLM finds."""
     from vllm.platforms import current_platform
 
-    cpu = current_platform.is_cpu()
+    return on_chip(current_platform.is_cpu(), kv_cache_mb, eager)
+
+
+def on_chip(cpu: bool, kv_cache_mb: int, eager: bool) -> dict:
+    """Arguments of vLLM that differ between GPU and CPU: on a CPU the cache has a size of its own, and there are no graphs."""
     room = {"kv_cache_memory_bytes": (kv_cache_mb or 256) * 2**20} if cpu or kv_cache_mb else {}
     return room | {"enforce_eager": cpu or eager}
 

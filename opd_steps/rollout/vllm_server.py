@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import json
 import os
 import signal
@@ -21,6 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from opd_steps.errors import UserError
+from opd_steps.lifetime import end_with_parent
+from opd_steps.rollout.vllm_engine import SETTINGS, on_chip
 
 BATCH = 64  # rows in one request
 RESTARTS = 2  # of a server of our own that ended, in one run
@@ -71,15 +72,14 @@ class VllmServer:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     raise UserError("teacher_engine.port", f"port {port} is in use by another program; 0 takes a free one")
-        environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | os.environ
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(port),
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=SETTINGS | os.environ,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=lambda: end_with_parent(signal.SIGTERM),
             )
         atexit.register(self.close)
         self.url = f"http://127.0.0.1:{port}"
@@ -92,17 +92,25 @@ class VllmServer:
             time.sleep(0.5)
 
     def _command(self, port: int) -> list[str]:
-        options, cpu = self.options, not torch.cuda.is_available()
-        command = [sys.executable, "-m", _MODULE, "--model", self.path, "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--dtype", self.dtype, "--max-logprobs", str(self.scores), "--max-num-seqs", str(options["batch"])]
-        command += ["--tensor-parallel-size", str(options["tensor_parallel"]), "--seed", "0"]
-        command += ["--gpu-memory-utilization", str(options["memory"])]
-        command += ["--max-model-len", str(options["max_model_len"])] if options["max_model_len"] else []
-        command += (
-            ["--kv-cache-memory-bytes", str((options["kv_cache_mb"] or 256) * 2**20)] if cpu or options["kv_cache_mb"] else []
-        )
-        command += ["--enforce-eager"] if cpu or options["eager"] else []
-        return [*command, "--skip-tokenizer-init"]  # it sees token ids alone
+        options = self.options
+        asked = on_chip(not torch.cuda.is_available(), options["kv_cache_mb"], options["eager"]) | {
+            "model": self.path,
+            "host": "127.0.0.1",
+            "port": port,
+            "dtype": self.dtype,
+            "max_logprobs": self.scores,
+            "max_num_seqs": options["batch"],
+            "tensor_parallel_size": options["tensor_parallel"],
+            "gpu_memory_utilization": options["memory"],
+            "max_model_len": options["max_model_len"] or None,
+            "seed": 0,
+            "skip_tokenizer_init": True,  # it sees token ids alone
+        }
+        command = [sys.executable, "-m", _MODULE]
+        for name, value in asked.items():
+            if value is not None and value is not False:
+                command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+        return command
 
     def _healthy(self) -> bool:
         try:
@@ -174,8 +182,3 @@ def _why(error: urllib.error.HTTPError) -> str:
 def _last_error(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
     return lines[-1] if lines else "no error in it"
-
-
-def _end_with_parent() -> None:
-    """SIGTERM when the step's process ends, however it ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

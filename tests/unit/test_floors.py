@@ -20,6 +20,8 @@ FLOORS = [
         "plan",
         "workflow",
         "lock",
+        "lifetime",
+        "warm",
         "slurm",
         "preflight",
     },

@@ -12,10 +12,13 @@ from opd_steps.config.kinds import TeacherEngine
 from opd_steps.models.checkpoint import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import rng
-from tests.pipeline.stages import save_checkpoint
+from tests.pipeline.stages import Stages, save_checkpoint
 
 SMALL = {"batch": 64, "kv_cache_mb": 64, "max_model_len": 256}
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32, "initializer_range": 0.2}
+
+FRESH = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+FRESH |= {"head_dim": 32, "max_position_embeddings": 256, "tie_word_embeddings": True, "initializer_range": 0.2}
 
 
 def engine_options(**changes) -> dict:
@@ -30,6 +33,12 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     for name in ("tied", "untied"):
         save_checkpoint(folder / name / "model", seed=3, tie_word_embeddings=name == "tied", **SHAPE)
     return {name: folder / name for name in ("tied", "untied")}
+
+
+def sums(stages: Stages, **rows: int) -> None:
+    """The data node of the stages here: sums of two or three digits; `rows` by split."""
+    source = {"name": "arithmetic", "digits": 1, "modulus": 10, "terms": [2, 3], "ood_terms": [4], **rows}
+    stages.run("data", "data", source=source, verifier={"name": "exact", "after": "="})
 
 
 def policy_of(checkpoint: Path, **sampling) -> LMPolicy:

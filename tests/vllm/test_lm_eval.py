@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 
 from tests.pipeline.stages import Stages
-from tests.vllm.test_opd import SHAPE
+from tests.vllm.conftest import FRESH, sums
 
 
 def test_the_same_scores_as_through_hf(tmp_path):
     """Greedy answers token for token, and Avg@k within four standard errors: sampling draws differ."""
     stages = Stages(tmp_path / "results")
-    source = {
-        "name": "arithmetic",
-        "digits": 1,
-        "modulus": 10,
-        "terms": [2, 3],
-        "ood_terms": [4],
-        "train": 600,
-        "test": 60,
-        "ood": 40,
-    }
-    stages.run("data", "data", source=source, verifier={"name": "exact", "after": "="})
-    stages.run("start", "model", {"data": "data/data"}, config=SHAPE | {"initializer_range": 0.05})
+    sums(stages, train=600, test=60, ood=40)
+    stages.run("start", "model", {"data": "data/data"}, config=FRESH | {"initializer_range": 0.05})
     stages.run("base", "pretrain", {"model": "model/start", "data": "data/data"}, steps=150, batch=32, optim={"lr": 1e-2})
     parents, found = {"model": "pretrain/base", "data": "data/data"}, {}
     for backend, options in (("hf", {}), ("vllm", {"max_model_len": 128})):

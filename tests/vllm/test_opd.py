@@ -15,10 +15,8 @@ import pytest
 
 from opd_steps.artifacts import read_manifest
 from tests.pipeline.stages import Stages
-from tests.vllm.conftest import SMALL
+from tests.vllm.conftest import FRESH, SMALL, sums
 
-SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-SHAPE |= {"head_dim": 32, "max_position_embeddings": 256, "tie_word_embeddings": True, "initializer_range": 0.2}
 PARENTS = {"student": "model/student", "teacher": "model/teacher", "data": "data/data"}
 EXACT = {"signal": "rkl", "support": "full", "estimator": "exact"}
 METHODS = {"sampled": {}, "topk": EXACT | {"support": {"name": "teacher_topk", "k": 4}}, "whole": EXACT}
@@ -29,19 +27,9 @@ SEEDS = (1, 2, 3, 4, 5)
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory) -> Stages:
     found = Stages(tmp_path_factory.mktemp("opd") / "results")
-    source = {
-        "name": "arithmetic",
-        "digits": 1,
-        "modulus": 10,
-        "terms": [2, 3],
-        "ood_terms": [4],
-        "train": 500,
-        "test": 20,
-        "ood": 5,
-    }
-    found.run("data", "data", source=source, verifier={"name": "exact", "after": "="})
+    sums(found, train=500, test=20, ood=5)
     for name, spread in (("student", 0.2), ("teacher", 0.3)):
-        found.run(name, "model", {"data": "data/data"}, config=SHAPE | {"initializer_range": spread})
+        found.run(name, "model", {"data": "data/data"}, config=FRESH | {"initializer_range": spread})
     return found
 
 
@@ -131,7 +119,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(stages, vllm):
 @pytest.mark.parametrize("where", ["vllm", "server"])
 def test_a_teacher_elsewhere_teaches_the_same(stages, where, asks):
     """Losses step by step as with the torch teacher."""
-    here = finish(stages, f"here_{where}_{asks}", method=METHODS[asks], steps=5)
+    here = finish(stages, f"here_{asks}", method=METHODS[asks], steps=5)
     there = finish(stages, f"there_{where}_{asks}", method=METHODS[asks], steps=5, teacher_engine={"name": where})
     assert np.abs(curve(here, "loss") - curve(there, "loss")).max() < 1e-3
     assert np.abs(curve(here, "loss")).max() > 1e-2
