@@ -38,6 +38,14 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
     os.replace(scratch, path)
 
 
+def remove(folder: Path) -> None:
+    """Delete a folder, renamed first: after a death in between nothing half-deleted goes by the name of the whole."""
+    gone = folder.with_name(f"gone-{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone)
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """Rows of a JSONL file; raises UserError with the line number of the first one that is not a JSON object."""
     rows = []
@@ -178,6 +186,12 @@ class Job:
             os.rename(self.folder, self.work / "replaced")
         os.rename(self.stage, self.folder)
         self._write_timing()
+        self.clear()
+
+    def clear(self) -> None:
+        """Delete the work directory, as its checkpoints are of no more use."""
+        for part in self.work.glob("*/"):
+            remove(part)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _write_timing(self) -> None:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from opd_steps.artifacts import remove
 from opd_steps.errors import UserError
 
 _PREFIX = "checkpoint-"
@@ -36,11 +37,10 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     for path in scratch.iterdir():
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-    shutil.rmtree(final, ignore_errors=True)
     os.rename(scratch, final)
     for old in work.glob(f"{_PREFIX}[0-9]*"):
         if old != final:
-            shutil.rmtree(old)
+            remove(old)
 
 
 def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:

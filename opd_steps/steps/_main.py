@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -30,7 +29,7 @@ def main(step: Callable[[Job], None]) -> None:
     with one_line_errors(), Job(json.loads(args.config), json.loads(args.code), args.out, LOCK_WAIT) as job:
         if job.done():
             print("another process has published this result meanwhile; nothing to do", flush=True)
-            shutil.rmtree(job.work)
+            job.clear()
             return
         try:
             step(job)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import gradient_variance, learning_rate, make_optimizer
@@ -119,3 +120,31 @@ def test_rows_keep_their_columns_together():
     part = rows.rows([2, 1])
     assert part.action_N.tolist() == [3, 2, 2]
     assert Trajectory.concat([part, rows]).prompt_B.tolist() == [2, 1, 0, 1, 2]
+
+
+class Died(BaseException):
+    """A process that is killed while it deletes a folder."""
+
+
+def dying_rmtree(folder, ignore_errors=False):
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if files:
+        files[0].unlink()
+        raise Died
+
+
+@pytest.mark.parametrize("where", ["save", "clear"])
+def test_death_while_old_files_are_deleted_leaves_no_damaged_checkpoint(tmp_path, monkeypatch, where):
+    model = qwen()
+    optimizer = make_optimizer(model, OPTIM)
+    job = Job.__new__(Job)
+    job.work = tmp_path
+    checkpoint.save(tmp_path, 3, model, optimizer, {"hooks": []})
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr("shutil.rmtree", dying_rmtree)
+        checkpoint.save(tmp_path, 4, model, optimizer, {"hooks": []}) if where == "save" else job.clear()
+    assert (checkpoint.load(tmp_path, model, optimizer) or {}).get("step") == (4 if where == "save" else None)
+    checkpoint.save(tmp_path, 5, model, optimizer, {"hooks": []})  # what is left over is in nobody's way
+    assert checkpoint.load(tmp_path, model, optimizer)["step"] == 5
+    job.clear()
+    assert not tmp_path.exists()
