@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from opd_steps.rollout.lean import decoder_for
 from opd_steps.seeds import rng
 
 
@@ -52,46 +53,36 @@ def decode(
 def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eos_id, pad_id, vocab):
     device = mixed[0][0].device
     width = max(map(len, contexts))
-    ids_BP = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
-    mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=device)
-    position_BP = (mask_BL.cumsum(-1) - 1).clamp(min=0)
-    padded = bool((mask_BL == 0).any())
+    ids = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
+    mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * (len(c) + max_new_tokens) for c in contexts], device=device)
+    positions = (mask_BL[:, :width].cumsum(-1) - 1).clamp(min=0)
+    padded = any(len(c) < width for c in contexts)
     uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
 
-    caches = [DynamicCache(config=model.config) for model, _ in mixed]
+    decoders = [decoder_for(model, max_new_tokens) for model, _ in mixed]
     alive = torch.arange(len(contexts), device=device)  # original row of each row still decoded
+    ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=device)
     tokens_BT = torch.full((len(contexts), max_new_tokens), pad_id, device=device)
     logp_BT = torch.zeros((len(contexts), max_new_tokens), device=device)
-    length_B = torch.full((len(contexts),), max_new_tokens, device=device)
-    inputs, positions = ids_BP, position_BP
     for t in range(max_new_tokens):
-        args = {
-            "attention_mask": mask_BL if padded else None,
-            "position_ids": positions,
-            "use_cache": True,
-            "logits_to_keep": 1,
-        }
-        each = [
-            model(input_ids=inputs, past_key_values=cache, **args).logits[:, -1, :vocab]
-            for (model, _), cache in zip(mixed, caches, strict=True)
-        ]
+        seen = mask_BL[:, : width + t] if padded else None
+        each = [decoder(ids, positions, seen)[:, :vocab] for decoder in decoders]
         logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
         token_B, token_logp_B = sample(logits_BV, uniform_BT[alive, t] if temperature else None, temperature, top_p)
         tokens_BT[alive, t], logp_BT[alive, t] = token_B, token_logp_B
-        length_B[alive[token_B == eos_id]] = length_B[alive[token_B == eos_id]].clamp(max=t + 1)
-        going = length_B[alive] > t + 1  # a finished row may decode on for a while; nobody looks at it
-        left = int(going.sum())
+        ended_B = ended_B | (token_B == eos_id)  # an ended row may decode on for a while; nobody looks at it
+        left = len(ended_B) - int(ended_B.sum())
         if not left:
             break
-        if left <= 0.75 * len(alive):  # drop finished rows, when enough of them pay for the copy
-            keep = going.nonzero()[:, 0]
-            for cache in caches:
-                cache.batch_select_indices(keep)
-            alive, token_B, mask_BL, positions = alive[keep], token_B[keep], mask_BL[keep], positions[keep]
-        inputs, positions = token_B[:, None], positions[:, -1:] + 1
-        mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(mask_BL), 1)], 1)
-    lengths = length_B.tolist()
+        if left <= 0.75 * len(alive):  # drop ended rows, when enough of them pay for the copy
+            keep = (~ended_B).nonzero()[:, 0]
+            for decoder in decoders:
+                decoder.select(keep)
+            alive, token_B, mask_BL, positions, ended_B = (x[keep] for x in (alive, token_B, mask_BL, positions, ended_B))
+        ids, positions = token_B[:, None], positions[:, -1:] + 1
     tokens_BT, logp_BT = tokens_BT.cpu(), logp_BT.cpu()
+    at_end_BT = tokens_BT == eos_id
+    lengths = torch.where(at_end_BT.any(-1), at_end_BT.int().argmax(-1) + 1, max_new_tokens).tolist()
     return [
         (tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), int(tokens_BT[b, n - 1]) == eos_id) for b, n in enumerate(lengths)
     ]

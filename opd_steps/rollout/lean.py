@@ -1,0 +1,163 @@
+"""One token at a time through a Qwen3-, Qwen2- or Llama-type model, without what transformers spends around the arithmetic.
+
+The operations are those of the model's own forward pass with sdpa attention, in the same order: logits are equal bit for bit in fp32 on a
+CPU (tested). But projections that read one input are one product, keys and values are written in place, and no mask, wrapper or hook is
+made anew for every token. Any other model decodes with transformers' cache.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+from transformers import DynamicCache, PreTrainedModel
+
+KNOWN = ("Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM")
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # angles that depend on the position alone
+FUSED = 1 << 26  # parameters up to which projections are copied into one: above, a copy costs more than the calls it saves
+ROOM = 256  # tokens by which a full cache grows
+_told: set[str] = set()
+
+
+def decoder_for(model: PreTrainedModel, new: int) -> Plain:
+    """The leanest way to decode up to `new` tokens a row; when that is transformers' own, the log says why, once."""
+    why = unknown(model)
+    if not why:
+        return Lean(model, new)
+    if why not in _told:
+        _told.add(why)
+        print(f"decoding with transformers' cache: {why}", flush=True)
+    return Plain(model)
+
+
+def unknown(model: PreTrainedModel) -> str:
+    """What keeps the model from the lean path, or ""."""
+    config, name = model.config, type(model).__name__
+    if name not in KNOWN:
+        return f"the lean path knows {', '.join(KNOWN)}, this is {name}"
+    parts = list(model.modules())
+    odd = {
+        f"{config._attn_implementation} attention": config._attn_implementation != "sdpa",
+        "a sliding window": "sliding_attention" in (getattr(config, "layer_types", None) or ()),
+        f"rope {config.rope_parameters['rope_type']}": config.rope_parameters["rope_type"] not in STATIC_ROPE,
+        f"activation {config.hidden_act}": config.hidden_act != "silu",
+        "layers that are no plain nn.Linear": any(isinstance(m, nn.Linear) and type(m) is not nn.Linear for m in parts),
+        "hooks on its modules": any(m._forward_hooks or m._forward_pre_hooks for m in parts),
+    }
+    return ", ".join(f"{name} with {what}" for what, is_so in odd.items() if is_so)
+
+
+class Plain:
+    """Any causal model of transformers, with its own cache."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model, self.cache = model, DynamicCache(config=model.config)
+
+    def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """Logits [B, V] behind the last of the new tokens `ids_BP`. `mask_BL`: which of all tokens so far count; None: all."""
+        args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True, "logits_to_keep": 1}
+        return self.model(input_ids=ids_BP, past_key_values=self.cache, **args).logits[:, -1]
+
+    def select(self, keep: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.cache.batch_select_indices(keep)
+
+
+class Lean(Plain):
+    """Prompts through the model itself, every later token through its weights alone."""
+
+    def __init__(self, model: PreTrainedModel, new: int):
+        super().__init__(model)
+        self.new, self.length, self.store = new, 0, []  # store: per layer [2, B, key-value heads, tokens, head size]
+        fuse = sum(p.numel() for p in model.parameters()) <= FUSED
+        self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
+
+    def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
+        if not self.length:
+            logits_BV = super().__call__(ids_BP, position_BP, mask_BL)
+            self._take_over(position_BP)
+            return logits_BV
+        return self._step(ids_BP[:, 0], position_BP[:, 0], mask_BL)
+
+    def select(self, keep: Tensor) -> None:
+        self.store = [both[:, keep] for both in self.store]
+
+    def _take_over(self, position_BP: Tensor) -> None:
+        """The prompts' keys and values into a cache with room, and the angles of all positions to come."""
+        self.length = position_BP.shape[1]
+        self.store = [torch.stack([layer.keys, layer.values]) for layer in self.cache.layers]
+        self._grow()
+        x = self.store[0]
+        position = torch.arange(self.length + self.new, device=x.device)[None]
+        cos_1LD, sin_1LD = self.model.model.rotary_emb(x, position)
+        half = sin_1LD.shape[-1] // 2  # rotate_half(x) * sin = roll(x) * (-sin, sin)
+        self.cos_LD, self.sin_LD = cos_1LD[0], torch.cat([-sin_1LD[0, :, :half], sin_1LD[0, :, half:]], -1)
+
+    def _grow(self) -> None:
+        room = min(ROOM + self.length // 2, self.new)
+        self.store = [torch.cat([x, x.new_empty(*x.shape[:3], room, x.shape[4])], 3) for x in self.store]
+
+    def _step(self, ids_B: Tensor, position_B: Tensor, mask_BL: Tensor | None) -> Tensor:
+        base, t = self.model.model, self.length
+        if t == self.store[0].shape[3]:
+            self._grow()
+        self.length = t + 1
+        cos, sin = self.cos_LD[position_B][:, None], self.sin_LD[position_B][:, None]
+        mask = None if mask_BL is None else mask_BL[:, None, None].bool()
+        x_BD = base.embed_tokens(ids_B)
+        for layer, both in zip(self.layers, self.store, strict=True):
+            x_BD = layer.step(x_BD, cos, sin, both, t, mask)
+        return self.model.lm_head(_norm(x_BD, base.norm))
+
+
+class _Layer:
+    """The weights of a decoder layer; bias is None where there is none."""
+
+    def __init__(self, layer: nn.Module, fuse: bool):
+        attention, mlp = layer.self_attn, layer.mlp
+        self.head = attention.head_dim
+        self.norm_in, self.norm_mlp = layer.input_layernorm, layer.post_attention_layernorm
+        self.qkv = _products([attention.q_proj, attention.k_proj, attention.v_proj], fuse)
+        self.gate_up = _products([mlp.gate_proj, mlp.up_proj], fuse)
+        self.out, self.down = attention.o_proj, mlp.down_proj
+        self.heads, self.kv = (p.out_features // self.head for p in (attention.q_proj, attention.k_proj))
+        self.norm_q, self.norm_k = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+
+    def step(self, x_BD: Tensor, cos: Tensor, sin: Tensor, both: Tensor, t: int, mask: Tensor | None) -> Tensor:
+        """Hidden states after the layer; the new token's key and value go to place `t` of `both`."""
+        qkv_BHD = _apply(self.qkv, _norm(x_BD, self.norm_in)).view(len(x_BD), -1, self.head)
+        q, k, v = qkv_BHD.split([self.heads, self.kv, self.kv], 1)
+        if self.norm_q is not None:
+            q, k = _norm(q, self.norm_q), _norm(k, self.norm_k)
+        half = self.head // 2
+        both[0, :, :, t] = k * cos + k.roll(half, -1) * sin
+        both[1, :, :, t] = v
+        q = (q * cos + q.roll(half, -1) * sin)[:, :, None]
+        keys, values = both[0, :, :, : t + 1], both[1, :, :, : t + 1]
+        shared = self.heads != self.kv
+        if shared and mask is not None and q.is_cuda:  # no CUDA kernel takes a mask and shared heads
+            keys, values = (z.repeat_interleave(self.heads // self.kv, 1) for z in (keys, values))
+            shared = False
+        seen = scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=shared)
+        x_BD = x_BD + linear(seen.reshape(len(x_BD), -1), self.out.weight, self.out.bias)
+        gate, up = _apply(self.gate_up, _norm(x_BD, self.norm_mlp)).chunk(2, -1)
+        return x_BD + linear(silu(gate) * up, self.down.weight, self.down.bias)
+
+
+def _products(parts: list[nn.Linear], fuse: bool) -> list[tuple[Tensor, Tensor | None]]:
+    """Weights and biases of projections of one input, as few as may be."""
+    if not fuse:
+        return [(p.weight, p.bias) for p in parts]
+    bias = None if parts[0].bias is None else torch.cat([p.bias for p in parts])
+    return [(torch.cat([p.weight for p in parts]), bias)]
+
+
+def _apply(products: list[tuple[Tensor, Tensor | None]], x: Tensor) -> Tensor:
+    return linear(x, *products[0]) if len(products) == 1 else torch.cat([linear(x, *p) for p in products], -1)
+
+
+def _norm(x: Tensor, norm: nn.Module) -> Tensor:
+    """The module's own RMS norm; in fp32 torch's is the same, in one call."""
+    if x.dtype is not torch.float32:
+        return norm(x)
+    return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
