@@ -1,23 +1,27 @@
 """A loss over a lazy categorical, chunk by chunk: the gradient is computed in the forward pass, [N, V] never exists.
 
-Possible because the loss is a weighted sum whose weights are known beforehand: each chunk's gradient with respect to
-hidden states and head is final as soon as its loss is. Four matrix products in all, nothing is recomputed.
+Possible because the loss is a weighted sum whose weights are known beforehand: each chunk's gradient is final as soon as its loss is.
+Autograd goes from the loss to the log-probs alone, whatever the method; from there on the gradient is written out, with g = dL/dlog q:
+
+    dL/dz = (g - q sum_v g_v) / temperature      dL/dhidden = dL/dz W      dL/dW = sum over chunks (dL/dz)^T hidden      (fp32)
+
+Four matrix products in all, nothing is recomputed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from opd_steps.nouns.dist import LazyCategorical, StepDist
+from opd_steps.nouns.dist import Categorical, LazyCategorical, StepDist, head_logits
 
 ChunkLoss = Callable[[StepDist, int, int], Tensor]
 """(distribution of decisions i .. j, i, j) -> their summed loss."""
 
-ELEMENTS = 1 << 23  # logits of one chunk
+ELEMENTS = 1 << 22  # logits of one chunk on a CPU: they stay near the core
+ON_GPU = 16  # times as many fill a GPU
 
 
 def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
@@ -25,37 +29,59 @@ def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     if not isinstance(dist, LazyCategorical):
         return loss(dist, 0, len(dist))
     width = dist.hidden_ND.shape[-1] if dist.weight_VD is None else dist.vocab or len(dist.weight_VD)
-    size = max(16, ELEMENTS // width)
+    size = max(16, ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) // width)
+    bounds = [(i, min(i + size, len(dist))) for i in range(0, len(dist), size)]
     if not torch.is_grad_enabled():
-        return sum(
-            loss(dist.chunk(i, min(i + size, len(dist))), i, min(i + size, len(dist))) for i in range(0, len(dist), size)
-        )
-    return _GradientInForward.apply(dist.hidden_ND, dist.weight_VD, dist.bias_V, dist, loss, size)
+        return sum(loss(dist.chunk(i, j), i, j) for i, j in bounds)
+    return _GradientInForward.apply(dist.hidden_ND, dist.weight_VD, dist.bias_V, dist, loss, bounds)
 
 
 class _GradientInForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, bias_V, dist, loss, size):
-        head = [p.detach().requires_grad_(p.requires_grad) for p in (weight_VD, bias_V) if p is not None]
-        trained = [p for p in head if p.requires_grad]
-        lazy = replace(dist, weight_VD=head[0] if head else None, bias_V=head[1] if len(head) > 1 else None)
-        grad_ND, grads, total = torch.empty_like(hidden_ND), None, 0.0
-        for i in range(0, len(hidden_ND), size):
-            j = min(i + size, len(hidden_ND))
+    def forward(ctx, hidden_ND, weight_VD, bias_V, dist, loss, bounds):
+        wanted = ctx.needs_input_grad
+        wide = torch.promote_types(hidden_ND.dtype, torch.float32)
+        grads = [
+            torch.zeros_like(x, dtype=wide) if want else None
+            for x, want in zip((hidden_ND, weight_VD, bias_V), wanted, strict=False)
+        ]
+        total = 0.0
+        for i, j in bounds:
+            chunk = dist.chunk(i, j)
             with torch.enable_grad():
-                chunk_ND = hidden_ND[i:j].detach().requires_grad_()
-                value = loss(lazy.of(chunk_ND), i, j)
-                grad_ND[i:j], *part = torch.autograd.grad(value, [chunk_ND, *trained], materialize_grads=True)
-            grads = [g.float() for g in part] if grads is None else [a.add_(g) for a, g in zip(grads, part, strict=True)]
+                value = loss(Categorical(chunk.logp_NV.requires_grad_()), i, j)
+            if not value.requires_grad:  # nothing of the student in it
+                total = total + value
+                continue
+            (grad_NV,) = torch.autograd.grad(value, chunk.logp_NV)
             total = total + value.detach()
-        found = dict(zip(map(id, trained), grads or [], strict=True))
-        ctx.grads = [found.get(id(p)) for p in head] + [None] * (2 - len(head))
-        ctx.save_for_backward(grad_ND)
-        ctx.dtype = hidden_ND.dtype if weight_VD is None else weight_VD.dtype
+            grad_NV = torch.addcmul(grad_NV, chunk.prob_NV, grad_NV.sum(-1, keepdim=True), value=-1)
+            if dist.temperature != 1.0:
+                grad_NV /= dist.temperature
+            _add_chunk(grads, grad_NV, hidden_ND[i:j], weight_VD, slice(i, j))
+        ctx.grads = grads
+        ctx.dtypes = [None if x is None else x.dtype for x in (hidden_ND, weight_VD, bias_V)]
         return total
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (grad_ND,) = ctx.saved_tensors
-        scaled = [None if g is None else (g * grad).to(ctx.dtype) for g in ctx.grads]
-        return grad_ND * grad, *scaled, None, None, None
+        scaled = [None if g is None else g.mul_(grad).to(dtype) for g, dtype in zip(ctx.grads, ctx.dtypes, strict=True)]
+        return *scaled, None, None, None
+
+
+def _add_chunk(grads: list, grad_NV: Tensor, hidden_ND: Tensor, weight_VD: Tensor | None, rows: slice) -> None:
+    """What a chunk's logits contribute to the gradients of hidden states, weight and bias."""
+    of_hidden, of_weight, of_bias = grads
+    if weight_VD is None:
+        of_hidden[rows, : grad_NV.shape[1]] = grad_NV
+        return
+    vocab = grad_NV.shape[1]
+    if of_bias is not None:
+        of_bias[:vocab] += grad_NV.sum(0)
+    if of_hidden is not None:
+        of_hidden[rows] = grad_NV.to(weight_VD.dtype) @ weight_VD[:vocab]
+    if of_weight is not None and hidden_ND.dtype == of_weight.dtype:
+        of_weight[:vocab].addmm_(grad_NV.T, hidden_ND)
+    elif of_weight is not None:
+        of_weight[:vocab] += head_logits(grad_NV.T.to(hidden_ND.dtype), hidden_ND.T)

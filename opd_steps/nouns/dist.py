@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -21,7 +22,18 @@ class StepDist(Protocol):
         """Log-probability (density) of the actions, [N], fp32."""
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, [N]."""
+        """Entropy in nats, [N]; a figure, without gradient."""
+
+
+def head_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """hidden_ND @ weight_VD.T + bias_V, [N, V], at least fp32 also where both are bf16: logits rounded to bf16 cost percents of gradient."""
+    if hidden_ND.dtype in (torch.float32, torch.float64):
+        return torch.nn.functional.linear(hidden_ND, weight_VD, bias_V)
+    if hidden_ND.is_cuda:
+        logits_NV = torch.mm(hidden_ND.reshape(-1, hidden_ND.shape[-1]), weight_VD.T, out_dtype=torch.float32)
+        logits_NV = logits_NV.view(*hidden_ND.shape[:-1], -1)
+        return logits_NV if bias_V is None else logits_NV + bias_V
+    return torch.nn.functional.linear(hidden_ND.float(), weight_VD.float(), None if bias_V is None else bias_V.float())
 
 
 @dataclass(frozen=True)
@@ -32,8 +44,8 @@ class Categorical:
 
     @classmethod
     def from_logits(cls, logits_NV: Tensor, temperature: float = 1.0) -> Categorical:
-        wide = torch.promote_types(logits_NV.dtype, torch.float32)
-        return cls(torch.log_softmax(logits_NV.to(wide) / temperature, -1))
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+        return cls(torch.log_softmax(logits_NV if temperature == 1.0 else logits_NV / temperature, -1))
 
     def __len__(self) -> int:
         return len(self.logp_NV)
@@ -45,8 +57,13 @@ class Categorical:
         """Log-probs of given ids, [N, K]."""
         return self.logp_NV.gather(-1, ids_NK)
 
+    @cached_property
+    def prob_NV(self) -> Tensor:
+        """Probabilities, detached; made once."""
+        return self.logp_NV.detach().exp()
+
     def entropy(self) -> Tensor:
-        return -(self.logp_NV.exp() * self.logp_NV).sum(-1)
+        return -torch.linalg.vecdot(self.prob_NV, self.logp_NV.detach())
 
     def topk(self, k: int) -> tuple[Tensor, Tensor]:
         """(log-probs, ids) of the k likeliest, each [N, k]."""
@@ -80,14 +97,11 @@ class LazyCategorical:
 
     def chunk(self, start: int, stop: int) -> Categorical:
         """The decision points start .. stop, as plain log-probs."""
-        return self.of(self.hidden_ND[start:stop])
-
-    def of(self, hidden_ND: Tensor) -> Categorical:
-        """Log-probs of other hidden states under the same head."""
-        if self.weight_VD is None:
-            return Categorical.from_logits(hidden_ND, self.temperature)
-        weight, bias = self.weight_VD[: self.vocab], None if self.bias_V is None else self.bias_V[: self.vocab]
-        return Categorical.from_logits(torch.nn.functional.linear(hidden_ND, weight, bias), self.temperature)
+        logits_NV = self.hidden_ND[start:stop]
+        if self.weight_VD is not None:
+            bias_V = None if self.bias_V is None else self.bias_V[: self.vocab]
+            logits_NV = head_logits(logits_NV, self.weight_VD[: self.vocab], bias_V)
+        return Categorical.from_logits(logits_NV, self.temperature)
 
 
 @dataclass(frozen=True)

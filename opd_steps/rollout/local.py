@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 from opd_steps.rollout.lean import decoder_for
 from opd_steps.seeds import rng
 
+LARGE, BLOCK = 8192, 512  # vocabulary above which tokens are drawn in blocks, and how many tokens a block has
+
 
 @torch.no_grad()
 def decode(
@@ -99,16 +101,53 @@ def sample(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_
 
     The log-prob is of the distribution sampled from (temperature and top-p applied); of the plain one when greedy.
     """
+    logits_BV = logits_BV.float()
     if uniform_B is None:
-        logp_BV = torch.log_softmax(logits_BV.float(), -1)
-        token_B = logp_BV.argmax(-1)
-    else:
-        logp_BV = torch.log_softmax(logits_BV.float() / temperature, -1)
-        if top_p < 1.0:
-            sorted_BV, ids_BV = logp_BV.sort(-1, descending=True)
-            outside = sorted_BV.exp().cumsum(-1) - sorted_BV.exp() >= top_p
-            logp_BV = logp_BV.masked_fill(outside.scatter(-1, ids_BV, outside), -torch.inf).log_softmax(-1)
-        cdf_BV = logp_BV.double().exp().cumsum(-1)
-        token_B = torch.searchsorted(cdf_BV, uniform_B[:, None].double() * cdf_BV[:, -1:], right=True)[:, 0]
-        token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)
-    return token_B, logp_BV.gather(-1, token_B[:, None])[:, 0]
+        token_B = logits_BV.argmax(-1)
+        return token_B, _at(logits_BV, token_B) - logits_BV.logsumexp(-1)
+    if temperature != 1.0:
+        logits_BV = logits_BV / temperature
+    if top_p < 1.0:
+        logits_BV = _nucleus(logits_BV, top_p)
+    if logits_BV.shape[-1] > LARGE:
+        return _sample_in_blocks(logits_BV, uniform_B.double())
+    logp_BV = torch.log_softmax(logits_BV, -1)
+    token_B = _inverse_cdf(logp_BV.double().exp(), uniform_B.double())
+    return token_B, _at(logp_BV, token_B)
+
+
+def _nucleus(logits_BV: Tensor, top_p: float) -> Tensor:
+    """-inf outside the smallest set of likeliest tokens whose mass reaches `top_p`."""
+    sorted_BV, ids_BV = logits_BV.log_softmax(-1).sort(-1, descending=True)
+    outside_BV = sorted_BV.exp().cumsum(-1) - sorted_BV.exp() >= top_p
+    return logits_BV.masked_fill(outside_BV.scatter(-1, ids_BV, outside_BV), -torch.inf)
+
+
+def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The same with one exponential a token and hardly any fp64: first the block of tokens, then the token within it."""
+    rows, vocab = logits_BV.shape
+    blocks = -(-vocab // BLOCK)
+    weight_BV = logits_BV.new_zeros(rows, blocks * BLOCK)
+    most_B1 = logits_BV.amax(-1, keepdim=True)
+    torch.sub(logits_BV, most_B1, out=weight_BV[:, :vocab])
+    weight_BV[:, :vocab].exp_()
+    weight_BKV = weight_BV.view(rows, blocks, BLOCK)
+    mass_BK = weight_BKV.sum(-1).double()
+    total_B = mass_BK.sum(-1)
+    block_B = _inverse_cdf(mass_BK, uniform_B)
+    before_B = _at(mass_BK.cumsum(-1) - mass_BK, block_B)
+    rest_B = ((uniform_B * total_B - before_B) / _at(mass_BK, block_B)).clamp(0, 1)  # a uniform number again
+    token_B = block_B * BLOCK + _inverse_cdf(weight_BKV[torch.arange(rows), block_B].double(), rest_B)
+    logp_B = _at(logits_BV, token_B) - most_B1[:, 0] - total_B.log().float()
+    return token_B, logp_B
+
+
+def _inverse_cdf(weight_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0."""
+    cdf_BV = weight_BV.cumsum(-1)
+    below_B1 = torch.minimum(uniform_B[:, None] * cdf_BV[:, -1:], cdf_BV[:, -1:].nextafter(cdf_BV.new_zeros(())))
+    return torch.searchsorted(cdf_BV, below_B1, right=True)[:, 0]
+
+
+def _at(value_BV: Tensor, index_B: Tensor) -> Tensor:
+    return value_BV.gather(-1, index_B[:, None])[:, 0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from opd_steps.artifacts import Job
 from opd_steps.errors import one_line_errors
+from opd_steps.heap import keep_freed_memory
 from opd_steps.slurm.requeue import requeue_this_job
 
 LOCK_WAIT = 600.0  # seconds; a job that a cluster started twice waits this long for the other before it is refused
@@ -25,6 +26,7 @@ def main(step: Callable[[Job], None]) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the manifest to write")
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     print(_where(), flush=True)
     with one_line_errors(), Job(json.loads(args.config), json.loads(args.code), args.out, LOCK_WAIT) as job:
         if job.done():

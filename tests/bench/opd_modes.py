@@ -17,6 +17,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.config.kinds import Optim, Stream
 from opd_steps.config.merge import merge
+from opd_steps.heap import keep_freed_memory
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
@@ -112,6 +113,7 @@ class Tokens:
 
 
 def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
+    keep_freed_memory()  # as every step does
     options = asdict(Optim()) | {"lr": LR, "schedule": "constant", "warmup": 0.0}
     method = merge(Stream, {"support": "full", "signal": "rkl", "estimator": "exact"}, "bench")
     objective = Objective.from_method(method | {"aggregate": "token_mean"}, work.completion)

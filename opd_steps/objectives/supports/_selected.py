@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -20,19 +21,24 @@ class Selected:
 
     logq_NK    student log-probs, with gradient
     logp_NK    teacher log-probs, detached; None without a teacher
-    valid_NK   the other entries hold 0 and count for nothing, in value and in gradient
-    weight_NK  how an expectation under the student is taken, detached: 1 for its own sample, else its probabilities
-               renormalised over the valid entries
+    valid_NK   the other entries hold 0 and count for nothing, in value and in gradient; None: the whole vocabulary, all valid
     """
 
     logq_NK: Tensor
     logp_NK: Tensor | None
-    valid_NK: Tensor
-    weight_NK: Tensor
+    valid_NK: Tensor | None
+
+    @cached_property
+    def weight_NK(self) -> Tensor:
+        """How an expectation under the student is taken, detached: its probabilities renormalised over the valid entries."""
+        fixed_NK = self.logq_NK.detach()
+        if self.valid_NK is None:
+            return fixed_NK.exp()
+        return (fixed_NK - _log_mass(fixed_NK, self.valid_NK)).exp().masked_fill(~self.valid_NK, 0.0)
 
     def sum(self, value_NK: Tensor) -> Tensor:
         """Sum over the valid entries, [N]; 0 where there is none."""
-        return value_NK.masked_fill(~self.valid_NK, 0.0).sum(-1)
+        return (value_NK if self.valid_NK is None else value_NK.masked_fill(~self.valid_NK, 0.0)).sum(-1)
 
 
 def restrict(logq_NK: Tensor, logp_NK: Tensor, valid_NK: Tensor, norm: Norm) -> Selected:
@@ -52,9 +58,7 @@ def restrict(logq_NK: Tensor, logp_NK: Tensor, valid_NK: Tensor, norm: Norm) -> 
         logq_NK = torch.cat([logq_NK, _log1mexp(massq_N1)], -1)
         logp_NK = torch.cat([logp_NK, _log1mexp(massp_N1)], -1)
         valid_NK = torch.cat([valid_NK, some_N1], -1)
-    fixed_NK = logq_NK.detach()
-    weight_NK = (fixed_NK - _log_mass(fixed_NK, valid_NK)).exp().masked_fill(~valid_NK, 0.0)
-    return Selected(logq_NK, logp_NK, valid_NK, weight_NK)
+    return Selected(logq_NK, logp_NK, valid_NK)
 
 
 def among(ids_NK: Tensor, others_NL: Tensor) -> Tensor:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
@@ -17,6 +16,4 @@ class Full:
     TEACHER: ClassVar[str] = "full"
 
     def select(self, q: Categorical, p: Categorical, action_N: Tensor | None = None) -> Selected:
-        logq_NV = q.logp_NV
-        valid_NV = logq_NV.new_ones((), dtype=torch.bool).expand_as(logq_NV)
-        return Selected(logq_NV, p.logp_NV.detach(), valid_NV, logq_NV.detach().exp())
+        return Selected(q.logp_NV, p.logp_NV.detach(), None)

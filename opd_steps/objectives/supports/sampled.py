@@ -19,4 +19,4 @@ class Sampled:
     def select(self, q: StepDist, p: StepDist | None, action_N: Tensor) -> Selected:
         logq_N1 = q.logp(action_N)[:, None]
         logp_N1 = None if p is None else p.logp(action_N).detach()[:, None]
-        return Selected(logq_N1, logp_N1, torch.ones_like(logq_N1, dtype=torch.bool), torch.ones_like(logq_N1))
+        return Selected(logq_N1, logp_N1, torch.ones_like(logq_N1, dtype=torch.bool))

@@ -28,4 +28,4 @@ class ZeroOutsideTopk:
         logp_NK, ids_NK = topk(p, self.k)
         inside_NK = logp_NK.detach().log_softmax(-1)
         logp_NV = torch.full_like(q.logp_NV.detach(), self.floor).scatter(-1, ids_NK, inside_NK.to(q.logp_NV.dtype))
-        return Selected(q.logp_NV, logp_NV, torch.ones_like(logp_NV, dtype=torch.bool), q.logp_NV.detach().exp())
+        return Selected(q.logp_NV, logp_NV, None)
