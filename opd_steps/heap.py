@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-_LARGE = 1 << 30  # bytes
+_KEPT, _BLOCK = 1 << 30, 1 << 25  # bytes: kept at most, and the largest block that is kept: more than a chunk of logits has
 
 
 def keep_freed_memory() -> None:
     """For this process; nothing happens where the C library knows no mallopt."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(_MMAP_THRESHOLD, _LARGE)
-        mallopt(_TRIM_THRESHOLD, _LARGE)
+        mallopt(_MMAP_THRESHOLD, _BLOCK)
+        mallopt(_TRIM_THRESHOLD, _KEPT)

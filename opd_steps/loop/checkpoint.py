@@ -59,7 +59,7 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
             tensor.copy_(weights[name])
     for p, name in _names(model, optimizer).items():
         keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
-        optimizer.state[p] = {key: moments[full].to(p.device if key != "step" else "cpu") for key, full in keys.items()}
+        optimizer.state[p] = {key: moments[full].to(p.device) for key, full in keys.items()}
     for name, tensor in tensors.items():
         group, index, key = name.split("/", 2)
         state[group][int(index)][key] = tensor

@@ -22,6 +22,7 @@ ChunkLoss = Callable[[StepDist, int, int], Tensor]
 
 ELEMENTS = 1 << 22  # logits of one chunk on a CPU: they stay near the core
 ON_GPU = 16  # times as many fill a GPU
+ROWS = 16  # a multiple of it: matrix products are made of such blocks
 
 
 def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
@@ -29,7 +30,7 @@ def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     if not isinstance(dist, LazyCategorical):
         return loss(dist, 0, len(dist))
     width = dist.hidden_ND.shape[-1] if dist.weight_VD is None else dist.vocab or len(dist.weight_VD)
-    size = max(16, ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) // width)
+    size = max(1, round(ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) / width / ROWS)) * ROWS
     bounds = [(i, min(i + size, len(dist))) for i in range(0, len(dist), size)]
     if not torch.is_grad_enabled():
         return sum(loss(dist.chunk(i, j), i, j) for i, j in bounds)
@@ -45,20 +46,7 @@ class _GradientInForward(torch.autograd.Function):
             torch.zeros_like(x, dtype=wide) if want else None
             for x, want in zip((hidden_ND, weight_VD, bias_V), wanted, strict=False)
         ]
-        total = 0.0
-        for i, j in bounds:
-            chunk = dist.chunk(i, j)
-            with torch.enable_grad():
-                value = loss(Categorical(chunk.logp_NV.requires_grad_()), i, j)
-            if not value.requires_grad:  # nothing of the student in it
-                total = total + value
-                continue
-            (grad_NV,) = torch.autograd.grad(value, chunk.logp_NV)
-            total = total + value.detach()
-            grad_NV = torch.addcmul(grad_NV, chunk.prob_NV, grad_NV.sum(-1, keepdim=True), value=-1)
-            if dist.temperature != 1.0:
-                grad_NV /= dist.temperature
-            _add_chunk(grads, grad_NV, hidden_ND[i:j], weight_VD, slice(i, j))
+        total = sum(_chunk(dist, loss, grads, i, j) for i, j in bounds)
         ctx.grads = grads
         ctx.dtypes = [None if x is None else x.dtype for x in (hidden_ND, weight_VD, bias_V)]
         return total
@@ -66,22 +54,34 @@ class _GradientInForward(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        scaled = [None if g is None else g.mul_(grad).to(dtype) for g, dtype in zip(ctx.grads, ctx.dtypes, strict=True)]
+        grads, ctx.grads = ctx.grads, None  # whoever has the only reference may keep the memory
+        scaled = [None if g is None else g.mul_(grad).to(dtype) for g, dtype in zip(grads, ctx.dtypes, strict=True)]
         return *scaled, None, None, None
 
 
-def _add_chunk(grads: list, grad_NV: Tensor, hidden_ND: Tensor, weight_VD: Tensor | None, rows: slice) -> None:
-    """What a chunk's logits contribute to the gradients of hidden states, weight and bias."""
+def _chunk(dist: LazyCategorical, loss: ChunkLoss, grads: list[Tensor | None], i: int, j: int) -> Tensor:
+    """The loss of decisions i .. j; what they contribute to the gradients of hidden states, weight and bias is added to `grads`."""
+    q = dist.chunk(i, j)
+    with torch.enable_grad():
+        value = loss(Categorical(q.logp_NV.requires_grad_()), i, j)
+    if not value.requires_grad:  # nothing of the student in it
+        return value
+    (grad_NV,) = torch.autograd.grad(value, q.logp_NV)
+    grad_NV = torch.addcmul(grad_NV, q.prob_NV, grad_NV.sum(-1, keepdim=True), value=-1)
+    del q
+    if dist.temperature != 1.0:
+        grad_NV /= dist.temperature
     of_hidden, of_weight, of_bias = grads
+    hidden_ND, weight_VD, vocab = dist.hidden_ND[i:j], dist.weight_VD, grad_NV.shape[1]
     if weight_VD is None:
-        of_hidden[rows, : grad_NV.shape[1]] = grad_NV
-        return
-    vocab = grad_NV.shape[1]
+        of_hidden[i:j, :vocab] = grad_NV
+        return value.detach()
     if of_bias is not None:
         of_bias[:vocab] += grad_NV.sum(0)
     if of_hidden is not None:
-        of_hidden[rows] = grad_NV.to(weight_VD.dtype) @ weight_VD[:vocab]
+        of_hidden[i:j] = grad_NV.to(weight_VD.dtype) @ weight_VD[:vocab]
     if of_weight is not None and hidden_ND.dtype == of_weight.dtype:
         of_weight[:vocab].addmm_(grad_NV.T, hidden_ND)
     elif of_weight is not None:
         of_weight[:vocab] += head_logits(grad_NV.T.to(hidden_ND.dtype), hidden_ND.T)
+    return value.detach()

@@ -15,7 +15,8 @@ def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:
         {"params": [p for p in params if p.ndim > 1], "weight_decay": options["weight_decay"]},
         {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"])
+    # fused: one pass over parameters, gradients and moments, without copies of them
+    return torch.optim.AdamW(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"], fused=True)
 
 
 def learning_rate(step: int, steps: int, options: dict) -> float:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 from transformers import DynamicCache, PreTrainedModel
+
+from opd_steps.nouns.dist import head_logits
 
 KNOWN = ("Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # angles that depend on the position alone
@@ -71,6 +73,7 @@ class Lean(Plain):
         self.new, self.length, self.store = new, 0, []  # store: per layer [2, B, key-value heads, tokens, head size]
         fuse = sum(p.numel() for p in model.parameters()) <= FUSED
         self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
+        self.norm = _Norm(model.model.norm)
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         if not self.length:
@@ -98,50 +101,69 @@ class Lean(Plain):
         self.store = [torch.cat([x, x.new_empty(*x.shape[:3], room, x.shape[4])], 3) for x in self.store]
 
     def _step(self, ids_B: Tensor, position_B: Tensor, mask_BL: Tensor | None) -> Tensor:
-        base, t = self.model.model, self.length
+        t = self.length
         if t == self.store[0].shape[3]:
             self._grow()
         self.length = t + 1
         cos, sin = self.cos_LD[position_B][:, None], self.sin_LD[position_B][:, None]
         mask = None if mask_BL is None else mask_BL[:, None, None].bool()
-        x_BD = base.embed_tokens(ids_B)
+        x_BD = embedding(ids_B, self.model.get_input_embeddings().weight)
         for layer, both in zip(self.layers, self.store, strict=True):
             x_BD = layer.step(x_BD, cos, sin, both, t, mask)
-        return self.model.lm_head(_norm(x_BD, base.norm))
+        head = self.model.get_output_embeddings()
+        return head_logits(self.norm(x_BD), head.weight, head.bias)
 
 
 class _Layer:
-    """The weights of a decoder layer; bias is None where there is none."""
+    """The weights of a decoder layer; a bias is None where there is none."""
 
     def __init__(self, layer: nn.Module, fuse: bool):
         attention, mlp = layer.self_attn, layer.mlp
-        self.head = attention.head_dim
-        self.norm_in, self.norm_mlp = layer.input_layernorm, layer.post_attention_layernorm
+        self.head, self.inner = attention.head_dim, mlp.gate_proj.out_features
+        self.heads, self.kv = (p.out_features // self.head for p in (attention.q_proj, attention.k_proj))
+        self.norm_in, self.norm_mlp = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
         self.qkv = _products([attention.q_proj, attention.k_proj, attention.v_proj], fuse)
         self.gate_up = _products([mlp.gate_proj, mlp.up_proj], fuse)
-        self.out, self.down = attention.o_proj, mlp.down_proj
-        self.heads, self.kv = (p.out_features // self.head for p in (attention.q_proj, attention.k_proj))
-        self.norm_q, self.norm_k = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+        self.out, self.down = ((p.weight, p.bias) for p in (attention.o_proj, mlp.down_proj))
+        self.norm_qk = None
+        if hasattr(attention, "q_norm"):  # of every head, queries' and keys' at once
+            self.norm_qk = _Norm(attention.q_norm)
+            weights = attention.q_norm.weight.expand(self.heads, -1), attention.k_norm.weight.expand(self.kv, -1)
+            self.norm_qk.weight = torch.cat(weights)
 
     def step(self, x_BD: Tensor, cos: Tensor, sin: Tensor, both: Tensor, t: int, mask: Tensor | None) -> Tensor:
         """Hidden states after the layer; the new token's key and value go to place `t` of `both`."""
-        qkv_BHD = _apply(self.qkv, _norm(x_BD, self.norm_in)).view(len(x_BD), -1, self.head)
-        q, k, v = qkv_BHD.split([self.heads, self.kv, self.kv], 1)
-        if self.norm_q is not None:
-            q, k = _norm(q, self.norm_q), _norm(k, self.norm_k)
-        half = self.head // 2
-        both[0, :, :, t] = k * cos + k.roll(half, -1) * sin
-        both[1, :, :, t] = v
-        q = (q * cos + q.roll(half, -1) * sin)[:, :, None]
+        rows, split = len(x_BD), self.heads + self.kv
+        qkv_BHD = _apply(self.qkv, self.norm_in(x_BD)).view(rows, split + self.kv, self.head)
+        qk_BHD = qkv_BHD[:, :split]
+        if self.norm_qk is not None:
+            qk_BHD = self.norm_qk(qk_BHD)
+        qk_BHD = qk_BHD * cos + qk_BHD.roll(self.head // 2, -1) * sin
+        both[0, :, :, t], both[1, :, :, t] = qk_BHD[:, self.heads :], qkv_BHD[:, split:]
         keys, values = both[0, :, :, : t + 1], both[1, :, :, : t + 1]
         shared = self.heads != self.kv
-        if shared and mask is not None and q.is_cuda:  # no CUDA kernel takes a mask and shared heads
+        if shared and mask is not None and x_BD.is_cuda:  # no CUDA kernel takes a mask and shared heads
             keys, values = (z.repeat_interleave(self.heads // self.kv, 1) for z in (keys, values))
             shared = False
+        q = qk_BHD[:, : self.heads, None]
         seen = scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=shared)
-        x_BD = x_BD + linear(seen.reshape(len(x_BD), -1), self.out.weight, self.out.bias)
-        gate, up = _apply(self.gate_up, _norm(x_BD, self.norm_mlp)).chunk(2, -1)
-        return x_BD + linear(silu(gate) * up, self.down.weight, self.down.bias)
+        x_BD = x_BD + linear(seen.view(rows, self.heads * self.head), *self.out)
+        gate_up = _apply(self.gate_up, self.norm_mlp(x_BD))
+        gate = gate_up[:, : self.inner].contiguous()  # the kernel rounds otherwise where memory is not in one piece
+        return x_BD + linear(silu(gate) * gate_up[:, self.inner :], *self.down)
+
+
+class _Norm:
+    """weight * (x / rms(x)), computed as transformers' modules do: in fp32, cast back, then times the weight."""
+
+    def __init__(self, module: nn.Module):
+        self.weight, self.eps = module.weight, module.variance_epsilon
+
+    def __call__(self, x: Tensor) -> Tensor:
+        size = (x.shape[-1],)
+        if x.dtype is torch.float32 and self.weight.ndim == 1:
+            return rms_norm(x, size, self.weight, self.eps)
+        return rms_norm(x.float(), size, None, self.eps).to(x.dtype) * self.weight
 
 
 def _products(parts: list[nn.Linear], fuse: bool) -> list[tuple[Tensor, Tensor | None]]:
@@ -154,10 +176,3 @@ def _products(parts: list[nn.Linear], fuse: bool) -> list[tuple[Tensor, Tensor |
 
 def _apply(products: list[tuple[Tensor, Tensor | None]], x: Tensor) -> Tensor:
     return linear(x, *products[0]) if len(products) == 1 else torch.cat([linear(x, *p) for p in products], -1)
-
-
-def _norm(x: Tensor, norm: nn.Module) -> Tensor:
-    """The module's own RMS norm; in fp32 torch's is the same, in one call."""
-    if x.dtype is not torch.float32:
-        return norm(x)
-    return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

@@ -23,4 +23,4 @@ def log_ratio(q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
 @torch.no_grad()
 def divergence(on: Selected, signal: Any) -> dict[str, Tensor]:
     """The signal's divergence over a set of tokens, [N]."""
-    return {"divergence": on.sum(signal.term(on.logq_NK, on.logp_NK))}
+    return {"divergence": on.total(signal.term)}

@@ -29,6 +29,5 @@ class Exact:
                 raise ValueError(f"{type(signal).__name__} has no closed form between Gaussians; take rkl or fkl")
             loss_N = signal.gaussian(q, evidence.teacher)
         else:
-            on = support.select(q, evidence.teacher, evidence.action_N)
-            loss_N = on.sum(signal.term(on.logq_NK, on.logp_NK))
+            loss_N = support.select(q, evidence.teacher, evidence.action_N).total(signal.term)
         return loss_N, {"divergence": loss_N.detach(), **log_ratio(q, evidence)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -12,7 +13,9 @@ from torch import Tensor
 from opd_steps.nouns.dist import Categorical, Recorded
 
 Norm = Literal["raw", "renormalise", "tail"]
+Term = Callable[[Tensor, Tensor], Tensor]  # (logq, logp) -> a divergence's terms, all of one shape
 FLOOR = 1e-8  # least mass of a tail bucket
+TILE = 1 << 17  # entries
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,44 @@ class Selected:
             return fixed_NK.exp()
         return (fixed_NK - _log_mass(fixed_NK, self.valid_NK)).exp().masked_fill(~self.valid_NK, 0.0)
 
+    def total(self, term: Term) -> Tensor:
+        """Sum of term(logq_NK, logp_NK) over the valid entries, [N], differentiated by logq_NK."""
+        if self.valid_NK is None and not self.logq_NK.is_cuda and self.logq_NK.numel() > 2 * TILE:
+            return _TiledSum.apply(self.logq_NK, self.logp_NK, term)
+        return self.sum(term(self.logq_NK, self.logp_NK))
+
     def sum(self, value_NK: Tensor) -> Tensor:
         """Sum over the valid entries, [N]; 0 where there is none."""
         return (value_NK if self.valid_NK is None else value_NK.masked_fill(~self.valid_NK, 0.0)).sum(-1)
+
+
+class _TiledSum(torch.autograd.Function):
+    """The same for a whole vocabulary, tile by tile: what a term makes on its way stays in a CPU's cache, its slope alone is kept."""
+
+    @staticmethod
+    def forward(ctx, logq_NV: Tensor, logp_NV: Tensor, term: Term) -> Tensor:
+        width = max(1, TILE // len(logq_NV))
+        total_N, slope_NV = torch.zeros_like(logq_NV[:, 0]), torch.empty_like(logq_NV) if ctx.needs_input_grad[0] else None
+        for q_NK, p_NK, slope_NK in zip(
+            logq_NV.split(width, -1),
+            logp_NV.split(width, -1),
+            (logq_NV if slope_NV is None else slope_NV).split(width, -1),
+            strict=True,
+        ):
+            with torch.set_grad_enabled(slope_NV is not None):
+                q_NK = q_NK.detach().requires_grad_(slope_NV is not None)
+                sum_N = term(q_NK, p_NK).sum(-1)
+            total_N += sum_N.detach()
+            if slope_NV is not None:
+                slope_NK.copy_(torch.autograd.grad(sum_N, q_NK, torch.ones_like(sum_N))[0])
+        ctx.slope_NV = slope_NV
+        return total_N
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_N: Tensor):
+        slope_NV, ctx.slope_NV = ctx.slope_NV, None
+        return slope_NV.mul_(grad_N[:, None]), None, None
 
 
 def restrict(logq_NK: Tensor, logp_NK: Tensor, valid_NK: Tensor, norm: Norm) -> Selected:
