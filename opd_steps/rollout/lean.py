@@ -73,7 +73,8 @@ class Lean(Plain):
         self.new, self.length, self.store = new, 0, []  # store: per layer [2, B, key-value heads, tokens, head size]
         fuse = sum(p.numel() for p in model.parameters()) <= FUSED
         self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
-        self.norm = _Norm(model.model.norm)
+        self.norm, head = _Norm(model.model.norm), model.get_output_embeddings()
+        self.embedding, self.head = model.get_input_embeddings().weight, (head.weight, head.bias)
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         if not self.length:
@@ -89,6 +90,7 @@ class Lean(Plain):
         """The prompts' keys and values into a cache with room, and the angles of all positions to come."""
         self.length = position_BP.shape[1]
         self.store = [torch.stack([layer.keys, layer.values]) for layer in self.cache.layers]
+        self.cache = None
         self._grow()
         x = self.store[0]
         position = torch.arange(self.length + self.new, device=x.device)[None]
@@ -105,13 +107,14 @@ class Lean(Plain):
         if t == self.store[0].shape[3]:
             self._grow()
         self.length = t + 1
-        cos, sin = self.cos_LD[position_B][:, None], self.sin_LD[position_B][:, None]
-        mask = None if mask_BL is None else mask_BL[:, None, None].bool()
-        x_BD = embedding(ids_B, self.model.get_input_embeddings().weight)
+        if mask_BL is None:  # all rows are at one position
+            mask, cos, sin = None, self.cos_LD[t], self.sin_LD[t]
+        else:
+            mask, cos, sin = mask_BL[:, None, None].bool(), self.cos_LD[position_B][:, None], self.sin_LD[position_B][:, None]
+        x_BD = embedding(ids_B, self.embedding)
         for layer, both in zip(self.layers, self.store, strict=True):
             x_BD = layer.step(x_BD, cos, sin, both, t, mask)
-        head = self.model.get_output_embeddings()
-        return head_logits(self.norm(x_BD), head.weight, head.bias)
+        return head_logits(self.norm(x_BD), *self.head)
 
 
 class _Layer:
@@ -139,8 +142,8 @@ class _Layer:
         if self.norm_qk is not None:
             qk_BHD = self.norm_qk(qk_BHD)
         qk_BHD = qk_BHD * cos + qk_BHD.roll(self.head // 2, -1) * sin
-        both[0, :, :, t], both[1, :, :, t] = qk_BHD[:, self.heads :], qkv_BHD[:, split:]
-        keys, values = both[0, :, :, : t + 1], both[1, :, :, : t + 1]
+        keys, values = both.narrow(3, 0, t + 1).unbind(0)
+        keys[:, :, t], values[:, :, t] = qk_BHD[:, self.heads :], qkv_BHD[:, split:]
         shared = self.heads != self.kv
         if shared and mask is not None and x_BD.is_cuda:  # no CUDA kernel takes a mask and shared heads
             keys, values = (z.repeat_interleave(self.heads // self.kv, 1) for z in (keys, values))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from opd_steps.rollout.lean import decoder_for
 from opd_steps.seeds import rng
 
+BELOW_ONE = 1 - 2.0**-52  # times it, no rounding takes a share of the whole to the whole
 LARGE, BLOCK = 8192, 512  # vocabulary above which tokens are drawn in blocks, and how many tokens a block has
 
 
@@ -66,14 +67,19 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eo
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=device)
     tokens_BT = torch.full((len(contexts), max_new_tokens), pad_id, device=device)
     logp_BT = torch.zeros((len(contexts), max_new_tokens), device=device)
+    new = []  # (tokens, log-probs) of the rows alive, a pair a step, since rows were dropped last
     for t in range(max_new_tokens):
         seen = mask_BL[:, : width + t] if padded else None
         each = [decoder(ids, positions, seen)[:, :vocab] for decoder in decoders]
         logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
-        token_B, token_logp_B = sample(logits_BV, uniform_BT[alive, t] if temperature else None, temperature, top_p)
-        tokens_BT[alive, t], logp_BT[alive, t] = token_B, token_logp_B
-        ended_B = ended_B | (token_B == eos_id)  # an ended row may decode on for a while; nobody looks at it
+        new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p))
+        token_B = new[-1][0]
+        ended_B |= token_B == eos_id  # an ended row may decode on for a while; nobody looks at it
         left = len(ended_B) - int(ended_B.sum())
+        if not left or left <= 0.75 * len(alive) or t == max_new_tokens - 1:
+            tokens_BT[alive, t + 1 - len(new) : t + 1] = torch.stack([token for token, _ in new], 1)
+            logp_BT[alive, t + 1 - len(new) : t + 1] = torch.stack([logp for _, logp in new], 1)
+            new = []
         if not left:
             break
         if left <= 0.75 * len(alive):  # drop ended rows, when enough of them pay for the copy
@@ -81,6 +87,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eo
             for decoder in decoders:
                 decoder.select(keep)
             alive, token_B, mask_BL, positions, ended_B = (x[keep] for x in (alive, token_B, mask_BL, positions, ended_B))
+            uniform_BT = uniform_BT[keep] if temperature else None
         ids, positions = token_B[:, None], positions[:, -1:] + 1
     tokens_BT, logp_BT = tokens_BT.cpu(), logp_BT.cpu()
     at_end_BT = tokens_BT == eos_id
@@ -145,8 +152,7 @@ def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Ten
 def _inverse_cdf(weight_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0."""
     cdf_BV = weight_BV.cumsum(-1)
-    below_B1 = torch.minimum(uniform_B[:, None] * cdf_BV[:, -1:], cdf_BV[:, -1:].nextafter(cdf_BV.new_zeros(())))
-    return torch.searchsorted(cdf_BV, below_B1, right=True)[:, 0]
+    return torch.searchsorted(cdf_BV, (uniform_B * BELOW_ONE)[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
 
 
 def _at(value_BV: Tensor, index_B: Tensor) -> Tensor:

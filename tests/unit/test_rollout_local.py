@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from opd_steps.rollout import local
 from opd_steps.rollout.local import decode, sample
 from tests.unit.tiny import qwen
 
@@ -69,3 +70,32 @@ def test_rows_end_at_their_first_end_token_while_others_go_on():
         assert stopped == (row[-1] == 3)
     alone = [decode(model, [c], [i], **args)[0][0].tolist() for i, c in enumerate(contexts)]
     assert alone == [row.tolist() for row in whole]
+
+
+def test_drawing_in_blocks_is_drawing(monkeypatch):
+    """The same tokens as by the whole cumulative sum, also where most have no mass; their log-probs are the model's."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3000, 1000, generator=generator) * 3
+    logits[:, ::2] = -torch.inf
+    uniform = torch.rand(3000, dtype=torch.float64, generator=generator)
+    uniform[:2] = torch.tensor([0.0, 1 - 2.0**-53])
+    whole = sample(logits, uniform, 0.9)
+    monkeypatch.setattr(local, "LARGE", 10)
+    monkeypatch.setattr(local, "BLOCK", 64)  # the last one is not full
+    token, logp = sample(logits, uniform, 0.9)
+    assert (token == whole[0]).float().mean() > 0.999  # a uniform number on a boundary falls to either side
+    assert torch.isfinite(logp).all()
+    torch.testing.assert_close(logp, torch.log_softmax(logits / 0.9, -1).gather(-1, token[:, None])[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_are_dropped_on_the_way_keep_their_own_tokens():
+    """Two thirds of the rows end early: what the others sample is what each samples alone."""
+    model, args = qwen(tie=False), ARGS | {"eos_id": 3, "max_new_tokens": 30, "vocab": 8}
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.02)
+    contexts = [[4 + i % 3] * (1 + i % 2) for i in range(30)]
+    tokens, logp, _ = decode(model, contexts, range(30), **args)
+    for i in (0, 7, 29):
+        (alone,), (alone_logp,), _ = decode(model, [contexts[i]], [i], **args)
+        assert tokens[i].tolist() == alone.tolist()
+        torch.testing.assert_close(logp[i], alone_logp, rtol=1e-4, atol=1e-5)
