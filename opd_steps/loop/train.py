@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from opd_steps import ranks
 from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
@@ -53,7 +54,7 @@ def train(
     start = state["step"] if state else 0
     for hook, saved in zip(hooks, state["hooks"] if state else (), strict=False):
         hook.load_state_dict(saved)
-    log = MetricsLog(job.work / "metrics.jsonl", start)
+    log = MetricsLog(job.work / "metrics.jsonl", start) if ranks.first() else None
     stop, steps, shown = _StopFlag(), options["steps"], time.monotonic()
     updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
     if start:
@@ -75,19 +76,23 @@ def train(
         metrics["train/tokens"] = float(batch.rows.length_B.sum())
         for hook in hooks:
             hook(step, policy, metrics)
-        log.append(step, metrics)
+        if log:
+            log.append(step, metrics)
+        wanted = max(ranks.gather(stop.wanted))  # all stop at the same step
         if time.monotonic() - shown > 5 or step == steps:
             shown = time.monotonic()
             print(_progress(step, steps, metrics), flush=True)
-        if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
+        if wanted or step == steps or step % options["checkpoint_every"] == 0:
             begun = time.monotonic()
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
             saving = time.monotonic() - begun
-        if stop.wanted and step < steps:
+        if wanted and step < steps:
             job.note(
-                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on"
+                f"stopped by signal {wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on"
             )
-            raise SystemExit(128 + stop.wanted)
+            raise SystemExit(128 + wanted)
+    if not log:
+        return {}
     log.close()
     return summarise(read_metrics(job.work / "metrics.jsonl"))
 
