@@ -42,7 +42,7 @@ def join() -> None:
 def leave() -> None:
     """Wait for all ranks to be done."""
     if world() > 1:
-        dist.barrier()
+        gather(None)
         dist.destroy_process_group()
 
 
@@ -118,6 +118,7 @@ def shard(model: nn.Module) -> nn.Module:
     for part in _parts(model):
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+    model.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank went to
     _set_reshard(model)
     # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
     model.hidden_states = lambda tokens_BL: _hidden_states(model, tokens_BL)

@@ -142,6 +142,8 @@ def main(base: Path) -> None:
         found = run(folder_of(base, case))
         if ranks.first():
             save_file(found, folder_of(base, case) / "weights.safetensors")
+    with pytest.raises(Killed):
+        sft(base / "left", kill_at=4)
 
 
 def fail(base: Path, how: str) -> None:

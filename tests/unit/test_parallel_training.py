@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from opd_steps import ranks
 from opd_steps.launch import launch
-from tests.unit.parallel_toys import CASES, folder_of
+from tests.unit.parallel_toys import CASES, folder_of, sft
 
 pytestmark = pytest.mark.xdist_group("parallel")
 
@@ -45,6 +45,12 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(resumed) for p in resumed.rglob("*") if p.is_file()) and len(files) >= 6
     assert [f for f in files if (whole / f).read_bytes() != (resumed / f).read_bytes()] == []
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):
+    one, resumed = sft(tmp_path), sft(two / "left")
+    for name, value in one.items():
+        assert (resumed[name] - value).norm() < 1e-5 * value.norm(), name
 
 
 @pytest.mark.parametrize(
