@@ -98,8 +98,8 @@ def micro_batches(rows: int, size: int) -> list[slice]:
 
     As many slices on every rank, for each costs all of them a forward and a backward pass: a last one may be empty.
     """
-    low, high = rows * rank() // world(), rows * (rank() + 1) // world()
-    longest = -(-rows // world())
+    bound = lambda rank: -(-rows * rank // world())  # where some have one row more, these are the first ranks
+    low, high, longest = bound(rank()), bound(rank() + 1), bound(1)
     return [slice(min(i, high), min(i + size, high)) for i in range(low, low + longest, size)]
 
 

@@ -56,6 +56,7 @@ def train(
         hook.load_state_dict(saved)
     log = MetricsLog(job.work / "metrics.jsonl", start) if ranks.first() else None
     stop, steps, shown = _StopFlag(), options["steps"], time.monotonic()
+    stopping = lambda: max(ranks.gather(stop.wanted))  # all ranks stop at the same step
     updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
     if start:
         print(f"resuming after step {start}", flush=True)
@@ -74,23 +75,21 @@ def train(
             stats["grad_variance"] = gradient_variance(optimizer)
         metrics = {f"train/{name}": value for name, value in (stats | batch.metrics).items()}
         metrics["train/tokens"] = float(batch.rows.length_B.sum())
+        metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
         for hook in hooks:
             hook(step, policy, metrics)
         if log:
             log.append(step, metrics)
-        wanted = max(ranks.gather(stop.wanted))  # all stop at the same step
         if time.monotonic() - shown > 5 or step == steps:
             shown = time.monotonic()
             print(_progress(step, steps, metrics), flush=True)
-        if wanted or step == steps or step % options["checkpoint_every"] == 0:
+        if stopping() or step == steps or step % options["checkpoint_every"] == 0:
             begun = time.monotonic()
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
-            saving = time.monotonic() - begun
-        if wanted and step < steps:
-            job.note(
-                f"stopped by signal {wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on"
-            )
-            raise SystemExit(128 + wanted)
+            saved = f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s"
+            if (wanted := stopping()) and step < steps:
+                job.note(f"stopped by signal {wanted} {saved}; run again to go on")
+                raise SystemExit(128 + wanted)
     if not log:
         return {}
     log.close()

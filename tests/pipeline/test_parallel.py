@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from tests.pipeline.checkout import ROOT
 from tests.pipeline.stages import Stages, save_checkpoint
 
-pytestmark = pytest.mark.xdist_group("parallel")
 SUMS = {"source": {"name": "arithmetic", "train": 60, "test": 8, "ood": 0}, "verifier": {"name": "exact", "after": "="}}
 PARENTS = {"student": "model/m", "data": "data/data"}
 OPTIONS = {"steps": 40, "batch": 5, "micro_batch": 2, "checkpoint_every": 2, "optim": {"lr": 1e-4, "eps": 1e-4}}

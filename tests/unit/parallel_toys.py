@@ -34,6 +34,7 @@ from tests.unit.tiny import FakeTokenizer, qwen
 
 SEED, STEPS = 3, 6
 FULL_RKL = {"signal": "rkl", "support": "full", "estimator": "exact"}
+PRUNE = {"name": "overlap_decay", "k": 4, "margin": 2}
 OPTIM = {"lr": 0.01, "eps": 1e-4}  # noise in a gradient of nearly 0 is not made a step of full length
 
 
@@ -115,14 +116,12 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "opd sampled": lambda folder: opd(folder, method={"baseline": "neg_kl"}),
     "opd full": lambda folder: opd(folder, method=FULL_RKL),
     "opd untied": lambda folder: opd(folder, tie=False, method=FULL_RKL),
-    "opd, one row at a time": lambda folder: opd(folder, micro_batch=1, prompts=1, sampling={"n": 1}),
+    "opd, one row in all": lambda folder: opd(folder, method={"weight": [PRUNE]}, prompts=1, sampling={"n": 1}),
     "opd, several sources": lambda folder: opd(
         folder, method={"signal": "outcome", "add": [{"rows": "teacher"}, {"rows": "dataset", "estimator": "mle"}]}
     ),
     "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"source": "token_mix"}}),
-    "opd, wide weights": lambda folder: opd(
-        folder, method={"weight": [{"name": "overlap_decay", "k": 4, "margin": 2}, "balance"], "transform": ["zscore"]}
-    ),
+    "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
     "opd, extrapolate": lambda folder: opd(
         folder, hooks=[{"name": "extrapolate", "prompts": 5, "candidates": 2, "factor": 0.5}]

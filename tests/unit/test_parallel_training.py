@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from opd_steps import ranks
 from opd_steps.launch import launch
 from tests.unit.parallel_toys import CASES, folder_of, sft
 
-pytestmark = pytest.mark.xdist_group("parallel")
-
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
-    """All cases in one run of two processes."""
-    folder = tmp_path_factory.mktemp("two")
-    assert launch(2, "tests.unit.parallel_toys", [str(folder)]) == 0
+    """All cases in one run of two processes, for all of pytest's workers. Never change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "two_processes"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            assert launch(2, "tests.unit.parallel_toys", [str(folder)]) == 0
+            (folder / "done").touch()
     return folder
 
 
@@ -48,7 +53,8 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
 
 
 def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):
-    one, resumed = sft(tmp_path), sft(two / "left")
+    left = Path(shutil.copytree(two / "left", tmp_path / "left"))
+    one, resumed = sft(tmp_path / "one"), sft(left)
     for name, value in one.items():
         assert (resumed[name] - value).norm() < 1e-5 * value.norm(), name
 
