@@ -107,19 +107,20 @@ def git_commit() -> str:
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
-    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0):
+    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0, writes: bool = True):
         """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path.
 
-        `wait`: seconds to wait for another process that works on this node, before it is refused.
+        `wait`: seconds to wait for another process that works on this node, before it is refused. `writes`: False in all but one
+        of the processes that are this job together; they lock nothing and leave no file.
         """
-        self.config, self.code, self.wait = config, code, wait
+        self.config, self.code, self.wait, self.writes = config, code, wait, writes
         self.folder = Path(out).parent
         self.results = self.folder.parents[3]
         self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
         self.parents = {role: self.results / path for role, path in config["parents"].items()}
         self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
         for role, path in self.parents.items():
-            if broken := damage(path, self.manifests[role], full=True):
+            if broken := damage(path, self.manifests[role], full=writes):
                 raise UserError(broken, f"delete {path / MANIFEST} and run again")
         self.fingerprint = digest(
             {"config": config, "code": code, "parents": {r: m["fingerprint"] for r, m in self.manifests.items()}}
@@ -130,6 +131,8 @@ class Job:
         self._started, self._lock = time.time(), None
 
     def __enter__(self) -> Job:
+        if not self.writes:
+            return self
         self._lock = acquire(self.work / "lock", "another process works on this node", self.wait)
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir()
@@ -139,12 +142,15 @@ class Job:
 
     def note(self, text: str) -> None:
         """Say it in the log of this attempt and, first thing, of every later one: Snakemake empties a log when its job starts anew."""
+        if not self.writes:
+            return
         print(text, file=sys.stderr, flush=True)
         with self._notes.open("a") as notes:
             notes.write(f"earlier: {text}\n")
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     def done(self) -> bool:
         """Has another process published this very result, whole? (Snakemake deletes the manifest of a job that it starts.)"""
@@ -162,6 +168,8 @@ class Job:
 
         `metrics`: final figures by name. `facts`: what other nodes ask about this one (tokenizer, tokens, teacher, ...).
         """
+        if not self.writes:
+            return
         files = sorted(p for p in self.stage.rglob("*") if p.is_file())
         manifest = {
             "kind": self.kind,

@@ -3,7 +3,8 @@
 `python -m opd_steps.warm opd --config ...` is what rules run. When a run's server answers (environment variable
 DISTILLERY_WARM: its socket), the step runs in a fork of the server, with the caller's environment, folder, standard streams,
 signals and end; else it starts as `python -m opd_steps.steps.opd`. Importing torch, transformers and lm-eval costs 3 to 5 CPU
-seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before the fork.
+seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before the fork. With `--processes 2` the step
+is several processes, each with its own start (opd_steps.launch).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from opd_steps.launch import launch
 from opd_steps.lifetime import end_with_parent
 
 ADDRESS = "DISTILLERY_WARM"
@@ -191,6 +193,10 @@ def main() -> None:
     step, *rest = sys.argv[1:]
     if step == "--serve":
         return serve(os.environ[ADDRESS], int(rest[0]))
+    if rest[:1] == ["--processes"]:
+        count, rest = int(rest[1]), rest[2:]
+        if count > 1:
+            sys.exit(launch(count, f"opd_steps.steps.{step}", rest))
     status = ask(os.environ[ADDRESS], [step, *rest]) if ADDRESS in os.environ else None
     if status is None:
         os.execv(sys.executable, [sys.executable, "-m", f"opd_steps.steps.{step}", *rest])

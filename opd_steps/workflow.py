@@ -15,6 +15,7 @@ from opd_steps import plan, preflight, warm
 from opd_steps.artifacts import MANIFEST, damage
 from opd_steps.config.checks import local_paths
 from opd_steps.config.load import load_root
+from opd_steps.config.process_checks import processes as count_processes
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
 from opd_steps.graph import Graph, GraphNode
@@ -157,6 +158,10 @@ def job_code(kind: str, wildcards) -> str:
 
 def ask(kind: str, wildcards, resource: str) -> int:
     return node_of(kind, wildcards).options["resources"][resource]
+
+
+def processes(kind: str, wildcards) -> int:
+    return count_processes(kind, node_of(kind, wildcards).options)
 
 
 @cache

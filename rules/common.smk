@@ -46,6 +46,11 @@ def ask(kind, resource):
     return lambda wildcards: flow.ask(kind, wildcards, resource)
 
 
+def processes(kind):
+    """Resource function: how many processes the node's step is."""
+    return lambda wildcards: flow.processes(kind, wildcards)
+
+
 def preflight(wildcards):
     """Input function: tokenizers, EOS and templates of the paper's models fit (checked once, before any training)."""
     return ancient(f"<results>/{wildcards.paper}/preflight/seed{wildcards.seed}.json")

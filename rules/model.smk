@@ -68,6 +68,7 @@ rule pretrain:
     threads: ask("pretrain", "cpus")
     resources:
         gpu=ask("pretrain", "gpu"),
+        processes=processes("pretrain"),
         mem_mb=ask("pretrain", "mem_mb"),
         runtime=ask("pretrain", "runtime"),
     params:
@@ -78,5 +79,5 @@ rule pretrain:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm pretrain --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.warm pretrain --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

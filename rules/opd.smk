@@ -15,6 +15,7 @@ rule opd:
     threads: ask("opd", "cpus")
     resources:
         gpu=ask("opd", "gpu"),
+        processes=processes("opd"),
         mem_mb=ask("opd", "mem_mb"),
         runtime=ask("opd", "runtime"),
     params:
@@ -25,5 +26,5 @@ rule opd:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm opd --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.warm opd --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

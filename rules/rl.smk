@@ -15,6 +15,7 @@ rule rl:
     threads: ask("rl", "cpus")
     resources:
         gpu=ask("rl", "gpu"),
+        processes=processes("rl"),
         mem_mb=ask("rl", "mem_mb"),
         runtime=ask("rl", "runtime"),
     params:
@@ -25,5 +26,5 @@ rule rl:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm rl --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.warm rl --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

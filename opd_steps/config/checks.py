@@ -10,6 +10,7 @@ from opd_steps.config.engine_checks import check_engine
 from opd_steps.config.kinds import ANALYSES, ANALYZED
 from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
+from opd_steps.config.process_checks import check_processes
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def check_node(node: GraphNode, where: str) -> None:
     for role in ("engine", "teacher_engine"):
         if role in node.options:
             check_engine(node.options[role], f"{where}.{role}")
+    check_processes(node, where)
     if node.kind == "rl" and (node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0):
         raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":

@@ -38,7 +38,8 @@ class Resources:
     """What the node's job asks of the executor."""
 
     gpu: int = 0
-    cpus: int = 1
+    processes: int = 0  # a training's, each with its share of the rows and weights; 0 = one for each GPU
+    cpus: int = 1  # of all processes together
     mem_mb: int = 4000
     runtime: int = 60  # minutes
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from opd_steps import ranks
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.seeds import derive, rng
@@ -81,4 +82,4 @@ class _Foresight:
         return dict(self.anchor)
 
     def load_state_dict(self, state: dict) -> None:
-        self.anchor = {name: value.to(self.anchor[name].device) for name, value in state.items()}
+        self.anchor = {name: ranks.cut_like(value, self.anchor[name]) for name, value in state.items()}

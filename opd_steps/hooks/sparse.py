@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from opd_steps import ranks
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.models.checkpoint import load_model
@@ -54,7 +55,7 @@ class _Mask:
     def before_step(self, policy) -> None:
         for name, p in policy.model.named_parameters():
             if p.grad is not None:
-                p.grad.mul_(self.mask[name].to(p.grad.device))
+                p.grad.mul_(ranks.cut_like(self.mask[name], p.grad))
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         pass

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from opd_steps import ranks
 from opd_steps.artifacts import remove
 from opd_steps.errors import UserError
 
@@ -22,17 +23,25 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     """Write checkpoint-<step> and drop the older ones. `state`: lists of states of controllers and hooks, each a flat dict of
     JSON-able values and tensors.
 
-    There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds).
+    There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds). Of several ranks the first one writes whole
+    tensors, so that any number of them can read them.
     """
+    names = _names(model, optimizer)
+    moments = {f"{names[p]}.{key}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
+    plain, tensors = _apart(state)
+    parts = {"model": _weights(model), "optimizer": moments, "state": tensors}
+    parts = {name: ranks.for_writing(part) for name, part in parts.items()}
+    if ranks.first():
+        _write(work, step, parts, plain)
+    ranks.gather(None)  # nobody goes on, or away, before it is there
+
+
+def _write(work: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], plain: dict) -> None:
     scratch, final = work / f"{_PREFIX}tmp", work / f"{_PREFIX}{step:08d}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    save_file(_weights(model), scratch / "model.safetensors")
-    names = _names(model, optimizer)
-    moments = {f"{names[p]}.{key}": value.contiguous() for p, entry in optimizer.state.items() for key, value in entry.items()}
-    save_file(moments, scratch / "optimizer.safetensors")
-    plain, tensors = _apart(state)
-    save_file(tensors, scratch / "state.safetensors")
+    for name, part in parts.items():
+        save_file({key: value.contiguous() for key, value in part.items()}, scratch / f"{name}.safetensors")
     (scratch / "state.json").write_text(json.dumps({"step": step, **plain}))
     for path in scratch.iterdir():
         with path.open("rb") as handle:
@@ -56,10 +65,12 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
         raise UserError(str(folder), f"this checkpoint is damaged ({error}); delete it and run again") from None
     with torch.no_grad():
         for name, tensor in _weights(model).items():
-            tensor.copy_(weights[name])
+            tensor.copy_(ranks.cut_like(weights[name], tensor))
     for p, name in _names(model, optimizer).items():
         keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
-        optimizer.state[p] = {key: moments[full].to(p.device) for key, full in keys.items()}
+        optimizer.state[p] = {
+            key: moments[full].to(p.device) if key == "step" else ranks.cut_like(moments[full], p) for key, full in keys.items()
+        }
     for name, tensor in tensors.items():
         group, index, key = name.split("/", 2)
         state[group][int(index)][key] = tensor
@@ -69,7 +80,7 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
 def _apart(state: dict[str, list[dict]]) -> tuple[dict, dict[str, torch.Tensor]]:
     """(JSON-able part, tensors named group/index/key)."""
     tensors = {
-        f"{group}/{i}/{key}": value.detach().cpu().contiguous().clone()
+        f"{group}/{i}/{key}": ranks.full(value.detach()).cpu().contiguous().clone()
         for group, entries in state.items()
         for i, entry in enumerate(entries)
         for key, value in entry.items()

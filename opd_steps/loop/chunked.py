@@ -46,7 +46,7 @@ class _GradientInForward(torch.autograd.Function):
             torch.zeros_like(x, dtype=wide) if want else None
             for x, want in zip((hidden_ND, weight_VD, bias_V), wanted, strict=False)
         ]
-        total = sum(_chunk(dist, loss, grads, i, j) for i, j in bounds)
+        total = sum((_chunk(dist, loss, grads, i, j) for i, j in bounds), hidden_ND.new_zeros((), dtype=wide))
         ctx.grads = grads
         ctx.dtypes = [None if x is None else x.dtype for x in (hidden_ND, weight_VD, bias_V)]
         return total

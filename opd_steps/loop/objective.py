@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from opd_steps import ranks
 from opd_steps.config.method_rules import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
@@ -54,13 +55,16 @@ class Objective:
         """Accumulate the gradient of the whole batch, `micro_batch` rows at a time, and return mean statistics.
 
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teacher and reference are never differentiated.
-        Splitting the batch differently changes no gradient: constants are those of the whole batch.
+        Splitting the batch differently, also over ranks, changes no gradient: constants are those of the whole batch.
         """
         others = {"teacher": teacher, "reference": reference}
         parts = lambda: self._parts(policy, batch, columns, others, micro_batch)
         terms, figures = self._terms(parts, batch, moment or Moment(window=self.window))
         sums, worst = defaultdict(float), defaultdict(float)
         for student, evidence, at in parts():
+            if at is None:
+                _idle(student, evidence).backward()
+                continue
             terms_here = [t.cut(at, at + len(student), evidence.action_N.device) for t in terms]
 
             def chunk_loss(q: StepDist, i: int, j: int, evidence=evidence, terms_here=terms_here) -> Tensor:
@@ -87,13 +91,15 @@ class Objective:
             loss = chunked_sum(student, chunk_loss)
             loss.backward()
             sums["loss"] += float(loss.detach())
-        return sums | worst | figures
+        return ranks.combined(sums, sum) | ranks.combined(worst, max) | figures
 
-    def _parts(self, policy, batch, columns, others, micro_batch) -> Iterator[tuple[StepDist, Evidence, int]]:
-        """(student's distributions, evidence, first decision point) of `micro_batch` rows at a time."""
-        at = 0
-        for start in range(0, len(batch), micro_batch):
-            index = slice(start, start + micro_batch)
+    def _parts(self, policy, batch, columns, others, micro_batch) -> Iterator[tuple[StepDist, Evidence, int | None]]:
+        """(student's distributions, evidence, first decision point) of `micro_batch` rows at a time; of None with a row that does not
+        count, where other ranks have one more."""
+        for index in ranks.micro_batches(len(batch), micro_batch):
+            at = int(batch.length_B[: index.start].sum())
+            if index.start == index.stop:
+                index, at = slice(0, 1), None
             part = batch.rows(index)
             with torch.no_grad():
                 known = {whom: other.dist(part, whom) for whom, other in others.items() if self.needs(whom) != "none"}
@@ -114,7 +120,6 @@ class Objective:
                 ),
                 at,
             )
-            at += len(part.action_N)
 
     def _terms(self, parts, batch: Trajectory, moment: Moment) -> tuple[list[_Term], dict[str, float]]:
         """Per stream: the weight of every decision point, with what wide plugs make of the whole batch."""
@@ -144,7 +149,9 @@ class Objective:
     def _survey(self, parts) -> list[dict]:
         """What wide plugs measure, per stream, over all decision points of the batch; on the CPU."""
         columns: list[dict] = [defaultdict(list) for _ in self.streams]
-        for student, evidence, _ in parts():
+        for student, evidence, at in parts():
+            if at is None:
+                continue
 
             def read(q: StepDist, i: int, j: int, evidence=evidence) -> Tensor:
                 seen = evidence.chunk(i, j)
@@ -154,7 +161,16 @@ class Objective:
                 return torch.zeros(())
 
             chunked_sum(student, read)
-        return [{key: torch.cat(chunks) for key, chunks in into.items()} for into in columns]
+        found = ranks.gather([dict(into) for into in columns])
+        return [
+            {key: torch.cat([chunk for mine in found for chunk in mine[k].get(key, ())]) for key in found[0][k]}
+            for k in range(len(columns))
+        ]
+
+
+def _idle(student: StepDist, evidence: Evidence) -> Tensor:
+    """0, with a gradient of 0 on all that a loss reaches."""
+    return chunked_sum(student, lambda q, i, j: 0 * q.logp(evidence.action_N[i:j]).sum())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from opd_steps import ranks
+
 
 def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; weight decay on matrices alone."""
@@ -32,7 +34,7 @@ def learning_rate(step: int, steps: int, options: dict) -> float:
 def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options: dict) -> dict[str, float]:
     """One optimizer step: clip, set the learning rate, update, clear. Returns lr and the norm before clipping."""
     params = [p for g in optimizer.param_groups for p in g["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf)
+    norm = ranks.full(torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf))
     lr = learning_rate(step, steps, options)
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -51,5 +53,5 @@ def gradient_variance(optimizer: torch.optim.AdamW) -> float:
             if state := optimizer.state.get(p):
                 t = float(state["step"])
                 mean = state["exp_avg"] / (1 - b1**t)
-                total += float((state["exp_avg_sq"] / (1 - b2**t) - mean.square()).clamp(min=0).sum())
+                total += float(ranks.full((state["exp_avg_sq"] / (1 - b2**t) - mean.square()).clamp(min=0).sum()))
     return total

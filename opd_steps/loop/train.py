@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from opd_steps import ranks
 from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
@@ -53,8 +54,9 @@ def train(
     start = state["step"] if state else 0
     for hook, saved in zip(hooks, state["hooks"] if state else (), strict=False):
         hook.load_state_dict(saved)
-    log = MetricsLog(job.work / "metrics.jsonl", start)
+    log = MetricsLog(job.work / "metrics.jsonl", start) if ranks.first() else None
     stop, steps, shown = _StopFlag(), options["steps"], time.monotonic()
+    stopping = lambda: max(ranks.gather(stop.wanted))  # all ranks stop at the same step
     updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
     if start:
         print(f"resuming after step {start}", flush=True)
@@ -73,21 +75,23 @@ def train(
             stats["grad_variance"] = gradient_variance(optimizer)
         metrics = {f"train/{name}": value for name, value in (stats | batch.metrics).items()}
         metrics["train/tokens"] = float(batch.rows.length_B.sum())
+        metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
         for hook in hooks:
             hook(step, policy, metrics)
-        log.append(step, metrics)
+        if log:
+            log.append(step, metrics)
         if time.monotonic() - shown > 5 or step == steps:
             shown = time.monotonic()
             print(_progress(step, steps, metrics), flush=True)
-        if stop.wanted or step == steps or step % options["checkpoint_every"] == 0:
+        if stopping() or step == steps or step % options["checkpoint_every"] == 0:
             begun = time.monotonic()
             checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
-            saving = time.monotonic() - begun
-        if stop.wanted and step < steps:
-            job.note(
-                f"stopped by signal {stop.wanted} after step {step}; its checkpoint is saved, in {saving:.1f} s; run again to go on"
-            )
-            raise SystemExit(128 + stop.wanted)
+            saved = f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s"
+            if (wanted := stopping()) and step < steps:
+                job.note(f"stopped by signal {wanted} {saved}; run again to go on")
+                raise SystemExit(128 + wanted)
+    if not log:
+        return {}
     log.close()
     return summarise(read_metrics(job.work / "metrics.jsonl"))
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from opd_steps import ranks
 from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
@@ -88,7 +89,10 @@ def read_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
     """Write model and tokenizer in the HF format; equal weights give equal bytes, wherever they were loaded from."""
-    model.save_pretrained(folder)
+    weights = ranks.for_writing(model.state_dict(keep_vars=True)) if ranks.world() > 1 else None
+    if not ranks.first():
+        return
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     config = Path(folder) / "tokenizer_config.json"
     write_json(config, {k: v for k, v in json.loads(config.read_text()).items() if k not in _TRACES})

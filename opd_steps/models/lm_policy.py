@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opd_steps import ranks
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.policy import Engine
 from opd_steps.nouns.trajectory import Trajectory
@@ -54,17 +55,7 @@ class LMPolicy:
                 self.engine.sync(self.model, version)
             tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
         else:
-            tokens, logp, ended = decode(
-                self.model,
-                contexts,
-                seeds,
-                **sampling,
-                eos_id=self.tokenizer.eos_token_id,
-                pad_id=self.tokenizer.pad_token_id,
-                vocab=self.vocab,
-                batch=self.batch,
-                companion=self.companion,
-            )
+            tokens, logp, ended = self._decode(contexts, seeds, sampling)
         return Trajectory(
             [list(c) for c in contexts],
             tokens,
@@ -73,6 +64,23 @@ class LMPolicy:
             version_B=torch.full((len(tokens),), version),
             ended_B=torch.tensor(ended),
         )
+
+    def _decode(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: dict) -> tuple[list, list, list]:
+        mine = ranks.share(len(contexts))
+        with ranks.whole(self.model, *(self.companion or ())[:1]):
+            made = decode(
+                self.model,
+                [contexts[i] for i in mine],
+                [seeds[i] for i in mine],
+                **sampling,
+                eos_id=self.tokenizer.eos_token_id,
+                pad_id=self.tokenizer.pad_token_id,
+                vocab=self.vocab,
+                batch=self.batch,
+                companion=self.companion,
+            )
+        rows = ranks.collect(list(zip(*made, strict=True)))
+        return tuple([row[k] for row in rows] for k in range(3))
 
     def mixed_with(self, other: LMPolicy, share: float) -> LMPolicy:
         """This policy, but each token is sampled from share * other + (1 - share) * this; log-probs are the mixture's (MiniLLM)."""
@@ -88,9 +96,9 @@ class LMPolicy:
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
         tokens_BL, at_N, row_N = pack(contexts, trajectory.actions, self.tokenizer.pad_token_id, self.model.device)
         if self._plain_head:
-            hidden_BLD = self.model.base_model(input_ids=tokens_BL, use_cache=False).last_hidden_state
+            hidden_BLD = ranks.hidden_states(self.model, tokens_BL)
             head = self.model.get_output_embeddings()
-            weight, bias = head.weight, getattr(head, "bias", None)
+            weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
         else:  # the model reshapes its logits: take them whole
             hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab)

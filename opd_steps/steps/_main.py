@@ -10,9 +10,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from opd_steps import ranks
 from opd_steps.artifacts import Job
-from opd_steps.errors import one_line_errors
+from opd_steps.config.process_checks import refused
+from opd_steps.errors import UserError, one_line_errors
 from opd_steps.heap import keep_freed_memory
+from opd_steps.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
 
 LOCK_WAIT = 600.0  # seconds; a job that a cluster started twice waits this long for the other before it is refused
@@ -27,17 +30,33 @@ def main(step: Callable[[Job], None]) -> None:
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
+    config = json.loads(args.config)
     print(_where(), flush=True)
-    with one_line_errors(), Job(json.loads(args.config), json.loads(args.code), args.out, LOCK_WAIT) as job:
-        if job.done():
-            print("another process has published this result meanwhile; nothing to do", flush=True)
+    with one_line_errors(), failing_together():
+        if problem := refused(config["kind"], config["options"], world_size()):
+            raise UserError("resources.processes", problem)
+        ranks.join()
+        try:
+            with Job(config, json.loads(args.code), args.out, LOCK_WAIT, ranks.first()) as job:
+                _run(step, job)
+        except SystemExit:  # stopped, all ranks at the same step
+            ranks.leave()
+            raise
+        ranks.leave()
+
+
+def _run(step: Callable[[Job], None], job: Job) -> None:
+    done = ranks.gather(job.writes and job.done())[0]  # the others wait here for the first one's lock
+    if done:
+        print("another process has published this result meanwhile; nothing to do", flush=True)
+        if job.writes:
             job.clear()
-            return
+    else:
         try:
             step(job)
         except SystemExit as stop:
-            if stop.code == 128 + signal.SIGTERM and (done := requeue_this_job()):
-                job.note(done)
+            if stop.code == 128 + signal.SIGTERM and job.writes and (said := requeue_this_job()):
+                job.note(said)
             raise
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
+from opd_steps import ranks
 from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest
@@ -23,14 +22,7 @@ def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 
     model = load_model(job.path(role), job.options.get("dtype", "float32"))
     model.requires_grad_(train)
     options = {k: sampling[k] for k in ("temperature", "top_p", "max_new_tokens")} if sampling else {}
-    return LMPolicy(model, load_tokenizer(job.path(role)), batch=batch, **options)
-
-
-def frozen_copy(policy: LMPolicy) -> LMPolicy:
-    """The policy as it is now, for ever."""
-    frozen = copy.copy(policy)
-    frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
-    return frozen
+    return LMPolicy(ranks.shard(model), load_tokenizer(job.path(role)), batch=batch, **options)
 
 
 def weights_id(manifest: dict) -> str:
@@ -50,7 +42,8 @@ def require_same_tokenizer(student: LMPolicy, other: LMPolicy, job: Job, role: s
 def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
     """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
     save_model(policy.model, policy.tokenizer, job.stage / "model")
-    (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
+    if job.writes:
+        (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
     job.publish(metrics, {"tokenizer": tokenizer_digest(policy.tokenizer), **facts})
 
 

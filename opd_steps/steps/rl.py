@@ -14,7 +14,7 @@ from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_ov
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import frozen_copy, load_policy, publish_model
+from opd_steps.steps._models import load_policy, publish_model
 from opd_steps.tasks.prompts import PromptPool
 
 
@@ -24,7 +24,7 @@ def run(job: Job) -> None:
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
     policy.engine = sampling_engine(job, "policy", learns=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
-    reference = frozen_copy(policy) if options["kl"] else None
+    reference = load_policy(job, "policy", sampling) if options["kl"] else None
 
     def make_batch(step: int) -> Batch:
         return group_batch(policy, pool, step, job.seed, options)

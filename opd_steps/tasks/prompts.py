@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from opd_steps import ranks
 from opd_steps.errors import UserError
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, epoch_order
@@ -54,8 +55,9 @@ class PromptPool:
 
     def rewards(self, trajectory: Trajectory) -> list[float]:
         """The verifier's 0 or 1 for every row."""
-        answers = [self.rows[int(i)]["answer"] for i in trajectory.prompt_B]
-        return rewards(self.task.verifier, self.texts(trajectory), answers)
+        mine = trajectory.rows(ranks.share(len(trajectory)))  # a verifier may be slow, and judge by the time it takes
+        answers = [self.rows[int(i)]["answer"] for i in mine.prompt_B]
+        return ranks.collect(rewards(self.task.verifier, self.texts(mine), answers))
 
 
 def sample_seeds(picks: list[int], n: int, *parts: object) -> tuple[list[int], list[int]]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
+from opd_steps import ranks
 from opd_steps.config.kinds import OpdNode
 from opd_steps.config.merge import merge
 from opd_steps.loop.train import train
@@ -54,7 +55,7 @@ def node(**changes) -> dict:
     return merge(OpdNode, named | small | sampling | changes, "toy")
 
 
-def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, **changes) -> SimpleNamespace:
+def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie: bool = True, **changes) -> SimpleNamespace:
     """Run the node in `folder`; `patch`: pytest's monkeypatch; `kill_at`: die while making the batch of that step.
 
     Returns the student's weights, the models that were loaded, and the bytes of metrics.jsonl.
@@ -63,7 +64,7 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, **ch
     loaded: dict[str, LMPolicy] = {}
 
     def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
-        model = qwen(VOCAB, SEEDS[role], layers=1).requires_grad_(train)
+        model = ranks.shard(qwen(VOCAB, SEEDS[role], tie, layers=1).requires_grad_(train))
         how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
         loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), **how)
         return loaded[role]
@@ -93,5 +94,5 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, **ch
         manifests={"student": {"facts": {}}, "teacher": {"facts": {}}},
     )
     opd.run(job)
-    weights = {name: p.detach().clone() for name, p in loaded["student"].model.named_parameters()}
+    weights = {name: ranks.full(p.detach()).clone() for name, p in loaded["student"].model.named_parameters()}
     return SimpleNamespace(weights=weights, loaded=loaded, metrics=(folder / "metrics.jsonl").read_bytes())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from opd_steps import ranks
 from opd_steps.errors import UserError
 
 
@@ -47,4 +48,4 @@ class _Average:
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         for name, average in self.average.items():
-            average.copy_(state[name])
+            average.copy_(ranks.cut_like(state[name], average))

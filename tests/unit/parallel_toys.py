@@ -1,0 +1,163 @@
+"""Trainings of every kind on tiny models, run alike in one process and in several.
+
+python -m tests.unit.parallel_toys FOLDER [mistake | kill]     (in each rank)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from safetensors.torch import save_file
+from torch import Tensor
+
+from opd_steps import ranks
+from opd_steps.config.kinds import Optim, RlNode
+from opd_steps.config.merge import merge
+from opd_steps.errors import UserError
+from opd_steps.hooks import sparse
+from opd_steps.launch import failing_together
+from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.train import train
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.seeds import epoch_order
+from opd_steps.steps._models import mle_objective
+from opd_steps.steps.rl import group_batch, objective
+from tests.unit import opd_toys
+from tests.unit.opd_toys import VOCAB, Killed, ToyPool, solutions
+from tests.unit.tiny import FakeTokenizer, qwen
+
+SEED, STEPS = 3, 6
+FULL_RKL = {"signal": "rkl", "support": "full", "estimator": "exact"}
+PRUNE = {"name": "overlap_decay", "k": 4, "margin": 2}
+OPTIM = {"lr": 0.01, "eps": 1e-4}  # noise in a gradient of nearly 0 is not made a step of full length
+
+
+class GroupPool(ToyPool):
+    def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
+        return epoch_order(self.size, (step - 1) * count, count, seed, purpose)
+
+
+def job(folder: Path, options: dict) -> SimpleNamespace:
+    folder.mkdir(exist_ok=True)
+    return SimpleNamespace(work=folder, seed=SEED, options={"steps": STEPS, "checkpoint_every": 2, **options})
+
+
+def policy(seed: int, tie: bool, trains: bool = True) -> LMPolicy:
+    model = ranks.shard(qwen(VOCAB, seed, tie).requires_grad_(trains))
+    return LMPolicy(model, FakeTokenizer(VOCAB), max_new_tokens=5)
+
+
+def weights(student: LMPolicy) -> dict[str, Tensor]:
+    return {name: ranks.full(p.detach()).clone() for name, p in student.model.named_parameters()}
+
+
+def sft(folder: Path, tie: bool = True, micro_batch: int = 4, kill_at: int = 0) -> dict[str, Tensor]:
+    student, rows = policy(0, tie), solutions(11)
+
+    def make_batch(step: int):
+        if step == kill_at:
+            raise Killed
+        return fixed_rows(rows, SEED, step, 7)
+
+    optim = vars(Optim(**OPTIM))
+    train(job(folder, {"micro_batch": micro_batch, "optim": optim}), student, make_batch, mle_objective())
+    return weights(student)
+
+
+def rl(folder: Path, tie: bool = True, micro_batch: int = 4, **changes) -> dict[str, Tensor]:
+    small = {"kind": "rl", "policy": "p", "data": "d", "prompts": 3, "kl": 0.1, "optim": OPTIM}
+    options = merge(RlNode, small | {"micro_batch": micro_batch, "sampling": {"n": 4, "max_new_tokens": 5}} | changes, "toy")
+    student, reference, pool = policy(0, tie), policy(0, tie, trains=False), GroupPool(7)
+    options |= {"steps": STEPS, "checkpoint_every": 2}
+    make_batch = lambda step: group_batch(student, pool, step, SEED, options)
+    train(job(folder, options), student, make_batch, objective(options), reference=reference)
+    return weights(student)
+
+
+def opd(folder: Path, kill_at: int = 0, **changes) -> dict[str, Tensor]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "load_model", lambda path, dtype: qwen(VOCAB, 5 if path.name == "end" else 0, layers=1))
+        parents = {"update_of": folder / "end"}
+        return opd_toys.run(folder, patch, kill_at, parents, **({"steps": STEPS, "optim": OPTIM} | changes)).weights
+
+
+def moving(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
+    length = {"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 6}
+    ahead = {"name": "extrapolate", "prompts": 3, "candidates": 1}
+    return opd(folder, kill_at, teacher_source="ema", buffer={"batches": 3}, hooks=[ahead], controllers=[length])
+
+
+def stopped(train: Callable, kill_at: int) -> Callable:
+    """Dies while making the batch of a step, and goes on from its checkpoint."""
+
+    def run(folder: Path) -> dict[str, Tensor]:
+        with pytest.raises(Killed):
+            train(folder, kill_at=kill_at)
+        return train(folder)
+
+    return run
+
+
+CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+    "sft": sft,
+    "sft untied": lambda folder: sft(folder, tie=False),
+    "sft, one row at a time": lambda folder: sft(folder, micro_batch=1),  # 7 rows: one rank idles once
+    "sft, all rows at once": lambda folder: sft(folder, micro_batch=64),
+    "sft, killed": stopped(sft, 4),
+    "rl": rl,
+    "rl untied": lambda folder: rl(folder, tie=False, aggregate="token_mean"),
+    "rl, dynamic sampling, minibatches": lambda folder: rl(folder, dynamic_sampling=True, minibatches=2, micro_batch=3),
+    "opd sampled": lambda folder: opd(folder, method={"baseline": "neg_kl"}),
+    "opd full": lambda folder: opd(folder, method=FULL_RKL),
+    "opd untied": lambda folder: opd(folder, tie=False, method=FULL_RKL),
+    "opd, one row in all": lambda folder: opd(folder, method={"weight": [PRUNE]}, prompts=1, sampling={"n": 1}),
+    "opd, several sources": lambda folder: opd(
+        folder, method={"signal": "outcome", "add": [{"rows": "teacher"}, {"rows": "dataset", "estimator": "mle"}]}
+    ),
+    "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"source": "token_mix"}}),
+    "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
+    "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
+    "opd, extrapolate": lambda folder: opd(
+        folder, hooks=[{"name": "extrapolate", "prompts": 5, "candidates": 2, "factor": 0.5}]
+    ),
+    "opd, sparse": lambda folder: opd(folder, hooks=[{"name": "sparse", "share": 0.3}]),
+    "opd, all that has a state": moving,
+    "opd, all that has a state, killed": stopped(moving, 5),
+}
+
+
+def folder_of(base: Path, case: str) -> Path:
+    return base / "".join(c if c.isalnum() else "_" for c in case)
+
+
+def main(base: Path) -> None:
+    for case, run in CASES.items():
+        found = run(folder_of(base, case))
+        if ranks.first():
+            save_file(found, folder_of(base, case) / "weights.safetensors")
+    with pytest.raises(Killed):
+        sft(base / "left", kill_at=4)
+
+
+def fail(base: Path, how: str) -> None:
+    """Train for ever, but for the second rank."""
+    for _ in range(1000):
+        sft(base)
+        if ranks.first():
+            continue
+        if how == "mistake":
+            raise UserError("data.jsonl:7", "expected a number")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    with failing_together():
+        ranks.join()
+        fail(Path(sys.argv[1]), sys.argv[2]) if len(sys.argv) > 2 else main(Path(sys.argv[1]))
+        ranks.leave()

@@ -1,0 +1,85 @@
+"""Two processes train as one does: the same curves and weights within fp32 noise, whatever the objective, head and micro-batch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from opd_steps import ranks
+from opd_steps.launch import launch
+from tests.unit.parallel_toys import CASES, folder_of, sft
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+    """All cases in one run of two processes, for all of pytest's workers. Never change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "two_processes"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            assert launch(2, "tests.unit.parallel_toys", [str(folder)]) == 0
+            (folder / "done").touch()
+    return folder
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one(two, tmp_path, case):
+    one, both = CASES[case](tmp_path / "one"), load_file(folder_of(two, case) / "weights.safetensors")
+    assert both.keys() == one.keys()
+    for name, value in one.items():
+        assert (both[name] - value).norm() < 1e-5 * value.norm(), name
+    expected, found = curves(tmp_path / "one"), curves(folder_of(two, case))
+    assert [row.keys() for row in found] == [row.keys() for row in expected] and len(found) == 6
+    for row, other in zip(found, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", ["sft", "opd, all that has a state"])
+def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
+    whole, resumed = folder_of(two, case), folder_of(two, f"{case}, killed")
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(resumed) for p in resumed.rglob("*") if p.is_file()) and len(files) >= 6
+    assert [f for f in files if (whole / f).read_bytes() != (resumed / f).read_bytes()] == []
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):
+    left = Path(shutil.copytree(two / "left", tmp_path / "left"))
+    one, resumed = sft(tmp_path / "one"), sft(left)
+    for name, value in one.items():
+        assert (resumed[name] - value).norm() < 1e-5 * value.norm(), name
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "says"),
+    [
+        ("mistake", 2, "distillery: error: data.jsonl:7: expected a number\n"),
+        ("kill", 137, "distillery: error: process 1 of 2 ended with status -9\n"),
+    ],
+)
+def test_what_goes_wrong_in_one_ends_both_and_is_told_once(tmp_path, capfd, how, code, says):
+    assert launch(2, "tests.unit.parallel_toys", [str(tmp_path), how]) == code
+    assert capfd.readouterr().err == says
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_micro_batches_of_all_ranks_are_the_batch(monkeypatch, count, rows, size):
+    monkeypatch.setattr(ranks, "world", lambda: count)
+    made = []
+    for k in range(count):
+        monkeypatch.setattr(ranks, "rank", lambda k=k: k)
+        made.append(ranks.micro_batches(rows, size))
+    assert len({len(slices) for slices in made}) == 1  # each is a collective
+    assert all(s.stop - s.start <= size for slices in made for s in slices)
+    assert [i for slices in made for s in slices for i in range(s.start, s.stop)] == list(range(rows))

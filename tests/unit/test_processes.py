@@ -1,0 +1,109 @@
+"""How many processes a node is, what it asks of Slurm for them, and what cannot be several."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+from opd_steps.config.kinds import KINDS
+from opd_steps.config.process_checks import processes
+from opd_steps.errors import UserError
+from opd_steps.graph import Graph
+from tests.pipeline.checkout import ROOT, Checkout
+
+NODES = {
+    "data": {"kind": "data"},
+    "init": {"kind": "model", "data": "data", "config": {"hidden_size": 32}},
+    "base": {"kind": "pretrain", "model": "init", "data": "data"},
+    "teacher": {"kind": "rl", "policy": "base", "data": "data"},
+    "student": {"kind": "sft", "student": "init", "data": "data"},
+    "opd": {"kind": "opd", "student": "student", "teacher": "teacher", "data": "data"},
+    "rollouts": {"kind": "rollout", "policy": "student", "data": "data"},
+    "scores": {"kind": "score", "rollouts": "rollouts", "teacher": "teacher"},
+}
+VLLM = {"engine": {"name": "vllm"}}
+SERVER = {"teacher_engine": {"name": "server", "tensor_parallel": 2}}
+
+
+def build(folder, node: str, resources: dict, **options):
+    nodes = NODES | {node: NODES[node] | options | {"resources": resources}}
+    OmegaConf.save({"paper": {"title": "t"}, "nodes": nodes}, folder / "toy.yaml")
+    graph = Graph([str(folder / "toy.yaml")])
+    return next(n for n in graph.nodes.values() if n.name == node)
+
+
+@pytest.mark.parametrize(
+    ("node", "resources", "options", "count"),
+    [
+        ("opd", {}, {}, 1),
+        ("opd", {"gpu": 1}, {}, 1),
+        *((node, {"gpu": 2}, {}, 2) for node in ("base", "student", "teacher", "opd")),
+        ("opd", {"processes": 2}, {}, 2),
+        ("opd", {"gpu": 4, "processes": 2}, {}, 2),
+        ("opd", {"gpu": 2}, VLLM, 1),
+        ("opd", {"gpu": 3}, SERVER, 1),
+        ("scores", {"gpu": 2}, SERVER, 1),
+    ],
+)
+def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resources, options, count):
+    made = build(tmp_path, node, resources, **options)
+    assert processes(made.kind, made.options) == count
+
+
+@pytest.mark.parametrize(
+    ("node", "resources", "options", "says"),
+    [
+        ("opd", {"processes": -1}, {}, "processes: expected 1 or more, or 0: one for each GPU; found -1"),
+        (
+            "opd",
+            {"processes": 2},
+            VLLM,
+            "processes: engine vllm works for one process: expected 1, found 2; or engine.name: local",
+        ),
+        ("opd", {"processes": 2}, SERVER, "processes: teacher_engine server works for one process: expected 1, found 2"),
+        ("teacher", {"processes": 2, "gpu": 1}, {}, r"processes: expected at most one for each GPU \(gpu: 1\), found 2"),
+        ("rollouts", {"processes": 2}, {}, "processes: only pretrain, sft, rl and opd are several processes, rollout is one"),
+        ("rollouts", {"gpu": 2}, {}, "gpu: this rollout node is one process on one GPU: expected at most 1, found 2"),
+        ("scores", {"gpu": 2}, {}, "gpu: this score node is one process on one GPU"),
+    ],
+)
+def test_what_cannot_be_several_is_refused_with_file_and_key(tmp_path, node, resources, options, says):
+    with pytest.raises(UserError, match=rf"toy\.yaml: nodes\.{node}\.resources\.{says}") as caught:
+        build(tmp_path, node, resources, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_resources_are_no_part_of_what_a_result_depends_on(tmp_path):
+    assert build(tmp_path, "opd", {}).job_config(0) == build(tmp_path, "opd", {"gpu": 2, "cpus": 8}).job_config(0)
+
+
+def test_the_rule_starts_as_many_processes_as_its_node_says(tmp_path):
+    checkout = Checkout(tmp_path)
+    checkout.edit("workflow/papers/smoke.yaml", "vopd: {kind: opd,", "vopd: {kind: opd, resources: {gpu: 2, cpus: 2},")
+    text = checkout.snakemake("-n", "-p", "results/smoke/opd/vopd/seed0/manifest.json").stdout
+    assert "export OMP_NUM_THREADS=2\n        exec python -m opd_steps.warm opd --processes 2 --config" in text
+    for kind in ("pretrain", "sft", "rl"):
+        assert f"exec python -m opd_steps.warm {kind} --processes 1 --config" in text
+
+
+def test_the_rules_ask_slurm_for_the_gpus_that_nodes_name():
+    """In one machine, for one task with all CPUs, which starts the processes."""
+    rules = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
+    for kind in KINDS:
+        assert f'gpu=ask("{kind}", "gpu")' in rules and f'threads: ask("{kind}", "cpus")' in rules
+    default = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())["default-resources"]
+    job = SimpleNamespace(threads=8, resources=Resources(default | {"gpu": 2, "processes": 2, "mem_mb": 9000, "runtime": 30}))
+    names = {"run_uuid": "u", "slurm_logfile": "l", "comment_str": "c", "account": "", "partition": "", "workdir": ""}
+    asked = (get_submit_command(job, names) + set_gres_string(job)).split()
+    assert {"--gpus=2", "--cpus-per-task=8", "--nodes=1", "--signal=TERM@120"} <= set(asked)
+    assert asked[asked.index("--mem") + 1] == "9000" and asked[asked.index("-t") + 1] == "30"
+    assert not any("ntasks" in part for part in asked)
+
+
+class Resources(dict):
+    __getattr__ = dict.__getitem__
