@@ -126,7 +126,7 @@ def main() -> None:
     commit = git_commit()
     chip = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(
-        f"{date.today()}, {chip[1] if chip else 'unknown chip'}, {len(os.sched_getaffinity(0))} cores, commit {git_commit()[:12]}"
+        f"{date.today()}, {chip[1] if chip else 'unknown chip'}, {len(os.sched_getaffinity(0))} cores, commit {commit[:12]}{commit[40:]}"
     )
     print(f"{'':46}{'CPU s':>7}")
     with tempfile.TemporaryDirectory() as folder:
