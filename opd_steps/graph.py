@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
@@ -51,8 +51,11 @@ class GraphNode:
     def code(self) -> dict[str, str]:
         """Hashes of the sources that this node's job runs: the step, and the plugs that its options name, or its controllers bring."""
         named = {plug for options in versions(self.options) for plug in used_plugs(KINDS[self.kind], options)}
-        used = [plugs.plug_path(group, name) for group, name in sorted(named)]
-        return code_hashes(PACKAGE / "steps" / f"{self.kind}.py", *used)
+        return _code(self.kind, tuple(sorted(named)))
+
+    @cached_property
+    def code_json(self) -> str:
+        return canonical(self.code)
 
     def ancestors(self) -> list[GraphNode]:
         """All nodes below this one, each once, parents before children; this one last."""
@@ -66,6 +69,12 @@ class GraphNode:
 
         visit(self)
         return list(out.values())
+
+
+@cache
+def _code(kind: str, used: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """One dict for all nodes that run the same sources."""
+    return code_hashes(PACKAGE / "steps" / f"{kind}.py", *(plugs.plug_path(group, name) for group, name in used))
 
 
 def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -36,6 +38,7 @@ RESULTS = "<results>"  # Snakemake's path variable
 def start(workflow, config: dict) -> None:
     """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
     global _root, _graph, _wanted, _results
+    _spare_collections()
     _results = Path(config.get("pathvars", {}).get("results", "results"))
     try:
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
@@ -50,9 +53,17 @@ def start(workflow, config: dict) -> None:
         _look_at_results(_results)
 
 
+def _spare_collections() -> None:
+    """Until the first job starts hardly anything is garbage, and at exit all goes at once: looking for it was a quarter of a large dry run."""
+    gc.disable()
+    atexit.register(gc.freeze)
+
+
 def begin(workflow) -> None:
     """Just before the first job: one run at a time works in a results folder, and a run on Slurm asks for what Slurm has."""
     global _lock
+    gc.freeze()  # the jobs stay to the end: no collection looks at them
+    gc.enable()
     try:
         if workflow.execution_settings.lock:
             _lock = acquire(_results / ".run.lock", "another run works in this results folder")
@@ -114,9 +125,9 @@ def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
     return list({node.path(s): (node, s) for node in nodes for s in _root["seeds"]}.values())
 
 
-def alternatives(part: int) -> str:
-    """Regular expression of the known papers (0) or node names (2), for wildcard constraints."""
-    return "|".join(sorted({re.escape(node.key[part]) for node in _graph.nodes.values()}))
+def papers() -> str:
+    """Regular expression of the known papers, for wildcard constraints. (One of all nodes would be read again for every job.)"""
+    return "|".join(sorted({re.escape(node.paper) for node in _graph.nodes.values()}))
 
 
 def manifests(*kinds: str) -> list[str]:
@@ -124,9 +135,22 @@ def manifests(*kinds: str) -> list[str]:
     return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if not kinds or n.kind in kinds]
 
 
+def manifests_of(wildcards) -> list[str]:
+    """Manifests of all wanted nodes that one paper owns."""
+    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(n for n in _wanted if n.paper == wildcards.paper)]
+
+
+def gathered() -> list[str]:
+    """What rule gather writes, for every paper that owns wanted nodes."""
+    return [f"{RESULTS}/report/manifests/{paper}.json" for paper in dict.fromkeys(node.paper for node in _wanted)]
+
+
 def node_of(kind: str, wildcards) -> GraphNode:
     """The node that a job's wildcards name."""
-    return _graph.nodes[wildcards.paper, kind, wildcards.node]
+    key = wildcards.paper, kind, wildcards.node
+    if key not in _graph.nodes:
+        _end(UserError("/".join(key), "the chosen papers have no such node"))
+    return _graph.nodes[key]
 
 
 def parents(kind: str, wildcards) -> dict[str, str]:
@@ -153,11 +177,15 @@ def job_config(kind: str, wildcards) -> str:
 
 
 def job_code(kind: str, wildcards) -> str:
-    return canonical(node_of(kind, wildcards).code)
+    return node_of(kind, wildcards).code_json
 
 
-def ask(kind: str, wildcards, resource: str) -> int:
-    return node_of(kind, wildcards).options["resources"][resource]
+def ask(kind: str, resource: str) -> int | Callable[..., int]:
+    """What a job of this kind asks of the executor: a number where all nodes agree, as Snakemake calls a function again for every job."""
+    asked = {node.options["resources"][resource] for node in _graph.nodes.values() if node.kind == kind}
+    if len(asked) == 1:
+        return asked.pop()
+    return lambda wildcards: node_of(kind, wildcards).options["resources"][resource]
 
 
 def processes(kind: str, wildcards) -> int:

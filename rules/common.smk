@@ -11,14 +11,17 @@ flow.start(workflow, config)
 
 
 wildcard_constraints:
-    paper=flow.alternatives(0),
-    node=flow.alternatives(2),
+    paper=flow.papers(),
+    node=r"\w+",
     seed=r"\d+",
 
 
 def manifests(*kinds):
-    """Manifests of all wanted nodes of these kinds (all kinds if none is named), for all seeds."""
-    return flow.manifests(*kinds)
+    """Input function: manifests of all wanted nodes of these kinds (all kinds if none is named), for all seeds.
+
+    Not a list: beside rules.x.output Snakemake hashes a whole list again for every file in it.
+    """
+    return lambda wildcards: flow.manifests(*kinds)
 
 
 def parents(kind):
@@ -42,8 +45,8 @@ def job_code(kind):
 
 
 def ask(kind, resource):
-    """Resource function: what the node's config asks of the executor."""
-    return lambda wildcards: flow.ask(kind, wildcards, resource)
+    """Resource, or a function of the job: what the node's config asks of the executor."""
+    return flow.ask(kind, resource)
 
 
 def processes(kind):

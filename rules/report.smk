@@ -9,7 +9,7 @@ rule report:
     """One static HTML file that opens offline, and the claims as JSON."""
     input:
         plan=rules.plan.output.plan,
-        manifests=manifests(),
+        manifests=flow.gathered(),
         template="workflow/report/index.html.j2",
         style="workflow/report/style.css",
         captions="workflow/report/captions.yaml",

@@ -3,6 +3,7 @@
 
 localrules:
     plan,
+    gather,
     track,
 
 
@@ -25,11 +26,31 @@ rule plan:
         """
 
 
+rule gather:
+    """A paper's results as one small file: what comes after all of them names it as its reason, not thousands of manifests."""
+    input:
+        manifests=flow.manifests_of,
+    output:
+        index="<results>/report/manifests/{paper}.json",
+    log:
+        "<logs>/report/{paper}.log",
+    conda:
+        "../envs/track.yaml"
+    params:
+        results=subpath(output.index, ancestor=3),
+    message:
+        "gather: {wildcards.paper}"
+    shell:
+        r"""
+        exec python -m opd_steps.steps.gather --results {params.results:q} --paper {wildcards.paper:q} --out {output.index:q} >{log:q} 2>&1
+        """
+
+
 rule track:
     """Import all results into MLflow, one process at a time; importing twice changes nothing."""
     input:
         plan=rules.plan.output.plan,
-        manifests=manifests(),
+        manifests=flow.gathered(),
     output:
         index="<results>/report/mlflow.json",
     log:

@@ -171,3 +171,9 @@ def test_unknown_paper(fresh):
     run = fresh.snakemake("-n", "all", "--config", "papers=[smok]", check=False)
     assert run.returncode == 2
     assert "no paper file workflow/papers/smok.yaml; known papers:" in run.stdout
+
+
+def test_unknown_result(fresh):
+    run = fresh.snakemake("-n", "results/smoke/opd/vopt/seed0/manifest.json", check=False)
+    assert run.returncode == 2
+    assert "distillery: error: smoke/opd/vopt: the chosen papers have no such node" in run.stdout
