@@ -1,0 +1,161 @@
+"""The vocabulary head alone, forward and backward: time against its four matrix products, memory, error of the gradient.
+
+python -m tests.bench.head                                                             512 tokens, fp32, one CPU thread
+python -m tests.bench.head --tokens 8192 --hidden 1024 --teacher 2048 --device cuda    bfloat16 on a GPU
+
+ours      the head of a training step, for the methods named by --methods
+naive     logits and log-probs of all tokens at once, reverse KL, autograd
+liger     Liger's fused linear JSD at beta = 1, where liger-kernel is installed
+Each runs in a process of its own, for its peak of memory. The error is ||dL/dhidden - exact|| / ||exact|| on the first 64 tokens, exact: fp64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from opd_steps.config.kinds import Stream
+from opd_steps.config.merge import merge
+from opd_steps.heap import keep_freed_memory
+from opd_steps.loop.chunked import chunked_sum
+from opd_steps.nouns.dist import LazyCategorical
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import build
+
+METHODS = {
+    "rkl": {"support": "full", "signal": "rkl", "estimator": "exact"},
+    "jsd": {"support": "full", "signal": "jsd", "estimator": "exact"},
+    "topk": {"support": {"name": "teacher_topk", "k": 64}, "signal": "fkl", "estimator": "exact"},
+    "neg_kl": {"support": "sampled", "baseline": "neg_kl"},
+    "sampled": {"support": "sampled"},
+}
+CHECKED = 64  # tokens whose gradient is compared
+
+
+class Tensors:
+    """Hidden states and heads of student and teacher, and a sampled token each."""
+
+    def __init__(self, args: argparse.Namespace):
+        generator = torch.Generator().manual_seed(0)
+        dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
+        draw = lambda *shape: torch.randn(*shape, generator=generator).to(args.device, dtype)
+        self.h, self.t = draw(args.tokens, args.hidden), draw(args.tokens, args.teacher)
+        self.w, self.u = draw(args.vocab, args.hidden) / args.hidden**0.5, draw(args.vocab, args.teacher) / args.teacher**0.5
+        self.action = torch.randint(args.vocab, (args.tokens,), generator=generator).to(args.device)
+        for leaf in (self.h, self.w):
+            leaf.requires_grad_()
+
+
+def ours(x: Tensors, method: str) -> Tensor:
+    stream = build(merge(Stream, METHODS[method], "bench"))
+    evidence = Evidence(x.action, LazyCategorical(x.t, x.u))
+    return chunked_sum(LazyCategorical(x.h, x.w), lambda q, i, j: stream.loss(q, evidence.chunk(i, j))[0].sum()) / len(x.h)
+
+
+def naive(x: Tensors, method: str) -> Tensor:
+    logq, logp = (torch.log_softmax((h @ w.T).float(), -1) for h, w in ((x.h, x.w), (x.t, x.u)))
+    return (logq.exp() * (logq - logp)).sum() / len(x.h)
+
+
+def liger(x: Tensors, method: str) -> Tensor:
+    from liger_kernel.transformers.functional import liger_fused_linear_jsd
+
+    return liger_fused_linear_jsd(x.h, x.w, x.t, x.u, None, 1.0, -100, 1.0)
+
+
+def products(x: Tensors) -> None:
+    """The four that nobody can do without."""
+    grad = x.h.detach() @ x.w.detach().T
+    x.t @ x.u.T
+    grad @ x.w.detach()
+    grad.T @ x.h.detach()
+
+
+def seconds(work, device: str, repeats: int) -> float:
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    taken = []
+    for _ in range(repeats + 1):
+        begun = clock()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        taken.append(clock() - begun)
+    return statistics.median(taken[1:])
+
+
+def measure(args: argparse.Namespace) -> None:
+    """One contestant in this process; prints its figures as JSON."""
+    keep_freed_memory()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    x = Tensors(args)
+    memory = lambda: (
+        torch.cuda.max_memory_allocated() / 2**20
+        if args.device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    )
+    before = memory()
+
+    def step() -> None:
+        x.h.grad = x.w.grad = None
+        globals()[args.who](x, args.method).backward()
+
+    taken = seconds(step, args.device, args.repeats)
+    found = {"seconds": taken, "mib": memory() - before}
+    if args.method == "rkl":
+        exact = exact_gradient(x)
+        found["error"] = float((x.h.grad[:CHECKED].double().cpu() * len(x.h) - exact).norm() / exact.norm())
+    found["floor"] = seconds(lambda: products(x), args.device, args.repeats) if args.tokens * args.vocab < 2**31 else None
+    print("MEASURED", json.dumps(found))
+
+
+def exact_gradient(x: Tensors) -> Tensor:
+    """dL/dhidden of the first tokens' summed reverse KL in fp64, on the CPU."""
+    h, w, t, u = (z.detach().double().cpu() for z in (x.h[:CHECKED], x.w, x.t[:CHECKED], x.u))
+    h.requires_grad_()
+    logq, logp = torch.log_softmax(h @ w.T, -1), torch.log_softmax(t @ u.T, -1)
+    return torch.autograd.grad((logq.exp() * (logq - logp)).sum(), h)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"tokens": 512, "hidden": 64, "teacher": 128, "vocab": 151_936, "repeats": 3}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--who", default="")
+    parser.add_argument("--method", default="rkl")
+    args = parser.parse_args()
+    if args.who:
+        return measure(args)
+    contestants = [("ours", m) for m in args.methods] + [("naive", "rkl")]
+    contestants += [("liger", "rkl")] if importlib.util.find_spec("liger_kernel") and args.device == "cuda" else []
+    print("| who | method | seconds | times the four products | MiB | error of the gradient |\n|---|---|---|---|---|---|")
+    for who, method in contestants:
+        command = [sys.executable, "-m", "tests.bench.head", "--who", who, "--method", method, "--device", args.device]
+        command += [w for n in ("tokens", "hidden", "teacher", "vocab", "repeats") for w in (f"--{n}", str(getattr(args, n)))]
+        run = subprocess.run(
+            command, cwd=Path(__file__).parents[2], env={"OMP_NUM_THREADS": "1"} | os.environ, capture_output=True, text=True
+        )
+        line = next((x for x in run.stdout.splitlines() if x.startswith("MEASURED ")), None)
+        if line is None:
+            print(f"| {who} | {method} | failed: {run.stderr.strip().splitlines()[-1]} |")
+            continue
+        found = json.loads(line.removeprefix("MEASURED "))
+        times = f"{found['seconds'] / found['floor']:.2f}" if found["floor"] else ""
+        error = f"{found['error']:.1e}" if "error" in found else ""
+        print(f"| {who} | {method} | {found['seconds']:.3f} | {times} | {found['mib']:.0f} | {error} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
