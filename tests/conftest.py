@@ -6,8 +6,12 @@ import shutil
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from tests.pipeline.checkout import Checkout
+
+settings.register_profile("distillery", deadline=None)  # no test asserts a time
+settings.load_profile("distillery")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -10,7 +11,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from opd_steps import ranks
 from opd_steps.artifacts import Job
 from opd_steps.config.process_checks import refused
 from opd_steps.errors import UserError, one_line_errors
@@ -35,18 +35,22 @@ def main(step: Callable[[Job], None]) -> None:
     with one_line_errors(), failing_together():
         if problem := refused(config["kind"], config["options"], world_size()):
             raise UserError("resources.processes", problem)
-        ranks.join()
+        ranks = importlib.import_module("opd_steps.ranks") if world_size() > 1 else None  # torch is not every step's
+        if ranks:
+            ranks.join()
         try:
-            with Job(config, json.loads(args.code), args.out, LOCK_WAIT, ranks.first()) as job:
-                _run(step, job)
+            with Job(config, json.loads(args.code), args.out, LOCK_WAIT, not ranks or ranks.first()) as job:
+                done = job.writes and job.done()
+                _run(step, job, ranks.gather(done)[0] if ranks else done)  # the others wait here for the first one's lock
         except SystemExit:  # stopped, all ranks at the same step
-            ranks.leave()
+            if ranks:
+                ranks.leave()
             raise
-        ranks.leave()
+        if ranks:
+            ranks.leave()
 
 
-def _run(step: Callable[[Job], None], job: Job) -> None:
-    done = ranks.gather(job.writes and job.done())[0]  # the others wait here for the first one's lock
+def _run(step: Callable[[Job], None], job: Job, done: bool) -> None:
     if done:
         print("another process has published this result meanwhile; nothing to do", flush=True)
         if job.writes:
