@@ -14,6 +14,7 @@ from opd_steps.config.load import load_root
 from opd_steps.graph import Graph
 from tests.pipeline.inprocess import cut, run_node
 
+pytestmark = pytest.mark.xdist_group("papers")  # one worker runs them, once
 ROOT = Path(__file__).parents[2]
 MAY_BE_OF_NOTHING = ("stderr", "spr", "parsed", "correct", "wrong", "inverted", "context/gap", "alignment/")
 """Means over right, wrong or parsed samples, which a model that learned nothing may not have; left out or nan."""
