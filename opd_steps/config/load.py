@@ -31,12 +31,11 @@ def load_root(config: dict) -> dict:
 
 
 def self_contained() -> list[str]:
-    """Names of all papers in workflow/papers that need no data from outside and no extra package: what `papers=all` means."""
+    """Names of all papers in workflow/papers that need no data from outside: what `papers=all` means."""
     names = []
     for path in sorted(PAPERS.glob("*.yaml")):
         raw = yaml.load(path.read_text(), yaml.CSafeLoader) or {}  # OmegaConf takes ten times as long
-        meta = raw.get("paper") or {}
-        if not (meta.get("external_data") or meta.get("vllm")):
+        if not (raw.get("paper") or {}).get("external_data", False):
             names.append(path.stem)
     return names
 

@@ -41,7 +41,6 @@ class PaperMeta:
     title: str = "???"
     arxiv: str = ""
     external_data: bool = False  # needs a data set from outside at every scale: `papers=all` leaves it out
-    vllm: bool = False  # needs the optional vLLM: `papers=all` leaves it out
     axes: Axes = field(default_factory=Axes)
     notes: str = ""
 

@@ -196,10 +196,8 @@ def require_fitting_heads(path: str) -> None:
     config = AutoConfig.from_pretrained(path)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if size not in (fitting := CPUAttentionBackend.get_supported_head_sizes()):
-        sizes = ", ".join(map(str, fitting))
         raise UserError(
-            "engine.name",
-            f"on a CPU vLLM takes heads of {sizes}, {path} has {size}: use local (papers=[engines] has heads of 32)",
+            "engine.name", f"on a CPU vLLM takes heads of {', '.join(map(str, fitting))}, {path} has {size}: use local"
         )
 
 
