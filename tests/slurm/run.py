@@ -73,7 +73,7 @@ class Run:
     def text(self) -> str:
         return self.log.read_text()
 
-    def until(self, what: str, true: Callable[[], object], seconds: float = 180) -> object:
+    def until(self, what: str, true: Callable[[], object], seconds: float = 600) -> object:
         """Wait for what is to happen while the run goes on, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := true()):
@@ -82,7 +82,7 @@ class Run:
             time.sleep(0.2)
         return found
 
-    def end(self, status: int | None = 0, seconds: float = 400) -> str:
+    def end(self, status: int | None = 0, seconds: float = 1200) -> str:
         """Wait for the end; returns the text."""
         try:
             self.process.wait(seconds)

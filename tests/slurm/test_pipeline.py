@@ -19,7 +19,7 @@ def test_the_same_bytes_as_a_local_run(fresh, local):
                 granted[job["comment"]] = fresh.cluster.run("scontrol", "-d", "show", "job", job["id"])
         return run.process.poll() is not None or "Finished jobid: 0" in run.text
 
-    run.until("the end", opd_runs, 400)
+    run.until("the end", opd_runs, 1200)
     text = run.end()
     assert fresh.tree("small") == {**local.tree("small"), **reports(fresh)}
     for page in ("report/index.html", "report/claims.json", "report/mlflow.json", "mlflow.db"):
