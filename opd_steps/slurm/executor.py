@@ -2,7 +2,7 @@
 
 What the plugin (2.8.0) does not do by itself: notice a job's end in a time that fits the job's length; go on waiting when Slurm
 did not answer; end the wait for a job that will never come (preempted for good, failed with its node, forgotten by Slurm, refused
-for ever); say why a job waits.
+for ever); say why a job waits; cancel the jobs of a run that is interrupted while it looks at the queue.
 """
 
 from __future__ import annotations
@@ -36,9 +36,18 @@ class Executor(Plugin):
         """Turn Snakemake's executor, which it has just made and which watches nothing yet, into one of this class."""
         plugin.__class__ = cls
         plugin._quiet_since, plugin._odd, plugin._told, plugin._ended = time.monotonic(), Counter(), set(), set()
+        plugin._looked_at = []
+
+    def cancel(self) -> None:
+        """End the run and its jobs, those too that are being looked at: Snakemake takes them off its list for so long."""
+        with self.lock:
+            listed = self._ended | {job.external_jobid for job in self.active_jobs}
+            self.active_jobs += [job for job in self._looked_at if job.external_jobid not in listed]
+        super().cancel()
 
     async def check_active_jobs(self, active_jobs: list) -> AsyncGenerator:
         """Yield the jobs that still work or wait; report the others."""
+        self._looked_at = active_jobs
         async for _ in super().check_active_jobs(active_jobs):
             pass
         left = [job for job in active_jobs if job.external_jobid not in self._ended]  # the plugin drops all when squeue fails

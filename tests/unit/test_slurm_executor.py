@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ class Watched(executor.Executor):
         self._quiet_since, self._odd, self._told, self._ended = time.monotonic(), Counter(), set(), set()
         self.workflow = SimpleNamespace(executor_settings=SimpleNamespace(init_seconds_before_status_checks=5))
         self.run_uuid, self.said = "run", []
+        self.lock, self.active_jobs, self._looked_at = threading.Lock(), [], []
 
     def report_job_success(self, job):
         self._ended.add(job.external_jobid)
@@ -30,6 +32,9 @@ class Watched(executor.Executor):
 
     def cancel_jobs(self, jobs):
         self.said += [(job.external_jobid, "cancelled") for job in jobs]
+
+    def shutdown(self):
+        self.said.append("shut down")
 
 
 @pytest.fixture
@@ -95,6 +100,28 @@ def test_a_job_that_waits_for_ever_is_cancelled(watched):
     assert look({"1": ("PENDING", "PartitionTimeLimit")}) == ["1"]
     assert look({"1": ("PENDING", "PartitionTimeLimit")}) == []
     assert w.said == [("1", "cancelled"), ("1", "Slurm job 1 waits for ever (PartitionTimeLimit). ")]
+
+
+def test_an_interrupt_during_a_look_cancels_the_jobs_that_are_looked_at(watched):
+    w, look = watched
+
+    def interrupted(self, job):  # Snakemake's list is empty during a look
+        if job.external_jobid == "1":
+            self.report_job_success(job)
+        if job.external_jobid == "3":
+            self.active_jobs.append(SimpleNamespace(external_jobid="4"))  # submitted in the meantime
+            self.cancel()
+
+    look(None, ("1", "2", "3"), interrupted)
+    assert w.said == [("1", "done"), ("4", "cancelled"), ("2", "cancelled"), ("3", "cancelled"), "shut down"]
+
+
+def test_an_interrupt_between_looks_cancels_each_job_once(watched):
+    w, look = watched
+    look(None, ("1", "2"))
+    w.active_jobs += w._looked_at
+    w.cancel()
+    assert w.said == [("1", "cancelled"), ("2", "cancelled"), "shut down"]
 
 
 def test_an_unusual_reason_to_wait_is_told_once(watched, capsys):
