@@ -26,6 +26,7 @@ import yaml
 
 from opd_steps import warm
 from opd_steps.artifacts import git_commit
+from tests.bench.measuring import chip
 from tests.pipeline.checkout import Checkout
 
 REPEATS = 3
@@ -37,6 +38,7 @@ IMPORT = "import torch; from transformers import Qwen3ForCausalLM"
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
+    """Of the processes that `work` starts."""
     work()
     taken = []
     for _ in range(REPEATS):
@@ -124,10 +126,7 @@ def main() -> None:
     parser.add_argument("--finished", type=Path, help="a checkout where the quickstart has run; without it one is made")
     args = parser.parse_args()
     commit = git_commit()
-    chip = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    print(
-        f"{date.today()}, {chip[1] if chip else 'unknown chip'}, {len(os.sched_getaffinity(0))} cores, commit {commit[:12]}{commit[40:]}"
-    )
+    print(f"{date.today()}, {chip()}, {len(os.sched_getaffinity(0))} cores, commit {commit[:12]}{commit[40:]}")
     print(f"{'':46}{'CPU s':>7}")
     with tempfile.TemporaryDirectory() as folder:
         checkout = Checkout(Path(folder) / "checkout")

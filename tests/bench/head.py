@@ -13,14 +13,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import resource
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
+from datetime import date
 
 import torch
 from torch import Tensor
@@ -32,6 +27,7 @@ from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build
+from tests.bench.measuring import chip, contestant, median_seconds, tell
 
 METHODS = {
     "rkl": {"support": "full", "signal": "rkl", "estimator": "exact"},
@@ -40,6 +36,7 @@ METHODS = {
     "neg_kl": {"support": "sampled", "baseline": "neg_kl"},
     "sampled": {"support": "sampled"},
 }
+SIZES = {"tokens": 512, "hidden": 64, "teacher": 128, "vocab": 151_936, "repeats": 3}
 CHECKED = 64  # tokens whose gradient is compared
 
 
@@ -82,20 +79,8 @@ def products(x: Tensors) -> None:
     grad.T @ x.h.detach()
 
 
-def seconds(work, device: str, repeats: int) -> float:
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    taken = []
-    for _ in range(repeats + 1):
-        begun = clock()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        taken.append(clock() - begun)
-    return statistics.median(taken[1:])
-
-
 def measure(args: argparse.Namespace) -> None:
-    """One contestant in this process; prints its figures as JSON."""
+    """One contestant in this process."""
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     x = Tensors(args)
@@ -110,13 +95,14 @@ def measure(args: argparse.Namespace) -> None:
         x.h.grad = x.w.grad = None
         globals()[args.who](x, args.method).backward()
 
-    taken = seconds(step, args.device, args.repeats)
+    taken = median_seconds(step, args.device, args.repeats)
     found = {"seconds": taken, "mib": memory() - before}
     if args.method == "rkl":
         exact = exact_gradient(x)
         found["error"] = float((x.h.grad[:CHECKED].double().cpu() * len(x.h) - exact).norm() / exact.norm())
-    found["floor"] = seconds(lambda: products(x), args.device, args.repeats) if args.tokens * args.vocab < 2**31 else None
-    print("MEASURED", json.dumps(found))
+    fits = args.tokens * args.vocab < 2**31
+    found["floor"] = median_seconds(lambda: products(x), args.device, args.repeats) if fits else None
+    tell(found)
 
 
 def exact_gradient(x: Tensors) -> Tensor:
@@ -129,7 +115,7 @@ def exact_gradient(x: Tensors) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"tokens": 512, "hidden": 64, "teacher": 128, "vocab": 151_936, "repeats": 3}.items():
+    for name, value in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
@@ -140,18 +126,16 @@ def main() -> None:
         return measure(args)
     contestants = [("ours", m) for m in args.methods] + [("naive", "rkl")]
     contestants += [("liger", "rkl")] if importlib.util.find_spec("liger_kernel") and args.device == "cuda" else []
+    sizes = ", ".join(f"{name} {getattr(args, name):,}" for name in SIZES)
+    print(f"{date.today()}, {chip(args.device)}; {sizes}\n")
     print("| who | method | seconds | times the four products | MiB | error of the gradient |\n|---|---|---|---|---|---|")
     for who, method in contestants:
-        command = [sys.executable, "-m", "tests.bench.head", "--who", who, "--method", method, "--device", args.device]
-        command += [w for n in ("tokens", "hidden", "teacher", "vocab", "repeats") for w in (f"--{n}", str(getattr(args, n)))]
-        run = subprocess.run(
-            command, cwd=Path(__file__).parents[2], env={"OMP_NUM_THREADS": "1"} | os.environ, capture_output=True, text=True
-        )
-        line = next((x for x in run.stdout.splitlines() if x.startswith("MEASURED ")), None)
-        if line is None:
-            print(f"| {who} | {method} | failed: {run.stderr.strip().splitlines()[-1]} |")
+        options = {n: getattr(args, n) for n in ("device", *SIZES)}
+        try:
+            found = contestant("tests.bench.head", {"who": who, "method": method} | options)
+        except RuntimeError as error:  # out of memory, most of the time
+            print(f"| {who} | {method} | failed: {str(error).strip().splitlines()[-1]} |", flush=True)
             continue
-        found = json.loads(line.removeprefix("MEASURED "))
         times = f"{found['seconds'] / found['floor']:.2f}" if found["floor"] else ""
         error = f"{found['error']:.1e}" if "error" in found else ""
         print(f"| {who} | {method} | {found['seconds']:.3f} | {times} | {found['mib']:.0f} | {error} |", flush=True)

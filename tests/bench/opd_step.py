@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
+
+from tests.bench.measuring import chip, contestant, tell
 
 STEPS = {512: 20, 16_384: 8, 151_936: 5}  # of a run, after WARM ones that are not counted
 WARM = 2
-ROOT = Path(__file__).parents[2]
+SIZES = {"batch": 8, "micro_batch": 8, "prompt": 16, "completion": 64}
 
 
 def measure(args: argparse.Namespace) -> None:
-    """One contestant in this process; prints its figures as JSON."""
+    """One contestant in this process."""
     if args.mode == "ours":
         import opd_steps.models  # noqa: F401   as in a step: ahead of transformers, whose needless imports it keeps out
     import torch
@@ -36,7 +34,7 @@ def measure(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     device, watch = "cuda" if args.shape else "cpu", Stopwatch("cuda" if args.shape else "cpu")
-    sizes = {"batch": args.batch, "micro_batch": args.micro_batch, "prompt": args.prompt, "completion": args.completion}
+    sizes = {name: getattr(args, name) for name in SIZES}
     work = Work(vocab=args.vocab[0], device=device, dtype="bfloat16" if args.shape else "float32", shape=args.shape, **sizes)
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     losses = MODES[args.mode](work, args.steps + WARM, watch)
@@ -44,30 +42,7 @@ def measure(args: argparse.Namespace) -> None:
     if args.shape:
         imported, peak = 0, torch.cuda.max_memory_allocated() / 1024
     parts = {name: times[WARM:] for name, times in watch.parts.items()}
-    print("MEASURED", json.dumps({"parts": parts, "peak_mib": peak / 1024, "import_mib": imported / 1024, "losses": losses}))
-
-
-def contestant(mode: str, vocab: int, args: argparse.Namespace) -> dict:
-    """Run one in a process of its own."""
-    python = args.trl if mode == "trl" else sys.executable
-    command = [python, "-m", "tests.bench.opd_step", "--mode", mode, "--vocab", str(vocab), "--shape", args.shape]
-    command += ["--steps", str(args.steps or STEPS.get(vocab, 5))]
-    command += [w for n in ("batch", "micro_batch", "prompt", "completion") for w in (f"--{n}", str(getattr(args, n)))]
-    env = {"OMP_NUM_THREADS": "1"} | os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    found = [line for line in run.stdout.splitlines() if line.startswith("MEASURED ")]
-    if not found:
-        raise SystemExit(f"{mode} failed:\n{run.stderr[-3000:]}")
-    return json.loads(found[0].removeprefix("MEASURED "))
-
-
-def chip(shape: str) -> str:
-    if shape:
-        import torch
-
-        return torch.cuda.get_device_name()
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return models[0] if models else platform.machine()
+    tell({"parts": parts, "peak_mib": peak / 1024, "import_mib": imported / 1024, "losses": losses})
 
 
 def main() -> None:
@@ -78,24 +53,26 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--mode", default="")
-    for name, value in {"batch": 8, "micro_batch": 8, "prompt": 16, "completion": 64}.items():
+    for name, value in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     args.vocab = args.vocab or ([151_936] if args.shape else list(STEPS))
     if args.mode:
         return measure(args)
     modes = ["ours", "bare", *(["trl"] if args.trl else [])]
-    print(
-        f"{datetime.date.today()}, {chip(args.shape)}, {os.environ.get('OMP_NUM_THREADS', '1')} thread(s); {args.batch} rows,"
-    )
+    threads = f"{os.environ.get('OMP_NUM_THREADS', '1')} thread(s)"
+    print(f"{datetime.date.today()}, {chip('cuda' if args.shape else 'cpu')}, {threads}; {args.batch} rows,")
     print(f"prompt {args.prompt}, completion {args.completion}; {'wall' if args.shape else 'CPU'} seconds a step, medians\n")
     print("| vocabulary | who | rollout | teacher and gradient | optimizer | step | to ours | peak MiB | of it after imports |")
     print("|---|---|---|---|---|---|---|---|---|")
+    sizes = {name: getattr(args, name) for name in SIZES}
     for vocab in args.vocab:
+        options = {"vocab": vocab, "shape": args.shape, "steps": args.steps or STEPS.get(vocab, 5)} | sizes
         runs = defaultdict(list)
         for _ in range(args.repeat):
             for mode in modes:
-                runs[mode].append(contestant(mode, vocab, args))
+                python = args.trl if mode == "trl" else sys.executable
+                runs[mode].append(contestant("tests.bench.opd_step", {"mode": mode} | options, python))
         whole = {}
         for mode in modes:
             parts = {n: [t for r in runs[mode] for t in r["parts"][n]] for n in runs[mode][0]["parts"]}

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,20 +18,7 @@ from opd_steps.config.kinds import Engine
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.seeds import rng
-
-
-def cpu_seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Median over repeats, after one that is not counted; on a GPU, of wall seconds."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    work()
-    taken = []
-    for _ in range(repeats):
-        begun = clock()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        taken.append(clock() - begun)
-    return statistics.median(taken)
+from tests.bench.measuring import chip, median_seconds
 
 
 def main() -> None:
@@ -84,9 +69,8 @@ def main() -> None:
     seeds = range(args.batch)
     local = lambda: decode(model, contexts, seeds, **sampling, eos_id=eos, pad_id=0)
     parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{parameters / 1e6:.2f} M parameters, {args.batch} x ({args.prompt} + {args.new}) tokens, {device}, fp32, torch {torch.__version__}"
-    )
+    sizes = f"{parameters / 1e6:.2f} M parameters, {args.batch} x ({args.prompt} + {args.new}) tokens"
+    print(f"{chip(device)}, torch {torch.__version__}, fp32; {sizes}")
     print(f"import vllm    {imported[0] - begun[0]:6.1f} CPU s {imported[1] - begun[1]:6.1f} s wall")
     print(f"start engine   {started[0] - imported[0]:6.1f} CPU s {started[1] - imported[1]:6.1f} s wall")
     for name, work in {
@@ -94,13 +78,13 @@ def main() -> None:
         "vllm": lambda: engine.generate(contexts, seeds, **sampling),
         "generate": hf_generate,
     }.items():
-        print(f"sample {name:9}{tokens / cpu_seconds(work):8.0f} tokens / s")
-    print(f"score torch    {tokens / cpu_seconds(hf_score):8.0f} tokens / s")
+        print(f"sample {name:9}{tokens / median_seconds(work, device):8.0f} tokens / s")
+    print(f"score torch    {tokens / median_seconds(hf_score, device):8.0f} tokens / s")
     for k in (0, 1, 20, 64, -1):
         work = lambda k=k: engine.score(rows, [args.prompt] * args.batch, k)
-        print(f"score vllm k={k:3}{tokens / cpu_seconds(work):8.0f} tokens / s")
+        print(f"score vllm k={k:3}{tokens / median_seconds(work, device):8.0f} tokens / s")
     print(
-        f"new weights    {1000 * cpu_seconds(lambda: engine.sync(model, 1)):8.1f} ms, the comparison on a fixed sequence included"
+        f"new weights    {1000 * median_seconds(lambda: engine.sync(model, 1), device):8.1f} ms, the comparison on a fixed sequence included"
     )
     engine.close()
 
