@@ -20,7 +20,7 @@ from opd_steps.errors import UserError
 from opd_steps.lifetime import end_with_parent
 
 _PIPE = "DISTILLERY_RANK_ERRORS"  # a rank's end of the pipe on which it tells what went wrong
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # ends that all ranks come to by themselves
 
 
@@ -43,7 +43,7 @@ def launch(processes: int, module: str, arguments: list[str]) -> int:
     }
     ranks: list[subprocess.Popen] = []
     pass_on = lambda number, _: [rank.send_signal(number) for rank in ranks]
-    handlers = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    handlers = {number: signal.signal(number, pass_on) for number in PASSED_ON}
     for rank in range(processes):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         process = subprocess.Popen(

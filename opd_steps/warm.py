@@ -25,12 +25,11 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from opd_steps.launch import launch
+from opd_steps.launch import PASSED_ON, launch
 from opd_steps.lifetime import end_with_parent
 
 ADDRESS = "DISTILLERY_WARM"
 PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps, for what they import
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def start_server() -> None:

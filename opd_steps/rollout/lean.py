@@ -78,9 +78,10 @@ class Lean(Plain):
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         if not self.length:
-            logits_BV = super().__call__(ids_BP, position_BP, mask_BL)
+            args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True}
+            x_BPD = self.model.model(input_ids=ids_BP, past_key_values=self.cache, **args).last_hidden_state
             self._take_over(position_BP)
-            return logits_BV
+            return head_logits(x_BPD[:, -1], *self.head)
         return self._step(ids_BP[:, 0], position_BP[:, 0], mask_BL)
 
     def select(self, keep: Tensor) -> None:

@@ -76,13 +76,14 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eo
         token_B = new[-1][0]
         ended_B |= token_B == eos_id  # an ended row may decode on for a while; nobody looks at it
         left = len(ended_B) - int(ended_B.sum())
-        if not left or left <= 0.75 * len(alive) or t == max_new_tokens - 1:
+        thin = left <= 0.75 * len(alive)  # so few that dropping the others pays for the copy
+        if thin or t == max_new_tokens - 1:
             tokens_BT[alive, t + 1 - len(new) : t + 1] = torch.stack([token for token, _ in new], 1)
             logp_BT[alive, t + 1 - len(new) : t + 1] = torch.stack([logp for _, logp in new], 1)
             new = []
         if not left:
             break
-        if left <= 0.75 * len(alive):  # drop ended rows, when enough of them pay for the copy
+        if thin:
             keep = (~ended_B).nonzero()[:, 0]
             for decoder in decoders:
                 decoder.select(keep)

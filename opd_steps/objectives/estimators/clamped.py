@@ -29,7 +29,7 @@ class Clamped:
         self, q: Categorical, evidence: Evidence, support: Any, signal: Any, baseline: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
         on = support.select(q, evidence.teacher, evidence.action_N)
-        value_N = on.sum(signal.term(on.logq_NK, on.logp_NK))
+        value_N = on.total(signal.term)
         silenced_N = value_N.detach() < 0
         stats = {"divergence": value_N.detach(), "clamped": silenced_N.to(value_N.dtype), **log_ratio(q, evidence)}
         return value_N.masked_fill(silenced_N, 0.0), stats
