@@ -17,6 +17,7 @@ from transformers.utils import logging
 from opd_steps import ranks
 from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
+from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
 
 MODEL, LINK = "model", "link.json"
@@ -64,6 +65,7 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreT
     if report["mismatched_keys"]:
         name, found, expected = sorted(report["mismatched_keys"])[0]
         raise UserError(path, f"the weights do not fit config.json: {name} is {list(found)}, expected {list(expected)}")
+    state_ends(model, path)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -8,6 +8,7 @@ from opd_steps.errors import UserError
 from opd_steps.steps._main import main
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.rows import TEXTS
+from opd_steps.tasks.texts import check_texts
 from opd_steps.tasks.verify import Verifier, rewards
 
 _SAMPLE = 100  # rows of a split whose solutions are judged
@@ -20,7 +21,7 @@ def data(job: Job) -> None:
         raise UserError("system", "a system message needs chat: true")
     verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
     splits = plugs.load("tasks/sources", options["source"]).rows(job.seed)
-    _check(splits, options["source"]["name"])
+    _check(splits, _named(options["source"]))
     shares = {split: _solved(verifier, rows[:_SAMPLE]) for split, rows in splits.items()}
     if min(shares.values()) < 0.5:
         message = f"rejects most solutions of source '{options['source']['name']}' (accepts {shares}); are its options right?"
@@ -36,6 +37,7 @@ def data(job: Job) -> None:
         "hints": options["hints"],
         "chat": options["chat"],
         "system": options["system"],
+        "bos": options["bos"],
         "splits": {split: len(rows) for split, rows in splits.items()},
     }
     job.publish({f"rows/{split}": len(rows) for split, rows in splits.items()}, facts)
@@ -49,14 +51,21 @@ def _shown(row: dict, hints: Hints) -> dict:
     return {key: value for key, value in row.items() if key != "hints"} | {"corpus_prompt": shown}
 
 
-def _check(splits: dict[str, list[dict]], source: str) -> None:
+def _named(source: dict) -> str:
+    """A source with the path that it reads, for messages."""
+    path = next((part["path"] for part in plugs.chain(source) if part.get("path")), None)
+    return f"source '{source['name']}'" + (f" ({path})" if path else "")
+
+
+def _check(splits: dict[str, list[dict]], where: str) -> None:
     if not splits["train"]:
-        raise UserError(f"source '{source}'", "it yields no train rows")
+        raise UserError(where, "it yields no train rows: none passes its options")
+    check_texts(splits, where)
     prompts = {split: {r["prompt"] for r in rows} for split, rows in splits.items()}
     for one, other in (("train", "test"), ("train", "ood"), ("test", "ood")):
         if shared := prompts[one] & prompts[other]:
             message = f"{len(shared)} prompts stand in both {one} and {other}, e.g. {min(shared)!r}"
-            raise UserError(f"source '{source}'", message)
+            raise UserError(where, message)
 
 
 def _solved(verifier: Verifier, rows: list[dict]) -> float:

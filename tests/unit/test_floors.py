@@ -26,6 +26,7 @@ FLOORS = [
         "warm",
         "slurm",
         "preflight",
+        "preflight_rows",
     },
     {"nouns", "objectives", "schedules", "ranks"},
     {"rollout", "teachers", "tasks", "models"},

@@ -20,7 +20,7 @@ CLOSE = 1e-4  # nats: both compute in fp32, in another order
 def pair(request, checkpoints):
     """(the model in torch, the model in vLLM); tests may move the weights of both."""
     policy = policy_of(checkpoints[request.param])
-    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.tokenizer.eos_token_id, True, -1)
+    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.ends, True, -1)
     yield policy, engine
     engine.close()
 
@@ -40,7 +40,7 @@ def test_log_probs_of_samples_are_those_of_transformers(pair, temperature):
     expected_NV = torch_logp(policy, contexts, tokens, temperature)
     found_N = torch.cat(logp)
     assert float((expected_NV.gather(-1, torch.cat(tokens)[:, None])[:, 0] - found_N).abs().max()) < CLOSE
-    eos = policy.tokenizer.eos_token_id
+    eos = policy.ends
     assert ended == [row[-1].item() == eos for row in tokens]
     assert all(end or len(row) == 24 for end, row in zip(ended, tokens, strict=True))
     assert len(found_N) > 300
