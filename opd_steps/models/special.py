@@ -1,7 +1,8 @@
 """Special tokens and texts: a special token's name inside data is text like any other; what a chat template writes is the token.
 
-A tokenizer turns the name (`<eos>`) into the token wherever it stands. So texts that hold one are encoded with special tokens
-split, and a rendered chat with a copy of the tokenizer whose special tokens have other names, which the template's are given.
+A tokenizer turns the name (`<eos>`) into the token wherever it stands. So texts that hold one are encoded by a copy of the
+tokenizer whose special tokens have other names; in a rendered chat the template's are given these. (Split special tokens, as
+transformers offers, are not enough: a Unigram model knows their names as pieces.)
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ def guard(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> tuple[list[st
 
 def encode_guarded(tokenizer: PreTrainedTokenizerBase, text: str, free: str) -> list[int]:
     """Token ids of a rendered chat: names that stand there whole are tokens, those broken by `free` are text."""
+    return encode_as_text(tokenizer, _names(tokenizer).sub(lambda name: _MARK + name[0], text).replace(free, ""))
+
+
+def encode_as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text in which names of special tokens are text."""
     if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise UserError("chat", "names of special tokens inside messages need a fast tokenizer (tokenizer.json)")
-    marked = _names(tokenizer).sub(lambda name: _MARK + name[0], text).replace(free, "")
-    return _renamed(tokenizer).encode(marked, add_special_tokens=False).ids
+        raise UserError("tokenizer", f"names of special tokens in a text need a fast tokenizer (text: {text[:60]!r})")
+    return _renamed(tokenizer).encode(text, add_special_tokens=False).ids
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _renamed(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """The tokenizer with `_MARK` in front of every special token's name, ids as they are."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())

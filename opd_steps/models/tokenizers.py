@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest as json_digest
-from opd_steps.models.special import leading_ids, names_in
+from opd_steps.models.special import encode_as_text, leading_ids, names_in
 
 PAD, EOS = "<pad>", "<eos>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -65,17 +65,21 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
     Raises UserError naming the character that the tokenizer lacks.
     """
-    return _encode(tokenizer, text, bool(names_in(tokenizer, text)))
+    return _encode(tokenizer, text, encode_as_text if names_in(tokenizer, text) else _plainly)
 
 
 def encode_markup(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The same of text that means special tokens by their names: a rendered chat."""
-    return _encode(tokenizer, text, False)
+    return _encode(tokenizer, text, _plainly)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str, split: bool) -> list[int]:
+def _plainly(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, how: Callable) -> list[int]:
     try:
-        return tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+        return how(tokenizer, text)
     except Exception as error:  # tokenizers raises bare Exception
         if "UNK" not in str(error):
             raise

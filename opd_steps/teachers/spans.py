@@ -110,6 +110,7 @@ class SpanTeacher:
             said = response_ids(its, text)
             said = said if ended or len(said) == 1 else said[:-1]
             sizes, its_sizes = (text_sizes(t, row[: len(row) - ended], text) for t, row in ((mine, ids), (its, said)))
+            mute = [size == 0 for size in token_bytes(mine, ids[: len(ids) - ended])] + [False] * ended
             if ended:  # the end token is a token of the text like any other
                 sizes, its_sizes = [*sizes, 1], [*its_sizes, 1]
             own, other = align(sizes, its_sizes)
@@ -117,7 +118,7 @@ class SpanTeacher:
                 own, other = [-1] * len(own), [-1] * len(other)
             contexts.append(self.pool.task.prompt_ids(its, self.pool.rows[prompt]["prompt"]))
             actions.append(torch.tensor(said))
-            spans.append(torch.tensor([-1 if size == 0 else span for size, span in zip(sizes, own, strict=True)]))
+            spans.append(torch.tensor([-1 if no_text else span for no_text, span in zip(mute, own, strict=True)]))
             teacher_spans.append(torch.tensor(other))
         columns = {"context:teacher": contexts, "teacher_actions": actions, "span": spans, "teacher_span": teacher_spans}
         return rows.with_columns(extra=rows.extra | columns)
