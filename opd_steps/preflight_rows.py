@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from opd_steps.config.method_rules import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
+from opd_steps.fingerprint import canonical
 from opd_steps.graph import Graph, GraphNode
 from opd_steps.plan import root_model
 
@@ -18,9 +19,10 @@ class Rows:
     node      the node that makes them
     data      folder below results/ of the data node
     tokens    folder of the model whose tokenizer writes them
-    models    folders of all models that read them, besides
+    models    folders of all models that read them
     split     of the data; `limit`: its first rows alone, 0 = all
     column    text behind the prompt; "" = nothing, or what a policy says
+    context   what stands in the prompt's place: canonical JSON of a plug of teachers/contexts; "" = the prompt itself
     answer    tokens that a policy may say behind the prompt
     caps      (option, tokens): an engine's max_model_len
     """
@@ -32,6 +34,7 @@ class Rows:
     split: str = "train"
     limit: int = 0
     column: str = ""
+    context: str = ""
     answer: int = 0
     caps: tuple[tuple[str, int], ...] = ()
 
@@ -44,20 +47,19 @@ def rows(graph: Graph, paper: str, seed: int) -> list[Rows]:
 
 def _of(node: GraphNode, seed: int) -> list[Rows]:
     p, o = node.parents, node.options
-    model = lambda role: root_model(p[role]).path(seed)
-    there = lambda *roles: tuple(model(role) for role in roles if role in p)
+    there = lambda *roles: tuple(root_model(p[role]).path(seed) for role in roles if role in p)
+    made = lambda *roles, **part: _made(node, seed, there(*roles), **part)
     if node.kind == "pretrain":
-        return [Rows(node.name, p["data"].path(seed), model("model"), (), column=o["column"])]
+        return [made("model", column=o["column"])]
     if node.kind == "sft" and p["data"].kind == "data":
-        return [Rows(node.name, p["data"].path(seed), model("student"), (), column=o["column"])]
+        return [made("student", column=o["column"])]
     if node.kind == "sft":
         return [_sampled(node, p["data"], seed, there("student"))]
     if node.kind == "score":
         return [_sampled(node, p["rollouts"], seed, there("teacher"), _caps(o, "teacher_engine"))]
     if node.kind in ("rl", "rollout"):
         part = {"split": o["split"], "limit": o["limit"]} if node.kind == "rollout" else {}
-        answer, caps = o["sampling"]["max_new_tokens"], _caps(o, "engine")
-        return [Rows(node.name, p["data"].path(seed), model("policy"), (), answer=answer, caps=caps, **part)]
+        return [made("policy", answer=o["sampling"]["max_new_tokens"], caps=_caps(o, "engine"), **part)]
     if node.kind == "opd" and "scores" in p:
         return [_sampled(node, p["scores"].parents["rollouts"], seed, there("student", "reference"))]
     if node.kind == "opd":
@@ -66,25 +68,31 @@ def _of(node: GraphNode, seed: int) -> list[Rows]:
         most = o["options"].get("max_model_len") or o["options"].get("max_length")
         caps = (("options.max_model_len", most),) if o["backend"] == "vllm" and isinstance(most, int) else ()
         part = {"limit": o["limit"], "answer": o["max_new_tokens"], "caps": caps}
-        return [Rows(node.name, p["data"].path(seed), model("model"), there("teacher"), s, **part) for s in o["splits"]]
+        return [made("model", "teacher", split=split, **part) for split in o["splits"]]
     if node.kind == "analyze" and "data" in p:
-        others = there("other", "peer", "teacher")
-        part = {"limit": o["limit"], "answer": o["max_new_tokens"]}
-        return [Rows(node.name, p["data"].path(seed), model("model"), others, o["split"], **part)]
+        return [made("model", "other", "peer", "teacher", split=o["split"], limit=o["limit"], answer=o["max_new_tokens"])]
     return []
+
+
+def _made(node: GraphNode, seed: int, models: tuple[str, ...], **part) -> Rows:
+    """Rows of the node's own data, in the tokens of the first of `models`."""
+    return Rows(node.name, node.parents["data"].path(seed), models[0], models, **part)
 
 
 def _of_opd(node: GraphNode, seed: int, there) -> list[Rows]:
     """Prompts and samples at their longest, under every version of the options; solutions where a term looks at them."""
-    p, o = node.parents, node.options
+    o = node.options
     respelled = constant("teachers/sources", o["teacher_source"]["name"], "OTHER_TOKENIZER", False)
-    (student,), teacher = there("student"), there("teacher")
-    data, others = p["data"].path(seed), there("reference") if respelled else (*teacher, *there("reference"))
+    readers = there("student", "reference") if respelled else there("student", "teacher", "reference")
     answer = max(version["sampling"]["max_new_tokens"] for version in versions(o))
     caps = _caps(o, "engine") + (() if respelled else _caps(o, "teacher_engine"))
-    found = [Rows(node.name, data, student, others, answer=answer, caps=caps)]
+    found = [_made(node, seed, readers, answer=answer, caps=caps)]
     if respelled:  # the teacher's own tokens: how many an answer makes of them nobody knows yet
-        found.append(Rows(node.name, data, teacher[0], ()))
+        found.append(_made(node, seed, there("teacher")))
+    name = o["context"]["name"]
+    if constant("teachers/contexts", name, "HINTS", False) and not constant("teachers/contexts", name, "GROUP", False):
+        shown = replace(found[0], models=there("teacher"), caps=_caps(o, "teacher_engine"), context=canonical(o["context"]))
+        found.append(shown)  # one that shows samples is as long as these turn out to be
     methods = [version["method"] for version in versions(o)]
     sources = {source for m in methods for source in (m["prefix"]["source"], *(term["rows"] for term in terms(m)))}
     if sources & {"dataset", "mixture"}:

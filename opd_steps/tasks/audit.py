@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from opd_steps.artifacts import read_manifest
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer
 from opd_steps.models.external import locate
 from opd_steps.models.special import names_in
+from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.tasks.chat import CLOCK, TODAY, check_chat, templates
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
@@ -55,8 +58,10 @@ class Audit:
                 self.notes.append(f"the chat template of {self.model} asks for the date: it is told {TODAY:%d %B %Y}, always")
         return task
 
-    def longest(self, split: str, column: str = "", limit: int = 0) -> tuple[int, str]:
+    def longest(self, split: str, column: str = "", limit: int = 0, context: str = "") -> tuple[int, str]:
         """(tokens of the longest row, its place): a prompt, with `column` also the text behind it and the end token.
+
+        `context`: JSON of a plug of teachers/contexts that shows something in the prompt's place.
 
         Raises UserError naming the place of a row without a prompt, with a character that the tokenizer lacks, a token beyond
         the embedding, or an end token in mid row; and for a split without rows, and a column that is not there.
@@ -70,6 +75,7 @@ class Audit:
             where = f"{file}:{i + 1}"
             try:
                 (prompt,) = pool.contexts([i], corpus=column == "corpus")
+                prompt = self._shown(pool, i, prompt, json.loads(context)) if context else prompt
                 said = response_ids(self.tokenizer, row[column]) if column else []
             except UserError as error:
                 raise UserError(where, f"{error.where}: {error.message}") from None
@@ -83,6 +89,10 @@ class Audit:
         if lacking:
             self._note(f"{file}: {lacking} rows hold characters that the tokenizer of {self.model} lacks (its unknown token)")
         return most
+
+    def _shown(self, pool: PromptPool, index: int, prompt: list[int], context: dict) -> list[int]:
+        row = Trajectory([prompt], [torch.zeros(0, dtype=torch.long)], torch.tensor([index]))
+        return plugs.load("teachers/contexts", context).prepare(row, pool, 0).extra.get("context:teacher", [prompt])[0]
 
     def _judge(self, prompt: list[int], said: list[int], where: str) -> None:
         if (top := max(prompt + said)) >= (rows := self.facts["vocab_size"]):

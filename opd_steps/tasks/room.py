@@ -17,7 +17,7 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
     found = []
     for rows in asked:
         key = rows.data, rows.tokens
-        what = rows.split, rows.column, rows.limit
+        what = rows.split, rows.column, rows.limit, rows.context
         try:
             if key not in audits:
                 audits[key] = Audit(results / rows.data, results / rows.tokens)
@@ -36,7 +36,7 @@ def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> 
     needed = length + rows.answer
     for name, room in rooms.items():
         if needed > room:
-            what = "the longest row" if rows.column else "the longest prompt"
+            what = f"the longest {'row' if rows.column else 'context' if rows.context else 'prompt'}"
             answer = f", and an answer of up to {rows.answer} makes {needed}" if rows.answer else ""
             raise UserError(f"node {rows.node}", f"{what} has {length} tokens ({place}){answer}; {name} {room}")
 
@@ -44,7 +44,7 @@ def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> 
 def _rooms(results: Path, rows: Rows) -> dict[str, int]:
     """What the rows must fit in, by a text that names it."""
     found = {f"{rows.node}.{option} is": tokens for option, tokens in rows.caps}
-    for model in (rows.tokens, *rows.models):
+    for model in rows.models:
         room = read_manifest(results / model)["facts"]["positions"]
         if room is not None:
             found[f"the positions of {model} (max_position_embeddings) are"] = room

@@ -17,7 +17,8 @@ TEMPLATES = {
     + CHATML,
     "llama 3": "{{ bos_token }}{% for m in messages %}" + HEADER + "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant<|mid|>\n\n' }}{% endif %}",
-    "with a clock": "{% for m in messages %}{{ '[' + m['role'] + ' ' + strftime_now('%d %b %Y %H:%M:%S.%f') + ']' + m['content'] }}{% endfor %}",
+    "with a clock": "{% for m in messages %}"
+    "{{ '[' + m['role'] + ' ' + strftime_now('%d %b %Y %H:%M:%S.%f') + ']' + m['content'] }}{% endfor %}",
     "gemma": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",

@@ -93,7 +93,7 @@ def test_ids_are_transformers_own_where_no_name_of_a_special_token_is_in_the_way
     if free:
         assert prompt_ids(tokenizer, prompt) == tokenizer(prompt)["input_ids"]  # its own rule, BOS included
     if template in SYSTEMS_REFUSED and system is not None:
-        with pytest.raises(UserError, match="the chat template fails on messages of system, user: .*not supported"):
+        with pytest.raises(UserError, match=r"the chat template fails on messages of system, user: .*not supported"):
             prompt_ids(tokenizer, prompt, chat=True, system=system)
     elif free and template != "with a clock":
         messages = [*([] if system is None else [{"role": "system", "content": system}]), {"role": "user", "content": prompt}]

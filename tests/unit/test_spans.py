@@ -67,9 +67,9 @@ def test_every_text_that_both_spell_has_spans_to_its_end(student, teacher, ended
     for i in range(2):
         own, other = prepared["span"][i], prepared["teacher_span"][i]
         assert own.max() == other.max() >= 0 and other.min() >= 0
-        assert (own >= 0).sum() >= len(own) - 1  # but for a space that the decoder drops
+        assert own.min() >= 0  # also of a leading space that the decoder drops
         if student == teacher:
-            assert own[own >= 0].tolist() == list(range(int(own.max()) + 1))
+            assert own.tolist() == other.tolist() == list(range(len(own)))
     assert prepared["context:teacher"][0] == task.prompt_ids(its, "What is 7 + 5?")
 
 
