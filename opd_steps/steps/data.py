@@ -8,7 +8,7 @@ from opd_steps.errors import UserError
 from opd_steps.steps._main import main
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.rows import TEXTS
-from opd_steps.tasks.texts import check_texts
+from opd_steps.tasks.texts import check_texts, half_pair
 from opd_steps.tasks.verify import Verifier, rewards
 
 _SAMPLE = 100  # rows of a split whose solutions are judged
@@ -31,6 +31,8 @@ def data(job: Job) -> None:
         write_jsonl(job.stage / f"{split}.jsonl", splits[split])
     texts = (r[column] for rows in splits.values() for r in rows for column in TEXTS if column in r)
     formats = (options["system"] or "", getattr(verifier, "alphabet", ""), hints.alphabet)
+    if half_pair("".join(formats)):
+        raise UserError("system, hints, verifier", "half of a surrogate pair is no character")
     facts = {
         "alphabet": "".join(sorted(set().union(*formats, *texts))),
         "verifier": options["verifier"],

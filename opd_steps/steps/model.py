@@ -74,7 +74,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrained
         if token >= (known := min(vocab, len(tokenizer))):
             message = f"the tokenizer's {name} token is {token}; tokenizer and embedding have {known} tokens in common"
             raise UserError(str(folder), message)
-    ends = list(end_ids(tokenizer, stated_ends(folder, vocab)))
+    ends = list(end_ids(tokenizer, stated_ends(folder)))
     return {"tokenizer": describe(tokenizer), "vocab_size": vocab, "ends": ends, "positions": positions(config)}
 
 

@@ -27,8 +27,9 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
             raise UserError(f"node {rows.node}", f"{error.where}: {error.message}") from None
         length, place = measured[*key, *what]
         require_room(rows, length, place, _rooms(results, rows))
-        found.append({"node": rows.node, "longest": length, "place": place, "answer": rows.answer, "model": rows.tokens})
-    return found, [note for audit in audits.values() for note in audit.notes]
+        inside = place.removeprefix(f"{results}/")
+        found.append({"node": rows.node, "longest": length, "place": inside, "answer": rows.answer, "model": rows.tokens})
+    return found, [note.replace(f"{results}/", "") for audit in audits.values() for note in audit.notes]
 
 
 def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> None:

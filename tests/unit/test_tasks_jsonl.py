@@ -104,3 +104,11 @@ def test_texts_of_every_source_are_judged(texts, says):
     made = splits([row("1+1=", "2", "2"), row(*texts)], [])
     with pytest.raises(UserError, match=f"source 'mine': {says}"):
         check_texts(made, "source 'mine'")
+
+
+def test_half_a_character_in_an_option_is_refused(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(GOOD)
+    judge = {"name": "exact"}
+    with pytest.raises(UserError, match="half of a surrogate pair is no character"):
+        run(tmp_path, "data", source={"name": "jsonl", "path": str(file)}, verifier=judge, chat=True, system="\udc00")
