@@ -1,4 +1,4 @@
-"""What a result depends on: canonical configs, and hashes of source that ignore comments, docstrings and layout."""
+"""What a result depends on: canonical configs, and hashes of the source that can change it, without comments, docstrings and layout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,39 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
+
+BYSTANDERS = (
+    "errors.py",  # words
+    "fingerprint.py",  # another digest makes every fingerprint another one anyway
+    "artifacts.py",  # where a result lies and what its manifest says
+    "currency.py",
+    "sources.py",
+    "lock.py",
+    "heap.py",  # who runs, and where
+    "launch.py",
+    "lifetime.py",
+    "warm.py",
+    "slurm/",
+    "steps/_main.py",
+    "graph.py",  # a job's config is compared as such, however it was read and checked
+    "plan.py",
+    "preflight.py",
+    "workflow.py",
+    "needrun.py",
+    "views.py",
+    "config/checks.py",
+    "config/claims.py",
+    "config/controllers.py",
+    "config/engine_checks.py",
+    "config/kinds.py",
+    "config/load.py",
+    "config/merge.py",
+    "config/opd_checks.py",
+    "config/process_checks.py",
+    "config/schema.py",
+)
+"""Files and folders of the package that no figure comes from: they read, check, refuse, store, lock and start. They are in no node's
+code, and nothing is that they alone import."""
 
 
 def canonical(value: object) -> str:
@@ -52,34 +85,55 @@ def _module_path(dotted: str) -> Path | None:
     return None
 
 
+def _statements(tree: ast.AST):
+    """All nodes that may run: not what stands under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from (found for other in node.orelse for found in (other, *_statements(other)))
+        else:
+            yield node
+            yield from _statements(node)
+
+
 @cache
-def _imports(path: Path) -> frozenset[Path]:
+def imports(path: Path) -> frozenset[Path]:
+    """The modules of this package that a module imports when it runs, anywhere in it, with the packages around them."""
+    here = path.relative_to(ROOT).with_suffix("").parts
     found: set[Path] = set()
-    for node in ast.walk(_parse(path)):
+    for node in _statements(_parse(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            start = [".".join(here[: -node.level])] if node.level else []
+            base = ".".join([*start, *filter(None, [node.module])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
-        found |= {p for n in names if n.startswith(PACKAGE.name) and (p := _module_path(n))}
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == PACKAGE.name:
+                found |= {p for n in range(1, len(parts) + 1) if (p := _module_path(".".join(parts[:n])))}
     return frozenset(found)
+
+
+def is_bystander(path: Path) -> bool:
+    name = str(path.relative_to(PACKAGE))
+    return any(name == b or (b.endswith("/") and name.startswith(b)) for b in BYSTANDERS)
 
 
 @cache
 def closure(*files: Path) -> tuple[Path, ...]:
-    """All modules of this package that `files` import, directly or not, themselves included (static; absolute imports only)."""
+    """All modules of this package that `files` import when they run, directly or not, themselves included, but for bystanders (static)."""
     seen: set[Path] = set()
     todo = list(files)
     while todo:
         path = todo.pop()
-        if path not in seen:
+        if path not in seen and not is_bystander(path):
             seen.add(path)
-            todo.extend(_imports(path))
+            todo.extend(imports(path))
     return tuple(sorted(seen))
 
 
 def code_hashes(*files: Path) -> dict[str, str]:
-    """`{"opd_steps/x.py": hash}` over the import closure of `files`; empty modules are left out."""
-    hashes = {str(p.relative_to(ROOT)): source_hash(p) for p in closure(*files)}
-    return {name: h for name, h in hashes.items() if (ROOT / name).stat().st_size}
+    """`{"opd_steps/x.py": hash}` over the closure of `files`; modules that say nothing are left out."""
+    return {str(p.relative_to(ROOT)): source_hash(p) for p in closure(*files) if _parse(p).body}

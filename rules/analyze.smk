@@ -6,7 +6,7 @@ rule analyze:
     input:
         unpack(parents("analyze")),
     output:
-        manifest="<results>/{paper}/analyze/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/analyze/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/analyze/{node}/seed{seed}.log",
     conda:

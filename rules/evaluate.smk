@@ -6,7 +6,7 @@ rule evaluate:
     input:
         unpack(parents("evaluate")),
     output:
-        manifest="<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/evaluate/{node}/seed{seed}.log",
     conda:

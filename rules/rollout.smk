@@ -6,7 +6,7 @@ rule rollout:
     input:
         unpack(parents("rollout")),
     output:
-        manifest="<results>/{paper}/rollout/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/rollout/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/rollout/{node}/seed{seed}.log",
     conda:

@@ -6,7 +6,7 @@ rule score:
     input:
         unpack(parents("score")),
     output:
-        manifest="<results>/{paper}/score/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/score/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/score/{node}/seed{seed}.log",
     conda:

@@ -12,6 +12,7 @@ from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
 from opd_steps.config.process_checks import check_processes
 from opd_steps.errors import UserError
+from opd_steps.sources import named
 
 if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
@@ -43,22 +44,11 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
     if node.kind == "data":
         _check_data(node.options, where)
-    for key, path in local_paths(node).items():
+    for key, path in named(node.kind, node.options).items():
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
     if node.kind == "evaluate" and not node.options["splits"] and not node.options["benchmarks"]:
         raise UserError(f"{where}.splits", "nothing to evaluate: no splits and no benchmarks")
-
-
-def local_paths(node: GraphNode) -> dict[str, str]:
-    """What the node names by path or hub id, by the key that names it."""
-    options, named = node.options, {}
-    if node.kind == "data":
-        sources = enumerate(plugs.chain(options["source"]))
-        named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
-    if node.kind == "model":
-        named = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
 
 
 def _check_data(options: dict, where: str) -> None:

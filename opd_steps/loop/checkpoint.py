@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opd_steps import ranks
-from opd_steps.artifacts import remove
 from opd_steps.errors import UserError
+from opd_steps.files import remove
 
 _PREFIX = "checkpoint-"
 

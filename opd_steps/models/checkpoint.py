@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from opd_steps import ranks
-from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
 
 MODEL, LINK = "model", "link.json"

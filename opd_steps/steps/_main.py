@@ -52,7 +52,7 @@ def main(step: Callable[[Job], None]) -> None:
 
 def _run(step: Callable[[Job], None], job: Job, done: bool) -> None:
     if done:
-        print("another process has published this result meanwhile; nothing to do", flush=True)
+        print("this result is there already, of this config, code and inputs; kept as it is", flush=True)
         if job.writes:
             job.clear()
     else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from opd_steps.artifacts import Job, write_json
+from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.models import external
 from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
@@ -33,7 +34,7 @@ def _link(job: Job, path: str, revision: str | None) -> None:
     except (OSError, ValueError, StrictDataclassError) as error:
         raise UserError(str(folder / "config.json"), str(error)) from None
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
-    link = {"path": path if on_hub else str(folder), "revision": folder.name if on_hub else None}
+    link = {"path": path, "revision": folder.name if on_hub else None}
     files = external.file_hashes(folder)
     write_json(job.stage / LINK, {**link, "files": files})
     facts = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job, write_jsonl
+from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
+from opd_steps.files import write_jsonl
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import write_rollouts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from opd_steps.artifacts import read_jsonl, read_manifest
+from opd_steps.artifacts import read_manifest
 from opd_steps.config import plugs
+from opd_steps.files import read_jsonl
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.verify import Verifier
 

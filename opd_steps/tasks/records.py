@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opd_steps.artifacts import read_jsonl
 from opd_steps.errors import UserError
+from opd_steps.files import read_jsonl
 from opd_steps.seeds import rng
 from opd_steps.tasks.rows import SPLITS, row
 

@@ -15,8 +15,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from opd_steps import preflight
-from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.models.tokenizers import char_tokenizer
 from tests.pipeline.checkout import ROOT, Checkout
 from tests.pipeline.stages import TINY, Stages, edit_json, save_checkpoint

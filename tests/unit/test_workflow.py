@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from opd_steps import graph, workflow
-from opd_steps.artifacts import MANIFEST
-from opd_steps.fingerprint import canonical, file_sha256
+from opd_steps import graph, plan, workflow
+from opd_steps.fingerprint import canonical
+from opd_steps.views import why
 
 TOY = """
 paper: {{title: Toy}}
@@ -67,11 +67,18 @@ def test_a_papers_manifests_are_gathered_in_one_file(flow, tmp_path):
     wanted = flow.manifests_of(SimpleNamespace(paper="toy"))
     assert sorted(wanted) == sorted(flow.manifests())
     assert flow.gathered() == ["<results>/report/manifests/toy.json"]
-    manifest = tmp_path / "toy/opd/v0/seed0" / MANIFEST
-    manifest.parent.mkdir(parents=True)
+    paths = [Path(file.replace("<results>", str(tmp_path))) for file in wanted]
+    plan_file, out, views = tmp_path / "plan.json", tmp_path / "report/toy.json", []
+    plan_file.write_text(json.dumps(plan.make(flow._graph, flow._root)))
     for text in ("{}", "[]"):
-        manifest.write_text(text)
-        out = tmp_path / "report/toy.json"
-        command = ["-m", "opd_steps.steps.gather", "--results", str(tmp_path), "--paper", "toy", "--out", str(out)]
-        subprocess.run([sys.executable, *command], check=True, cwd=Path(__file__).parents[2])
-        assert json.loads(out.read_text()) == {f"toy/opd/v0/seed0/{MANIFEST}": file_sha256(manifest)}
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        command = ["-m", "opd_steps.steps.gather", "--plan", str(plan_file), "--results", str(tmp_path), "--paper", "toy"]
+        subprocess.run([sys.executable, *command, "--out", str(out)], check=True, cwd=Path(__file__).parents[2])
+        views.append(json.loads(out.read_text()))
+        assert why(out, "", paths) == ""
+    assert [len(view["results"]) for view in views] == [len(wanted)] * 2
+    assert views[0]["made_of"] != views[1]["made_of"]
+    paths[0].write_text("{}")
+    assert "made of something else" in why(out, "", paths)
