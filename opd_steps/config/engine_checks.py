@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.errors import UserError
 
 _AT_LEAST = {"batch": 1, "tensor_parallel": 1, "kv_cache_mb": 0, "max_model_len": 0, "port": 0, "start_timeout": 1}

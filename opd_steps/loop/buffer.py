@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from opd_steps import ranks
 from opd_steps.artifacts import Job
@@ -16,21 +15,13 @@ from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, gradient_variance, make_optimizer
 from opd_steps.metrics import MetricsLog, read_metrics, summarise
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
 from opd_steps.seeds import rng
 
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
-
-
-@dataclass
-class Batch:
-    """One step's trajectories, per-row columns for the objective, and what was measured while making them."""
-
-    rows: Trajectory
-    columns: dict = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def train(

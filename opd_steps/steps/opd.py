@@ -10,7 +10,7 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
-from opd_steps.config.method_rules import outcome_need, terms
+from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
@@ -19,12 +19,14 @@ from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.objective import NEEDS, Objective
 from opd_steps.loop.prefixes import Prefixes
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
+from opd_steps.nouns.batch import Batch
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import engine_teacher, sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
+from opd_steps.steps._training import publish_model
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher

@@ -8,13 +8,15 @@ from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model
+from opd_steps.steps._models import load_policy
+from opd_steps.steps._training import publish_model
 from opd_steps.tasks.prompts import PromptPool
 
 
