@@ -62,20 +62,49 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-@cache
-def _parse(path: Path) -> ast.Module:
-    tree = ast.parse(path.read_text(), filename=str(path))
-    for node in ast.walk(tree):
+class _Essence(ast.NodeTransformer):
+    """Leaves out what no figure comes from: docstrings, imports for types, the words of errors, ranges and rules of options."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = body[1:] or [ast.Pass()]
-    return tree
+            node.body = body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return ast.Raise(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        note = node.annotation
+        if isinstance(note, ast.Subscript) and ast.unparse(note.value) == "Annotated":
+            node.annotation = note.slice.elts[0]
+        return None if ast.unparse(node.target) == "CHECKS" else self.generic_visit(node)
+
+
+def _parse(path: Path) -> ast.Module:
+    stat = path.stat()
+    return _parse_version(path, stat.st_mtime_ns, stat.st_size)
 
 
 @cache
+def _parse_version(path: Path, mtime_ns: int, size: int) -> ast.Module:
+    return _Essence().visit(ast.parse(path.read_text(), filename=str(path)))
+
+
 def source_hash(path: Path) -> str:
-    """Hash of the module's syntax tree without docstrings: a comment, a blank line or a `touch` changes nothing."""
+    """Hash of the module's syntax tree without comments, docstrings, the words of errors, ranges of options; a `touch` changes nothing."""
+    stat = path.stat()
+    return _hash_version(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _hash_version(path: Path, mtime_ns: int, size: int) -> str:
     return hashlib.sha256(ast.unparse(_parse(path)).encode()).hexdigest()[:12]
 
 
@@ -87,22 +116,12 @@ def _module_path(dotted: str) -> Path | None:
     return None
 
 
-def _statements(tree: ast.AST):
-    """All nodes that may run: not what stands under `if TYPE_CHECKING`."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from (found for other in node.orelse for found in (other, *_statements(other)))
-        else:
-            yield node
-            yield from _statements(node)
-
-
 @cache
 def imports(path: Path) -> frozenset[Path]:
     """The modules of this package that a module imports when it runs, anywhere in it, with the packages around them."""
     here = path.relative_to(ROOT).with_suffix("").parts
     found: set[Path] = set()
-    for node in _statements(_parse(path)):
+    for node in ast.walk(_parse(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
