@@ -164,3 +164,19 @@ def test_without_a_server_the_step_starts_by_itself(tmp_path):
         [sys.executable, "-m", "opd_steps.warm", "plan", "--help"], env=environment, capture_output=True, text=True
     )
     assert found.returncode == 0 and "--config" in found.stdout
+
+
+def test_a_server_whose_source_was_edited_forks_no_more(tmp_path):
+    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "other.py").write_text("VALUE = 1\n")
+    address = str(tmp_path / "socket")
+    program = SERVER.replace("warm.PRELOAD = ()", 'warm.PRELOAD = ("other",)')
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), address, str(os.getpid())])
+    until(lambda: Path(address).exists())
+    assert ask(address, "exit", "7").wait() == 7
+    (tmp_path / "other.py").write_text("VALUE = 22\n")
+    own = ask(address, "exit", "7")
+    said = own.communicate()[1]
+    process.kill()
+    process.wait()
+    assert own.returncode == 1 and "No module named opd_steps.steps.toy" in said  # it went to make its own imports

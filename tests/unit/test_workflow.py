@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from opd_steps import graph, plan, workflow
-from opd_steps.fingerprint import canonical
+from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
+from opd_steps.steps._main import _now
 from opd_steps.views import why
 
 TOY = """
@@ -82,3 +83,9 @@ def test_a_papers_manifests_are_gathered_in_one_file(flow, tmp_path):
     assert views[0]["made_of"] != views[1]["made_of"]
     paths[0].write_text("{}")
     assert "made of something else" in why(out, "", paths)
+
+
+def test_a_step_records_the_source_that_it_runs():
+    """Not the one that was there when the run was planned."""
+    now = code_hashes(PACKAGE / "seeds.py")
+    assert _now({file: "planned" for file in now} | {"opd_steps/gone.py": "planned"}) == {**now, "opd_steps/gone.py": ""}
