@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 def check_node(node: GraphNode, where: str) -> None:
     """Raises UserError for what cannot run."""
-    for name in ("steps", "batch", "prompts", "micro_batch", "checkpoint_every", "minibatches"):
-        if name in node.options and node.options[name] < 1:
-            raise UserError(f"{where}.{name}", f"expected at least 1, found {node.options[name]}")
     for role in ("engine", "teacher_engine"):
         if role in node.options:
             check_engine(node.options[role], f"{where}.{role}")
@@ -46,8 +43,6 @@ def check_node(node: GraphNode, where: str) -> None:
     for key, path in local_paths(node).items():
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
-    if node.kind == "evaluate" and not node.options["splits"] and not node.options["benchmarks"]:
-        raise UserError(f"{where}.splits", "nothing to evaluate: no splits and no benchmarks")
 
 
 def local_paths(node: GraphNode) -> dict[str, str]:
@@ -72,19 +67,14 @@ def _check_data(options: dict, where: str) -> None:
 
 
 def _check_analysis(node: GraphNode, where: str) -> None:
-    """The roles named are those that the analysis needs; its whole numbers are at least 1, and what its RANGES say lies in them."""
-    analysis = node.options["analysis"]
-    name, needs = analysis["name"], constant(ANALYSES, analysis["name"], "NEEDS")
+    """The roles named are those that the analysis needs."""
+    name = node.options["analysis"]["name"]
+    needs = constant(ANALYSES, name, "NEEDS")
     for role in ANALYZED:
         if role in needs and role not in node.parents:
             raise UserError(f"{where}.{role}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
         if role in node.parents and role not in needs:
             raise UserError(f"{where}.{role}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
-    ranges = dict.fromkeys((key for key, value in analysis.items() if isinstance(value, int)), (1, float("inf")))
-    for key, (low, high) in (ranges | constant(ANALYSES, name, "RANGES", {})).items():
-        if not low <= analysis[key] <= high:
-            bound = f"at least {low}" if analysis[key] < low else f"at most {high}"
-            raise UserError(f"{where}.analysis.{key}", f"expected {bound}, found {analysis[key]}")
     for key, low in (("limit", 0), ("temperature", 0), ("max_new_tokens", 1)):
         if node.options[key] < low:
             raise UserError(f"{where}.{key}", f"expected at least {low}, found {node.options[key]}")
