@@ -178,7 +178,7 @@ class Graph:
         if not _NAME.fullmatch(name):
             raise UserError(where, "a node's name is made of 1 to 100 letters, digits and underscores")
         kind = raw["kind"]
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise UserError(f"{where}.kind", _unknown(kind, KINDS))
         keys = {f.name for f in dataclasses.fields(KINDS[kind])} - ({"teacher_engine"} if "scores" in raw else set())
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}

@@ -16,7 +16,7 @@ from typing import NoReturn, TextIO
 from opd_steps import plan, preflight, warm
 from opd_steps.artifacts import MANIFEST, damage
 from opd_steps.config.checks import local_paths
-from opd_steps.config.load import load_root
+from opd_steps.config.load import config_file, load_root, results_folder
 from opd_steps.config.process_checks import processes as count_processes
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
@@ -35,12 +35,20 @@ WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
 
 
+def look_at_config() -> None:
+    """Before Snakemake reads config.yaml: what is no YAML, not UTF-8 or stands twice ends with one line."""
+    try:
+        config_file()
+    except UserError as error:
+        _end(error)
+
+
 def start(workflow, config: dict) -> None:
     """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
     global _root, _graph, _wanted, _results
     _spare_collections()
-    _results = Path(config.get("pathvars", {}).get("results", "results"))
     try:
+        _results = results_folder(config)
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()

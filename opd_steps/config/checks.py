@@ -41,7 +41,7 @@ def check_node(node: GraphNode, where: str) -> None:
     if node.kind == "data":
         _check_data(node.options, where)
     for key, path in local_paths(node).items():
-        if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
+        if path.startswith((".", "/", "~")) and not _exists(path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
 
 
@@ -54,6 +54,13 @@ def local_paths(node: GraphNode) -> dict[str, str]:
     if node.kind == "model":
         named = {"path": options["path"], "tokenizer": options["tokenizer"]}
     return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a character that no path has
+        return False
 
 
 def _check_data(options: dict, where: str) -> None:

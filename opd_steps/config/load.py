@@ -27,8 +27,7 @@ def load_root(config: dict) -> dict:
 
     What stands in config.yaml is read again: Snakemake reads YAML 1.1, and takes the last of two equal keys.
     """
-    file = read(CONFIG) if CONFIG.is_file() else {}
-    written, given = _from_file(config, file, yaml.load(CONFIG.read_bytes(), yaml.CSafeLoader) if file else {})
+    written, given = _from_file(config, *config_file()) if CONFIG.exists() else ({}, config)
     layers = Layers(str(CONFIG), [(str(CONFIG), written), ("--config", given)])
     with layers.blamed():
         merged = layers.merged()
@@ -40,14 +39,24 @@ def load_root(config: dict) -> dict:
     return root
 
 
-def _from_file(config: dict, file: Any, as_snakemake: Any) -> tuple[dict, dict]:
+def config_file() -> tuple[dict, dict]:
+    """config.yaml as it is written, and as Snakemake reads it. Raises UserError."""
+    file = read(CONFIG)
+    if not isinstance(file, dict):
+        raise UserError(str(CONFIG), f"expected a mapping with the keys papers, seeds, ...; found {shown(file)}")
+    try:
+        return file, yaml.load(CONFIG.read_bytes(), yaml.CSafeLoader)
+    except (ValueError, yaml.YAMLError) as error:  # a date that is none, say
+        raise UserError(str(CONFIG), f"not readable as YAML 1.1, which Snakemake takes: {error}; put it in quotes") from None
+
+
+def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict]:
     """(what the file wrote, spelled as it is there; what came from elsewhere)."""
     written, given = {}, {}
     for key, value in config.items():
-        here = isinstance(file, dict) and isinstance(as_snakemake, dict) and key in file and key in as_snakemake
-        if here and value == as_snakemake[key]:
+        if key in file and value == as_snakemake.get(key):
             written[key] = file[key]
-        elif here and isinstance(value, dict) and isinstance(file[key], dict):
+        elif key in file and isinstance(value, dict) and isinstance(file[key], dict):
             written[key], given[key] = _from_file(value, file[key], as_snakemake[key])
         else:
             given[key] = value
@@ -56,6 +65,7 @@ def _from_file(config: dict, file: Any, as_snakemake: Any) -> tuple[dict, dict]:
 
 def results_folder(config: dict) -> Path:
     """Where Snakemake's path variable `results` leads. Raises UserError for path variables that no rule has."""
+    place = str(CONFIG) if CONFIG.exists() and "pathvars" in config_file()[0] else "--config"
     given = config.get("pathvars", {})
     if not isinstance(given, dict) or not given.keys() <= PATHVARS:
         raise UserError(
@@ -63,7 +73,7 @@ def results_folder(config: dict) -> Path:
         )
     for name, folder in given.items():
         if not isinstance(folder, str) or not folder.strip():
-            raise UserError(f"--config.pathvars.{name}", f"expected a folder, found {shown(folder)}")
+            raise UserError(f"{place}.pathvars.{name}", f"expected a folder, found {shown(folder)}")
     return Path(given.get("results", "results"))
 
 

@@ -52,7 +52,7 @@ def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     if hint is Any:
         return plain(value, where)
     if origin is typing.Annotated:
-        return _in_range(typed(args[0], value, where), args[1], where)
+        return _in_range(typed(args[0], value, where), args[1], where, value)
     if origin in (typing.Union, types.UnionType):  # Optional
         inner = next(a for a in args if a is not type(None))
         return None if value is None else typed(inner, value, where, default)
@@ -69,10 +69,13 @@ def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     return scalar(hint, value, where)
 
 
-def _in_range(value: Any, words: str, where: str) -> Any:
-    for i, number in enumerate(value if isinstance(value, list) else [value]):
+def _in_range(value: Any, words: str, where: str, given: Any) -> Any:
+    """`given`: the value as it was written."""
+    many = isinstance(value, list)
+    for i, (number, written) in enumerate(zip(value, given, strict=True) if many else [(value, given)]):
         if number is not None and not inside(number, words):
-            raise UserError(f"{where}[{i}]" if isinstance(value, list) else where, f"expected {words}, found {shown(number)}")
+            found = number if isinstance(written, str) else written
+            raise UserError(f"{where}[{i}]" if many else where, f"expected {words}, found {shown(found)}")
     return value
 
 

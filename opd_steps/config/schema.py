@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 class Tracking:
     """Where results are shown."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(uri) >= 1", "len(experiment) >= 1")
+
     uri: str = "sqlite:///results/mlflow.db"  # MLflow store, or the http(s) address of a server
     experiment: str = "distillery"
 
@@ -76,6 +78,8 @@ class Claim:
 class EvaluateSpec:
     """Which nodes to evaluate, and the options that these evaluations share (those of the evaluate kind)."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("unique(models)", "'kind' not in options and 'model' not in options")
+
     models: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +87,8 @@ class EvaluateSpec:
 @dataclass
 class Scale:
     """Options of a paper's nodes at one scale."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("'kind' not in evaluate and 'model' not in evaluate",)
 
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
     nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
