@@ -23,7 +23,8 @@ DEEPEST = 100  # levels of nesting; libyaml's recursion would end the process
 def read(path: Path) -> Any:
     """What the file holds, None if it is empty. Raises UserError with file and line."""
     try:
-        return yaml.load(path.read_bytes().decode("utf-8-sig"), _Loader)
+        text = path.read_bytes().decode("utf-8-sig")
+        return yaml.load(text, _Loader)
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -31,7 +32,7 @@ def read(path: Path) -> Any:
         raise UserError(f"{path}:{line}", "not UTF-8 text: save the file as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        at = f"{path}:{mark.line + 1}" if mark else str(path)
+        at = f"{path}:{min(mark.line, text.count(chr(10))) + 1}" if mark else str(path)
         raise UserError(at, f"not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(str(path), f"not valid YAML: {error}") from None

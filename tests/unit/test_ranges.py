@@ -192,7 +192,5 @@ def test_words_that_are_no_range(words):
 
 def test_ranges_by_hand():
     assert inside(2, "0 or at least 2") and inside(0, "0 or at least 2") and not inside(1, "0 or at least 2")
-    assert (
-        inside(1e-9, "1e-9 to 0.5") and not inside(0.51, "1e-9 to 0.5") and inside(-7, "any")
-    )
+    assert inside(1e-9, "1e-9 to 0.5") and not inside(0.51, "1e-9 to 0.5") and inside(-7, "any")
     assert not inside(0, "above 0, at most 1") and inside(1, "above 0, at most 1") and not inside(-1, "at most -2")
