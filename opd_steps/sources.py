@@ -23,6 +23,14 @@ def named(kind: str, options: dict) -> dict[str, str]:
     return {key: path for key, path in found.items() if path and path not in _MADE_HERE}
 
 
+def is_there(path: str) -> bool:
+    """Whether a file or folder of the machine is named; a hub id is not."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a character that no path has
+        return False
+
+
 def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 0) -> dict[str, dict[str, dict]]:
     """{key: {file below the path: {sha256, bytes}}} of what the node names and is there; nothing of hub ids.
 
@@ -30,10 +38,9 @@ def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 
     """
     found = {}
     for key, text in named(kind, options).items():
-        path = Path(text).expanduser()
-        if path.exists():
+        if is_there(text):
             old = (known or {}).get(key, {})
-            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in _files(path)}
+            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in _files(Path(text).expanduser())}
     return found
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn, TextIO
 
 from opd_steps import plan, preflight, views, warm
 from opd_steps.artifacts import MANIFEST
-from opd_steps.config.load import load_root
+from opd_steps.config.load import config_file, load_root, results_folder
 from opd_steps.config.process_checks import processes as count_processes
 from opd_steps.currency import Currency
 from opd_steps.errors import UserError
@@ -37,12 +37,20 @@ NAMED = 8  # nodes in a line that says why some run again
 REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "style.css", "captions.yaml")]
 
 
+def look_at_config() -> None:
+    """Before Snakemake reads config.yaml: what is no YAML, not UTF-8 or stands twice ends with one line."""
+    try:
+        config_file()
+    except UserError as error:
+        _end(error)
+
+
 def start(workflow, config: dict) -> None:
     """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
     global _root, _graph, _wanted, _results
     _spare_collections()
-    _results = Path(config.get("pathvars", {}).get("results", "results"))
     try:
+        _results = results_folder(config)
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()

@@ -1,12 +1,5 @@
 """The graph of the chosen papers, and the functions through which the rules follow it. Imports no torch."""
 
-import os
-import sys
-
-sys.path.insert(0, os.getcwd())  # the checkout that runs is the one that is imported, here and in every step
-
-from opd_steps import workflow as flow  # noqa: E402
-
 flow.start(workflow, config)
 
 

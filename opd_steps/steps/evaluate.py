@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from opd_steps.artifacts import Job
-from opd_steps.errors import UserError
 from opd_steps.evaluation.harness import clean, evaluate, flat_metrics, load_tasks
 from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.evaluation.pass_at_k import pass_at_k_table
@@ -26,8 +25,6 @@ OWN_PROMPTS = 256
 def run(job: Job) -> None:
     """Own-rollout statistics first, then every task in one lm-eval run; publishes metrics, tables/ and samples/."""
     options = job.options
-    if not options["splits"]:
-        raise UserError("evaluate.splits", "name at least one split")
     sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
     policy = load_policy(job, "model", sampling, options["batch"])
     tokenizer = policy.tokenizer

@@ -104,7 +104,7 @@ REFUSED = {
     "unknown metric": ({"buffer": {"batches": 2, "metric": "freshnes", "below": 0.1}}, "buffer.metric: reads train/freshnes"),
     "metric of no buffer": ({"buffer": {"metric": "entropy", "below": 0.1}}, "buffer.metric: rollouts used once are never old"),
     "bound of no metric": ({"buffer": {"batches": 2, "below": 0.1}}, "buffer.below: this is the bound of a metric; name it"),
-    "no passes": ({"buffer": {"passes": 0}}, "buffer: expected batches and passes of at least 1"),
+    "no passes": ({"buffer": {"passes": 0}}, "buffer.passes: expected at least 1, found 0"),
     # controllers
     "no such path": (control("linear", "method.add[0].coef", first=1, last=2), "controllers[0].sets: 'method.add[0].coef' names"),
     "not while it trains": (control("linear", "optim.lr", first=1, last=2), "controllers[0].sets: 'optim.lr' cannot change"),
@@ -157,8 +157,8 @@ REFUSED = {
     "bridge from a file": ({"scores": "scores", **method(target="veto")}, "the target veto asks the teacher about any token"),
     "other source": ({"scores": "scores", **method(prefix={"source": "teacher"})}, "prefix.source: with scores the prefixes"),
     # shares
-    "share of the student": (method(prefix={"source": "mixture", "student_share": 1.5}), "student_share: a probability"),
-    "share of the teacher": (method(prefix={"source": "token_mix", "teacher_share": 0.0}), "teacher_share: expected a share"),
+    "share of the student": (method(prefix={"source": "mixture", "student_share": 1.5}), "student_share: expected 0 to 1, found 1.5"),
+    "share of the teacher": (method(prefix={"source": "token_mix", "teacher_share": 0.0}), "share: expected above 0, below 1, found 0.0"),
 }  # fmt: skip
 
 

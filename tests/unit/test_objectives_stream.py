@@ -82,11 +82,6 @@ def test_stream_applies_weights_and_coefficient():
     assert 0 < (gap.abs() < 1).sum() < 8
 
 
-def test_build_names_the_plug_that_refuses_its_options():
-    with pytest.raises(UserError, match="signal jsd: beta is a share"):
-        build(row(signal={"name": "jsd", "beta": 2.0}))
-
-
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "k3_clamped", "k3_plus", "mle"])
 def test_sampled_estimators_refuse_sets(estimator):
     assert refusal("live", estimator=estimator, support="full").startswith(f"m.support: {estimator}")

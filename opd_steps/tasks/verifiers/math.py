@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from dataclasses import dataclass
+from typing import Annotated
 
 # sympy computes towers of powers, huge exponents and factorials digit by digit, in C, where no timeout reaches
 _POWER = r"(?:\^|\*\*)[\s{(]*[0-9]"
@@ -19,7 +20,7 @@ class Math:
     Off the main thread math-verify's timeouts (signals) cannot run: it then runs without.
     """
 
-    timeout: int = 5  # seconds of parsing and of comparing
+    timeout: Annotated[int, "at least 1"] = 5  # seconds of parsing and of comparing
 
     def score(self, completion: str, answer: str) -> float:
         from math_verify import parse, verify  # sympy: a second of import
