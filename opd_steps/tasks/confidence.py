@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from opd_steps.tasks.thoughts import after_thought
+
 MARKS = "ABCDEFGHIJK"  # A = 0, B = .1, ..., K = 1
 _LINE = re.compile(r"\n?Confidence:\s*([0-9]*\.?[0-9]+)[\s.]*\Z", re.IGNORECASE)
 
@@ -16,7 +18,9 @@ def state(value: float, style: str) -> str:
 
 
 def split(text: str, style: str) -> tuple[str, float | None]:
-    """(completion without its statement, stated confidence); without a valid statement at its end (text, None)."""
+    """(completion without its statement, stated confidence); without a valid statement at its end, or in a thought, (text, None)."""
+    if after_thought(text) is None:
+        return text, None
     if style == "mark":
         body = text.rstrip()
         return (body[:-1], MARKS.index(body[-1]) / 10) if body and body[-1] in MARKS else (text, None)

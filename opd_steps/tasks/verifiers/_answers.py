@@ -1,14 +1,14 @@
-r"""Where the answer stands in a completion: behind its thought, in its last box, behind `####` or "the answer is"."""
+r"""Where the answer stands in a completion: behind `####`, in its last box, behind "the answer is", at its end."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
+from opd_steps.tasks.thoughts import after_thought
 from opd_steps.tasks.verifiers._numbers import CHUNK, last_number, number
 from opd_steps.tasks.verifiers._spellings import plain
 
-_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s*")
 
 _OPEN = r"[\s:*_=≈({\[\"'`>]*"
@@ -29,14 +29,6 @@ _WORD = rf"[A-Za-z°]{{1,20}}\.?{_POWER}"
 # a single letter right behind a number is a variable: 3x
 _UNIT = re.compile(rf"\s*[%°]?(?:(?:\s+[A-Za-z]|[A-Za-z]{{2,20}}|\s*°[A-Za-z]?)\.?{_POWER}(?:[\s/×]+{_WORD})*+)?[\s.]*")
 _NO_UNIT = re.compile(r"\b(?:and|or|to|of|pi|sqrt|mod|plus|minus|times|over|am|pm)\b|\b[ap]\.m\b", re.IGNORECASE)
-
-
-def after_thought(completion: str) -> str | None:
-    """What follows the last `</think>`; all of it without such tags; None when a thought was opened and never ended."""
-    tags = list(_TAG.finditer(completion)) if "think" in completion.lower() else []
-    if not tags:
-        return completion
-    return completion[tags[-1].end() :] if tags[-1][1] else None
 
 
 def last_box(text: str) -> str | None:

@@ -21,7 +21,8 @@ _TAIL = rf"(?:{_TIMES_TEN}[-+]?[0-9]++|[eE][-+]?[0-9]++(?![0-9A-Za-z])|\s?/\s?{D
 CHUNK = rf"{SIGN}(?:[0-9]++\s(?:and\s)?(?=[0-9]++/[0-9]))?{DIGITS}{_TAIL}*+"
 
 _UNIT_POWER = r"(?<=[A-Za-z°])[_^]\{?[-+]?[0-9]++|\b(?:[mck]?m|ft|in|yd|mi)[23]\b"  # cm^2, m2, x_1: no numbers of their own
-_UNREAD = r"\\(?:[dtc]?frac|sqrt|pi|binom)\b[^\s$]*|\)\s?(?:!|\^)"  # roots and powers: their digits are not the answer
+# roots and powers: their digits are not the answer
+_UNREAD = r"\\(?:[dtc]?frac|sqrt|pi|binom)(?![a-zA-Z])[^\s$]*|\)\s?(?:!|\^)|\^\s?[({][^(){}\s]*"
 _TOKEN = re.compile(rf"(?P<skip>{_UNIT_POWER})|(?P<chunk>{CHUNK})|(?P<unread>{_UNREAD})")
 
 _NUMBER = re.compile(

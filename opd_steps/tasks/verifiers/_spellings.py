@@ -31,11 +31,11 @@ _LATEX = [
         (r"\\[dtc]?frac\s*([0-9])\s*(?:\{\s*([0-9.,]+)\s*\}|([0-9]))", r"\\f\1/\2\3"),
         (r"(?<=[0-9])\s*\\f(?=[0-9])", " "),  # a mixed number
         (r"\\f(?=[-0-9.])", ""),
-        (r"\^\s*(?:\{\s*([-+]?[0-9]+)\s*\}|\(\s*([-+]?[0-9]+)\s*\))", r"^\1\2"),
     )
 ]
+_EXPONENT = re.compile(r"\^\s?(?:\{\s?([-+]?[0-9]+)\s?\}|\(\s?([-+]?[0-9]+)\s?\))")
 # a minus and a space are a sign where no left operand can stand; at the start of a later line they are a bullet
-_LOOSE_MINUS = re.compile(r"(\A\s*|[=≈(\[{:]\s{0,4}|\b(?:is|are|be)\s{1,4})-\s{1,4}(?=[0-9.])")
+_LOOSE_MINUS = re.compile(r"(\A\s*|[=≈(\[{:#]\*{0,2}\s{0,4}|\b(?:is|are|be)\s{1,4})-\s{1,4}(?=[0-9.])")
 
 
 def plain(text: str) -> str:
@@ -48,12 +48,13 @@ def plain(text: str) -> str:
             text = pattern.sub(instead, text)
     text = re.sub(r"[$€£¥₹]", "", text)
     text = re.sub(r"(?<=[0-9])\*\*(?=[-+]?[0-9])", "^", text)
+    text = _EXPONENT.sub(r"^\1\2", text)
     return _LOOSE_MINUS.sub(r"\1-", text)
 
 
 def _of_ascii(text: str) -> str:
+    text = "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else c for c in text)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda found: "^" + found[0].translate(_SUPERSCRIPT), text)
     text = re.sub(r"(?<=[0-9])(?=[¼-¾⅐-⅞])", " ", text)  # 1½ is a mixed number
     text = _THIN.sub(",", text.translate(_ALIKE))
-    text = unicodedata.normalize("NFKC", text).translate(_ALIKE)  # full-width forms; ½ has become 1⁄2
-    return "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else c for c in text)
+    return unicodedata.normalize("NFKC", text).translate(_ALIKE)  # full-width forms; ½ has become 1⁄2

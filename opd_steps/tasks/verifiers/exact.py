@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from opd_steps.tasks.verifiers._answers import after_thought
+from opd_steps.tasks.thoughts import after_thought
 
 
 @dataclass(frozen=True)

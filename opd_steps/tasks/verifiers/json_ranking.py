@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opd_steps.tasks.verifiers._answers import after_thought
+from opd_steps.tasks.thoughts import after_thought
 
 
 @dataclass(frozen=True)

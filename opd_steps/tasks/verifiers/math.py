@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from opd_steps.tasks.thoughts import after_thought
 from opd_steps.tasks.verifiers import _worker
-from opd_steps.tasks.verifiers._answers import after_thought, last_box, marked_number, quantity
+from opd_steps.tasks.verifiers._answers import last_box, marked_number, quantity
 from opd_steps.tasks.verifiers._spellings import plain
 
 # towers of powers, huge exponents, factorials of many digits: sympy would compute them to the time limit
