@@ -12,8 +12,8 @@ from opd_steps.tasks.verifiers._spellings import plain
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s*")
 
 _OPEN = r"[\s:*_=≈({\[\"'`>]*"
-# an equation counts by its right side: 5 + 6 = 11, x = 11
-_EQUATION = r"(?:(?:[A-Za-z]\w{0,20}|[-+*/×÷0-9.,()%^ ]{1,80})\s?=\s*)*+"
+# an equation counts by its right side: 5 + 6 = 11, x = 11, f(2) = 11
+_EQUATION = r"(?:(?:\\?[A-Za-z]\w{0,20}(?:\(\w{1,20}\))?|[-+*/×÷0-9.,()%^ ]{1,80})\s?=\s*)*+"
 _LABEL = r"[^0-9.\n]{0,80}?(?:\b(?:is|are|be|equals)\b|[:=])"
 # behind a number: it is part of an expression, 12-5, 2\sqrt{3}, 3x, or of a list, 3,4
 _OPERAND = (
@@ -22,7 +22,10 @@ _OPERAND = (
 )
 _STATED = rf"{_OPEN}{_EQUATION}{_OPEN}(?P<chunk>{CHUNK})(?P<more>{_OPERAND})?"
 _HASHES = re.compile(rf"#{{4}}(?:{_OPEN}|{_LABEL}){_STATED}(?P<item>[.):]\s+[A-Za-z*])?")
-_SAID = re.compile(rf"(?:\banswers?\b{_LABEL}|<answer>)(?:\s+(?:equal to|about|approximately))?{_STATED}", re.IGNORECASE)
+_SAID = re.compile(
+    rf"(?:\banswers?\b{_LABEL}|<answer>)(?:\s+(?:therefore|thus|simply|exactly|equal to|about|approximately))?{_STATED}",
+    re.IGNORECASE,
+)
 
 _POWER = r"(?:\^[-+]?[0-9]+|[23])?"
 _WORD = rf"[A-Za-z°]{{1,20}}\.?{_POWER}"
@@ -50,7 +53,7 @@ def quantity(text: str) -> Fraction | None:
     text = plain(text).strip()
     if re.fullmatch(r"[(\[{][^,()\[\]{}]*[)\]}]", text):
         text = text[1:-1].strip()
-    found = re.match(rf"{_EQUATION}(?P<chunk>{CHUNK})(?P<unit>.*)", text, re.DOTALL)
+    found = re.match(rf"{_EQUATION}≈?\s?(?P<chunk>{CHUNK})(?P<unit>.*)", text, re.DOTALL)
     if not found or not _UNIT.fullmatch(found["unit"]) or _NO_UNIT.search(found["unit"]):
         return None
     return number(found["chunk"])

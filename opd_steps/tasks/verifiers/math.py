@@ -11,7 +11,7 @@ from opd_steps.tasks.verifiers._answers import last_box, marked_number, quantity
 from opd_steps.tasks.verifiers._spellings import plain
 
 # towers of powers, huge exponents, factorials of many digits: sympy would compute them to the time limit
-_POWER = r"(?:\^|\*\*)[\s{(]*[0-9]"
+_POWER = r"(?:\^|(?<=[\w)}])\*\*)[\s{(]*[0-9]"
 _EXPLOSIVE = re.compile(rf"{_POWER}+[\s}})]*(?:\^|\*\*|!)|{_POWER}{{5,}}|[0-9]{{5,}}[\s}})]*!|![\s}})]*!")
 # times, ratios, bases, names: what math-verify would compute with counts only as it is written
 _AS_WRITTEN = re.compile(r"[0-9]:[0-9]|[0-9]_\{?[0-9]|[0-9]\s*[AaPp]\.?[Mm]\b|\A(?:[A-Z]{2,}|[A-Za-z]{4,})\Z")
