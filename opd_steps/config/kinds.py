@@ -96,6 +96,7 @@ class DataNode(Node):
 
     source: Any = plug("tasks/sources", "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
+    drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
     chat: bool = False  # render prompts through the tokenizer's chat template
     system: Optional[str] = None  # system message, with chat
