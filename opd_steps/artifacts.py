@@ -20,6 +20,7 @@ from pathlib import Path
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import ROOT, digest, file_sha256
 from opd_steps.lock import acquire
+from opd_steps.metrics import not_finite
 
 MANIFEST = "manifest.json"
 
@@ -160,6 +161,11 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    @property
+    def name(self) -> str:
+        """paper/kind/node/seed, as errors name it."""
+        return "/".join(self.folder.parts[-4:])
+
     def path(self, role: str, file: str = "") -> Path:
         return self.parents[role] / file
 
@@ -167,7 +173,10 @@ class Job:
         """Move everything in `stage` to the node's folder in one rename, manifest included.
 
         `metrics`: final figures by name. `facts`: what other nodes ask about this one (tokenizer, tokens, teacher, ...).
+        Raises UserError, and leaves everything as it is, when a figure is not finite.
         """
+        if bad := not_finite(metrics):
+            raise UserError(self.name, f"{bad}; nothing is published")
         if not self.writes:
             return
         files = sorted(p for p in self.stage.rglob("*") if p.is_file())

@@ -16,6 +16,10 @@ class UserError(Exception):
         super().__init__(f"{self.where}: {self.message}")
 
 
+class NotFinite(UserError):
+    """A weight, a log-probability or a reward that is nan or infinite: no user's mistake as such, but no result either."""
+
+
 @contextmanager
 def one_line_errors():
     """Turn a UserError into its one line on stderr and exit status 2."""

@@ -151,9 +151,10 @@ def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Ten
 
 
 def _inverse_cdf(weight_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0."""
+    """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0. The last where weights are nan."""
     cdf_BV = weight_BV.cumsum(-1)
-    return torch.searchsorted(cdf_BV, (uniform_B * BELOW_ONE)[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
+    found_B = torch.searchsorted(cdf_BV, (uniform_B * BELOW_ONE)[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
+    return found_B.clamp(max=weight_BV.shape[-1] - 1)
 
 
 def _at(value_BV: Tensor, index_B: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class GroupPool(ToyPool):
 
 def job(folder: Path, options: dict) -> SimpleNamespace:
     folder.mkdir(exist_ok=True)
-    return SimpleNamespace(work=folder, seed=SEED, options={"steps": STEPS, "checkpoint_every": 2, **options})
+    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5}
+    return SimpleNamespace(work=folder, seed=SEED, options=fixed | options)
 
 
 def policy(seed: int, tie: bool, trains: bool = True) -> LMPolicy:
