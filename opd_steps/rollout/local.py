@@ -146,6 +146,7 @@ def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Ten
     before_B = _at(mass_BK.cumsum(-1) - mass_BK, block_B)
     rest_B = ((uniform_B * total_B - before_B) / _at(mass_BK, block_B)).clamp(0, 1)  # a uniform number again
     token_B = block_B * BLOCK + _inverse_cdf(weight_BKV[torch.arange(rows), block_B].double(), rest_B)
+    token_B = token_B.clamp(max=vocab - 1)  # where weights are nan
     logp_B = _at(logits_BV, token_B) - most_B1[:, 0] - total_B.log().float()
     return token_B, logp_B
 
