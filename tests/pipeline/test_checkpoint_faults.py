@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -274,7 +275,7 @@ def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
     stages.run("m", "model", path=str(checkpoint))
     whole = stages.run("whole", "sft", parents, **options)
     config, out = stages.job("resumed", "sft", parents, **options)
-    broken = killed_after(stages, config, out, step=2)
+    broken = killed_after(config, out, step=2)
     plant(broken, mark)
     plant(broken.parent, mark)
     resumed = stages.run("resumed", "sft", parents, **options)
@@ -283,12 +284,12 @@ def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
     assert resumed["files"] == whole["files"]
 
 
-def killed_after(stages: Stages, config: dict, out: Path, step: int) -> Path:
+def killed_after(config: dict, out: Path, step: int) -> Path:
     """Train up to a checkpoint and stop, as a kill would; returns the checkpoint in the work directory."""
     from opd_steps.artifacts import Job
     from opd_steps.loop import checkpoint
-    from opd_steps.steps import sft
 
+    module = importlib.import_module(f"opd_steps.steps.{config['kind']}")
     real = checkpoint.save
 
     def dying(work, at, *args):
@@ -299,7 +300,7 @@ def killed_after(stages: Stages, config: dict, out: Path, step: int) -> Path:
     checkpoint.save = dying
     try:
         with pytest.raises(KeyboardInterrupt), Job(config, {}, out) as job:
-            sft.run(job)
+            module.run(job)
     finally:
         checkpoint.save = real
     return job.work / f"checkpoint-{step:08d}"
@@ -311,7 +312,7 @@ def test_a_damaged_checkpoint_of_a_killed_job(stages, good, file):
     parents = {"student": "model/m", "data": "data/data"}
     stages.run("data", "data", **SUMS)
     stages.run("m", "model", path=str(good))
-    folder = killed_after(stages, *stages.job("s", "sft", parents, **options), step=2)
+    folder = killed_after(*stages.job("s", "sft", parents, **options), step=2)
     (folder / file).write_bytes((folder / file).read_bytes()[:-5])
     with pytest.raises(UserError, match=f"{folder.name}: this checkpoint is damaged .*; delete it and run again"):
         stages.run("s", "sft", parents, **options)
