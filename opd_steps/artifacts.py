@@ -21,6 +21,7 @@ from opd_steps.errors import UserError
 from opd_steps.files import remove, write_json
 from opd_steps.fingerprint import ROOT, digest, file_sha256
 from opd_steps.lock import acquire
+from opd_steps.metrics import not_finite
 from opd_steps.sources import hashes
 
 MANIFEST = "manifest.json"
@@ -150,6 +151,11 @@ class Job:
             return False
         return manifest["fingerprint"] == self.fingerprint and damage(self.folder, manifest, full=True) is None
 
+    @property
+    def name(self) -> str:
+        """paper/kind/node/seed, as errors name it."""
+        return "/".join(self.folder.parts[-4:])
+
     def path(self, role: str, file: str = "") -> Path:
         return self.parents[role] / file
 
@@ -157,7 +163,10 @@ class Job:
         """Move everything in `stage` to the node's folder in one rename, manifest included.
 
         `metrics`: final figures by name. `facts`: what other nodes ask about this one (tokenizer, tokens, teacher, ...).
+        Raises UserError, and leaves everything as it is, when a figure is not finite.
         """
+        if bad := not_finite(metrics):
+            raise UserError(self.name, f"{bad}; nothing is published")
         if not self.writes:
             return
         files = sorted(p for p in self.stage.rglob("*") if p.is_file())

@@ -9,17 +9,20 @@ import signal
 import time
 from collections.abc import Callable
 
+import torch
+
 from opd_steps import ranks
 from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
+from opd_steps.loop.guard import Guard
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.optim import apply_gradient, gradient_variance, make_optimizer
+from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
 from opd_steps.metrics import MetricsLog, read_metrics, summarise
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
-from opd_steps.seeds import rng
+from opd_steps.seeds import derive, rng
 
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
 
@@ -32,15 +35,20 @@ def train(
     teacher: Teacher | None = None,
     reference: Teacher | None = None,
     hooks: tuple = (),
+    dropout: bool = False,
 ) -> dict[str, float]:
     """Run the node's `steps` from wherever its work directory stands; returns the summary of its curves.
 
     `make_batch(step)` must depend on its step and the policy's weights alone; then a killed and resumed run ends with the
     same bytes as an unbroken one. `hooks`: objects with __call__(step, policy, metrics) after every step, state_dict() and
     load_state_dict(); those with before_step(policy) see the gradient first.
+    `dropout`: as the model's config has it; without, log-probs are those of the policy that samples.
+    Raises UserError at the first loss, gradient norm, other figure or weight that is not finite (loop.guard).
     """
     options = job.options
     optimizer = make_optimizer(policy.model, options["optim"])
+    guard = Guard(job)
+    hooks = (*hooks, guard)
     state = checkpoint.load(job.work, policy.model, optimizer)
     start = state["step"] if state else 0
     for hook, saved in zip(hooks, state["hooks"] if state else (), strict=False):
@@ -51,36 +59,42 @@ def train(
     updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
     if start:
         print(f"resuming after step {start}", flush=True)
-    policy.model.train()
+    policy.model.train(dropout)
     for step in range(start + 1, steps + 1):
-        batch = make_batch(step)
-        for k, index in enumerate(_split(len(batch.rows), inner, job.seed, step)):
-            part, columns = (batch.rows, batch.columns) if inner == 1 else _pick(batch, index)
-            moment = Moment(step, job.seed, objective.window)
-            stats = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"], moment)
+        with guard.watch(step):
+            if dropout:  # a function of the step, as all randomness: there is no state to be saved
+                torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
+            batch, stats = make_batch(step), {}
+            for k, index in enumerate(_split(len(batch.rows), inner, job.seed, step)):
+                part, columns = (batch.rows, batch.columns) if inner == 1 else _pick(batch, index)
+                moment = Moment(step, job.seed, objective.window)
+                found = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"], moment)
+                for hook in hooks:
+                    if hasattr(hook, "before_step"):
+                        hook.before_step(policy)
+                found["grad_norm"] = clip_gradient(optimizer, options["optim"])
+                if guard.allows(found):
+                    stats |= found | apply_gradient(optimizer, (step - 1) * inner + k + 1, updates, options["optim"])
+                optimizer.zero_grad(set_to_none=True)
+            if optimizer.state and (step % VARIANCE_EVERY == 0 or step == steps):
+                stats["grad_variance"] = gradient_variance(optimizer)
+            metrics = {f"train/{name}": value for name, value in (stats | guard.figures() | batch.metrics).items()}
+            metrics["train/tokens"] = float(batch.rows.length_B.sum())
+            metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
             for hook in hooks:
-                if hasattr(hook, "before_step"):
-                    hook.before_step(policy)
-            stats |= apply_gradient(optimizer, (step - 1) * inner + k + 1, updates, options["optim"])
-        if step % VARIANCE_EVERY == 0 or step == steps:
-            stats["grad_variance"] = gradient_variance(optimizer)
-        metrics = {f"train/{name}": value for name, value in (stats | batch.metrics).items()}
-        metrics["train/tokens"] = float(batch.rows.length_B.sum())
-        metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
-        for hook in hooks:
-            hook(step, policy, metrics)
-        if log:
-            log.append(step, metrics)
-        if time.monotonic() - shown > 5 or step == steps:
-            shown = time.monotonic()
-            print(_progress(step, steps, metrics), flush=True)
-        if stopping() or step == steps or step % options["checkpoint_every"] == 0:
-            begun = time.monotonic()
-            checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
-            saved = f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s"
-            if (wanted := stopping()) and step < steps:
-                job.note(f"stopped by signal {wanted} {saved}; run again to go on")
-                raise SystemExit(128 + wanted)
+                hook(step, policy, metrics)
+            if log:
+                log.append(step, metrics)
+            if time.monotonic() - shown > 5 or step == steps:
+                shown = time.monotonic()
+                print(_progress(step, steps, metrics), flush=True)
+            if stopping() or step == steps or step % options["checkpoint_every"] == 0:
+                begun = time.monotonic()
+                checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
+                saved = f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s"
+                if (wanted := stopping()) and step < steps:
+                    job.note(f"stopped by signal {wanted} {saved}; run again to go on")
+                    raise SystemExit(128 + wanted)
     if not log:
         return {}
     log.close()

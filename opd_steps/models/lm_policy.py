@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps import ranks
+from opd_steps.errors import NotFinite
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.policy import Engine
 from opd_steps.nouns.trajectory import Trajectory
@@ -42,12 +43,18 @@ class LMPolicy:
         self.engine: Engine | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
+    @property
+    def name(self) -> str:
+        """Where the model was loaded from, as errors name it."""
+        return getattr(self.model.config, "_name_or_path", "") or "model"
+
     def rollout(
         self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0
     ) -> Trajectory:
         """Sample one continuation of every context; row i depends on its context and seeds[i] alone.
 
         `version`: how many optimizer steps made the weights; an engine of other ones is sent these first.
+        Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
         if self.engine:
@@ -56,6 +63,8 @@ class LMPolicy:
             tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
         else:
             tokens, logp, ended = self._decode(contexts, seeds, sampling)
+        if not torch.cat(list(logp)).isfinite().all():
+            raise NotFinite(self.name, "the log-prob of a sampled token is not finite")
         return Trajectory(
             [list(c) for c in contexts],
             tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from opd_steps.artifacts import Job
@@ -11,6 +10,7 @@ from opd_steps.files import write_json
 from opd_steps.models import external
 from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
+from opd_steps.models.given import judge
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.steps._main import main
 from opd_steps.tasks.dataset import load_split
@@ -31,8 +31,10 @@ def _link(job: Job, path: str, revision: str | None) -> None:
     external.check(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except Exception as error:  # each architecture has its own way to refuse a field
         raise UserError(str(folder / "config.json"), str(error)) from None
+    tokenizer = read_tokenizer(str(folder))
+    judge(folder, config, tokenizer)
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
     link = {"path": path, "revision": folder.name if on_hub else None}
     files = external.file_hashes(folder)
@@ -42,7 +44,7 @@ def _link(job: Job, path: str, revision: str | None) -> None:
         "source": path,
         "revision": link["revision"],
         "weights": {name: entry for name, entry in files.items() if name.endswith(".safetensors")},
-        "tokenizer": describe(read_tokenizer(str(folder))),
+        "tokenizer": describe(tokenizer),
         "vocab_size": config.get_text_config().vocab_size,
         "architectures": config.architectures,
     }

@@ -119,7 +119,7 @@ def live_batches(
             keys = list(zip(sources, rows.prompt_B.tolist(), strict=True))  # samples of one prompt by one sampler
             number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
             group_B = torch.tensor([number[key] for key in keys])
-            reward_B = rows.reward_B.nan_to_num(0.0)
+            reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
             columns["outcome"] = group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])
         return Batch(rows, columns, batch.metrics)
 

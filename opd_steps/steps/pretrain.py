@@ -30,7 +30,7 @@ def run(job: Job) -> None:
         whole = options["loss_on"] == "all"
         pairs.append((context[:1], context[1:] + response) if whole else (context, response))
     rows = supervised_rows(pairs)
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from opd_steps.artifacts import Job
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import read_rollouts, write_scores
@@ -44,6 +44,8 @@ def run(job: Job) -> None:
         chunked_sum(teacher.dist(part), read)
         for column, values in zip((logp, ids, topk), zip(*found, strict=True), strict=True):
             column.extend(torch.cat(values).split(lengths))
+    if not all(torch.cat(column).isfinite().all() for column in (logp, topk)):
+        raise NotFinite(str(job.path("teacher")), "its log-probs of the rollouts are not finite")
     write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
     facts = {"teacher": weights_id(job.manifests["teacher"]), "tokenizer": table["tokenizer"], "topk": options["topk"]}
     job.publish({}, facts)

@@ -25,7 +25,7 @@ def run(job: Job) -> None:
         if source["kind"] == "rollout"
         else solution_rows(job, policy.tokenizer, options["column"])
     )
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 

@@ -91,6 +91,7 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie:
         path=roles.get,
         work=folder,
         seed=SEED,
+        name="p/opd/toy/seed3",
         manifests={"student": {"facts": {}}, "teacher": {"facts": {}}},
     )
     opd.run(job)

@@ -10,7 +10,7 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from opd_steps.artifacts import Job, read_manifest
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
@@ -199,7 +199,7 @@ def test_results_are_cleaned_and_flattened():
                 "exact_match_stderr,strict-match": "N/A",
                 "sample_len": 3,
             },
-            "arc": {"name": "arc", "acc,none": float("nan"), "acc_norm,none": 1},
+            "arc": {"name": "arc", "acc_norm,none": 1},
             "test@8": {"avg_at_k,none": 0.25},
         },
         "date": 17,
@@ -220,6 +220,9 @@ def test_results_are_cleaned_and_flattened():
         "arc/acc_norm": 1.0,
         "test/avg_at_k": 0.25,
     }
+    raw["results"]["arc"]["acc,none"] = float("nan")
+    with pytest.raises(NotFinite, match=r"^task arc: acc,none is nan$"):
+        harness.clean(raw)
 
 
 TOYS = {
