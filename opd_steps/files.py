@@ -1,4 +1,4 @@
-"""JSON and JSONL on disk: written whole or not at all, read with the place of the first mistake."""
+"""JSON and JSONL on disk, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-
-from opd_steps.errors import UserError
 
 
 def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
@@ -30,23 +28,3 @@ def remove(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(folder, gone)
     shutil.rmtree(gone)
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSONL file; raises UserError with the line number of the first one that is not a JSON object."""
-    rows = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(str(path), f"cannot read this data file: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}", f"not valid JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}", f"expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows

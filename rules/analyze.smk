@@ -5,6 +5,7 @@ rule analyze:
     """A measurement on finished models; it changes none of them."""
     input:
         unpack(parents("analyze")),
+        preflight=preflight,
     output:
         manifest=update("<results>/{paper}/analyze/{node}/seed{seed}/manifest.json"),
     log:

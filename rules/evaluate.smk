@@ -5,6 +5,7 @@ rule evaluate:
     """lm-eval and own-rollout statistics of one model, all tasks in one process."""
     input:
         unpack(parents("evaluate")),
+        preflight=preflight,
     output:
         manifest=update("<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json"),
     log:

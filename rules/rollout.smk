@@ -5,6 +5,7 @@ rule rollout:
     """Samples of a policy as a table, optionally only the correct ones."""
     input:
         unpack(parents("rollout")),
+        preflight=preflight,
     output:
         manifest=update("<results>/{paper}/rollout/{node}/seed{seed}/manifest.json"),
     log:

@@ -5,6 +5,7 @@ rule score:
     """A teacher's log-probabilities of a rollouts table."""
     input:
         unpack(parents("score")),
+        preflight=preflight,
     output:
         manifest=update("<results>/{paper}/score/{node}/seed{seed}/manifest.json"),
     log:

@@ -100,6 +100,9 @@ class DataNode(Node):
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
     chat: bool = False  # render prompts through the tokenizer's chat template
     system: Optional[str] = None  # system message, with chat
+    bos: Literal["auto", "always", "never"] = (
+        "auto"  # in front of prompts; auto: the tokenizer's own rule, or the chat template's
+    )
 
 
 @dataclass

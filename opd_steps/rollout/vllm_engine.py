@@ -29,12 +29,13 @@ class VllmEngine:
     """One model in vLLM. Rows are token ids, nothing is tokenised or detokenised here.
 
     options    config.kinds.Engine
+    ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
     `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.
     """
 
-    def __init__(self, path: str, options: dict, dtype: str, eos_id: int, learns: bool = False, scores: int = 0):
-        self.eos_id, self.version = eos_id, 0
+    def __init__(self, path: str, options: dict, dtype: str, ends: Sequence[int], learns: bool = False, scores: int = 0):
+        self.ends, self.version = list(ends), 0
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self._vllm = vllm = import_vllm("engine.name", "local")
         require_fitting_heads(path)
@@ -75,7 +76,7 @@ class VllmEngine:
                 seed=seed % 2**63,
                 max_tokens=max_new_tokens,
                 ignore_eos=True,
-                stop_token_ids=[self.eos_id],
+                stop_token_ids=self.ends,
                 logprobs=0,
                 flat_logprobs=True,
                 detokenize=False,

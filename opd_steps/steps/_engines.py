@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opd_steps.artifacts import Job
 from opd_steps.models.checkpoint import load_tokenizer, where
+from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
 from opd_steps.teachers.engine import EngineTeacher
@@ -14,8 +15,9 @@ def sampling_engine(job: Job, role: str, learns: bool = False) -> VllmEngine | N
     options = job.options["engine"]
     if options["name"] == "local":
         return None
-    eos = load_tokenizer(job.path(role)).eos_token_id
-    return VllmEngine(where(job.path(role)), options, job.options.get("dtype", "float32"), eos, learns)
+    path = where(job.path(role))
+    ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
+    return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 
 
 def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
@@ -26,6 +28,6 @@ def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> Engine
     def start(scores: int) -> VllmEngine | VllmServer:
         if options["name"] == "server":
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
-        return VllmEngine(path, options, dtype, tokenizer.eos_token_id, scores=scores)
+        return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
     return EngineTeacher(start, tokenizer, need, topk, temperature)

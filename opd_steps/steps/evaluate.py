@@ -34,13 +34,15 @@ def run(job: Job) -> None:
     tasks = load_tasks([c for s in splits for c in s.configs()], options["benchmarks"], options["fewshot"], job.seed)
 
     first = next(iter(pools.values()))
+    own = {name: s.pool for s in splits for name in s.names}
     metrics = own_metrics(job, policy, first.contexts(list(range(min(OWN_PROMPTS, len(first))))), sampling)
     if options["backend"] == "vllm":
+        ends = policy.ends
         del policy  # vLLM loads its own copy and wants the memory
         torch.cuda.empty_cache()
-        lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), options["options"])
+        lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), own, ends, options["options"])
     else:
-        lm = PolicyLM(policy, job.seed, [name for s in splits for name in s.names], **options["options"])
+        lm = PolicyLM(policy, job.seed, own, **options["options"])
     results = clean(evaluate(lm, tasks, options["limit"], first.task.chat, first.task.system, job.seed))
     metrics |= flat_metrics(results["results"])
     if options["k"]:

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from opd_steps.errors import UserError
-from opd_steps.files import read_jsonl
 from opd_steps.seeds import rng
+from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.rows import SPLITS, row
+from opd_steps.tasks.texts import is_blank
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Records:
         return [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
 
     def column(self, index: int, name: str) -> str:
-        """Text of a column; numbers are written out. Raises UserError naming the place and the columns found."""
+        """Text of a column, never a blank one; numbers are written out. Raises UserError naming the place and the columns found."""
         record = self.rows[index]
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -41,7 +42,9 @@ class Records:
             raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
-        return str(value)
+        if is_blank(text := str(value)):
+            raise UserError(self.where(index), f"column '{name}' is empty")
+        return text
 
     def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
         """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution."""
@@ -60,7 +63,11 @@ def from_jsonl(path: str) -> dict[str, Records]:
         files = {"train": root}
     else:
         raise UserError(str(root), "no such data file or folder")
-    return {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
+    found = {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
+    for records in found.values():
+        if not records.rows:
+            raise UserError(records.path, "no rows in this file: expected a JSON object on each line")
+    return found
 
 
 def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str = "") -> dict[str, Records]:
@@ -83,7 +90,11 @@ def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str =
     for ours, name in names.items():
         if name and name not in data:
             raise UserError(path, f"no split '{name}' for {ours}; this data set has: {', '.join(data)}")
-    return {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+    found = {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+    for records in found.values():
+        if not records.rows:
+            raise UserError(records.path, "no rows in this split")
+    return found
 
 
 def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:

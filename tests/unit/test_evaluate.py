@@ -168,8 +168,8 @@ def test_lm_evals_own_generation_agrees(results, data):
     """The same greedy task through HFLM's `generate`: other code, same text."""
     model, tokenizer = load_model(results / "p/model/base/seed0", "float32"), load_tokenizer(results / "p/model/base/seed0")
     found = []
-    for own in ([], ["test"]):
-        pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
+    pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
+    for own in ({}, {"test": pool}):
         split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
         lm = PolicyLM(LMPolicy(model, tokenizer), 0, own)
         harness.evaluate(lm, harness.load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
@@ -255,4 +255,4 @@ def test_built_in_tasks_run_beside_our_own(results, tmp_path, monkeypatch):
 def test_without_vllm_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match=r"^evaluate\.backend: vllm is not installed"):
-        vllm_lm("anywhere", 0, {})
+        vllm_lm("anywhere", 0, {}, (1,), {})

@@ -31,6 +31,7 @@ FLOORS = [
         "currency",
         "needrun",
         "views",
+        "preflight_rows",
     },
     {"nouns", "objectives", "schedules", "ranks"},
     {"rollout", "teachers", "tasks", "models"},

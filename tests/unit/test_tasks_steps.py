@@ -92,7 +92,7 @@ def test_data_refuses_an_unheard_system_message_and_emptiness(tmp_path):
         run(tmp_path, "data", **SUMS, system="hello")
     file = tmp_path / "x.jsonl"
     file.write_text("")
-    with pytest.raises(UserError, match="no train rows"):
+    with pytest.raises(UserError, match="no rows in this file"):
         run(tmp_path, "data", source={"name": "jsonl", "path": str(file)})
 
 

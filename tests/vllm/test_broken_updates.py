@@ -29,13 +29,13 @@ class Interrupted(dict):
 def test_heads_that_no_kernel_has_are_refused(tmp_path):
     save_checkpoint(tmp_path / "model", head_dim=16)
     with pytest.raises(UserError, match=r"on a CPU vLLM takes heads of 32, 64, .*model has 16: use local"):
-        VllmEngine(str(tmp_path / "model"), engine_options(), "float32", 1)
+        VllmEngine(str(tmp_path / "model"), engine_options(), "float32", [1])
 
 
 @pytest.mark.parametrize("weights", [broken_shape, lambda model: Interrupted(model.state_dict())])
 def test_nothing_is_answered_after_it(checkpoints, weights, monkeypatch):
     policy = policy_of(checkpoints["tied"])
-    engine = VllmEngine(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer.eos_token_id, learns=True)
+    engine = VllmEngine(where(checkpoints["tied"]), engine_options(), "float32", policy.ends, learns=True)
     monkeypatch.setattr(engine, "weights", weights)
     with pytest.raises(RuntimeError, match="vLLM did not take the weights of step 1: "):
         engine.sync(policy.model, 1)

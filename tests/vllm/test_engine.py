@@ -10,6 +10,7 @@ import torch
 
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
 from tests.vllm.conftest import engine_options, moved, policy_of, prompts
 
@@ -20,7 +21,7 @@ CLOSE = 1e-4  # nats: both compute in fp32, in another order
 def pair(request, checkpoints):
     """(the model in torch, the model in vLLM); tests may move the weights of both."""
     policy = policy_of(checkpoints[request.param])
-    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.tokenizer.eos_token_id, True, -1)
+    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.ends, True, -1)
     yield policy, engine
     engine.close()
 
@@ -40,10 +41,25 @@ def test_log_probs_of_samples_are_those_of_transformers(pair, temperature):
     expected_NV = torch_logp(policy, contexts, tokens, temperature)
     found_N = torch.cat(logp)
     assert float((expected_NV.gather(-1, torch.cat(tokens)[:, None])[:, 0] - found_N).abs().max()) < CLOSE
-    eos = policy.tokenizer.eos_token_id
-    assert ended == [row[-1].item() == eos for row in tokens]
+    assert ended == [row[-1].item() in policy.ends for row in tokens]
     assert all(end or len(row) == 24 for end, row in zip(ended, tokens, strict=True))
     assert len(found_N) > 300
+
+
+def test_any_of_several_end_tokens_ends_a_row(pair, monkeypatch):
+    """Greedy rows are those of one end token, cut at the first of several; both engines cut alike."""
+    policy, engine = pair
+    contexts, asked = prompts(20, policy.vocab), {"max_new_tokens": 24, "temperature": 0.0, "top_p": 1.0}
+    whole, *_ = engine.generate(contexts, range(20), **asked)
+    ends = [*policy.ends, *{int(row[len(row) // 2]) for row in whole[:3]}]
+    monkeypatch.setattr(engine, "ends", ends)
+    rows, _, ended = engine.generate(contexts, range(20), **asked)
+    local, _, local_ended = decode(policy.model, contexts, range(20), **asked, ends=ends, pad_id=0, vocab=policy.vocab)
+    for all_T, row, stopped in zip(whole, rows, ended, strict=True):
+        at = next((i for i, token in enumerate(all_T.tolist()) if token in ends), None)
+        assert row.tolist() == (all_T.tolist() if at is None else all_T.tolist()[: at + 1]) and stopped == (at is not None)
+    assert ([row.tolist() for row in local], local_ended) == ([row.tolist() for row in rows], ended)
+    assert sum(ended) >= 3
 
 
 def test_samples_follow_the_distribution(pair):
