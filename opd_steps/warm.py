@@ -2,9 +2,9 @@
 
 `python -m opd_steps.warm opd --config ...` is what rules run. When a run's server answers (environment variable
 DISTILLERY_WARM: its socket), the step runs in a fork of the server, with the caller's environment, folder, standard streams,
-signals and end; else it starts as `python -m opd_steps.steps.opd`. Importing torch, transformers and lm-eval costs 3 to 5 CPU
-seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before the fork. With `--processes 2` the step
-is several processes, each with its own start (opd_steps.launch).
+signals and end; else it starts as `python -m opd_steps.steps.opd`. Either way it gets SIGTERM when the run is gone. Importing torch,
+transformers and lm-eval costs 3 to 5 CPU seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before
+the fork. With `--processes 2` the step is several processes, each with its own start (opd_steps.launch).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import traceback
 from pathlib import Path
 
 from opd_steps.launch import PASSED_ON, launch
-from opd_steps.lifetime import end_with_parent
+from opd_steps.lifetime import closing, end_with_parent
 
 ADDRESS = "DISTILLERY_WARM"
 PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps, for what they import
@@ -60,7 +60,7 @@ def serve(address: str, parent: int) -> None:
         while jobs or os.getppid() == parent:
             for key, _ in waiting.select(timeout=1.0):
                 if key.fileobj is listener:
-                    _accept(listener, waiting, jobs)
+                    _accept(listener, waiting, jobs, os.getppid() == parent)
                 elif key.data in jobs:
                     _ended(key, waiting, jobs)
     with contextlib.suppress(OSError):
@@ -68,8 +68,12 @@ def serve(address: str, parent: int) -> None:
         os.rmdir(os.path.dirname(address))
 
 
-def _accept(listener: socket.socket, waiting: selectors.BaseSelector, jobs: dict) -> None:
+def _accept(listener: socket.socket, waiting: selectors.BaseSelector, jobs: dict, wanted: bool) -> None:
+    """Fork the job that a caller asks for, unless the run is gone that wanted it."""
     caller, _ = listener.accept()
+    if not wanted:
+        caller.close()
+        return
     try:
         request, fds = _receive(caller)
     except (OSError, ValueError, EOFError):  # a caller that went away
@@ -135,6 +139,8 @@ def _run(request: dict, fds: list[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        with contextlib.suppress(Exception):
+            closing.close()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -192,6 +198,7 @@ def main() -> None:
     step, *rest = sys.argv[1:]
     if step == "--serve":
         return serve(os.environ[ADDRESS], int(rest[0]))
+    end_with_parent(signal.SIGTERM)  # the run that asked for the step: if it is killed, a training saves and ends
     if rest[:1] == ["--processes"]:
         count, rest = int(rest[1]), rest[2:]
         if count > 1:

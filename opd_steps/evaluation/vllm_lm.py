@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from opd_steps.errors import UserError
 from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
 
 
@@ -30,4 +32,27 @@ def vllm_lm(path: str, seed: int, options: dict) -> LM:
         importlib.metadata.version = installed
     # prompts are tokenised as in training, weights are those that the hf backend loads
     plain = {"add_bos_token": False, "dtype": "float32", **on_this_chip()}
-    return VLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
+    return whole_rows(VLLM)(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
+
+
+def whole_rows(kind: type[LM]) -> type[LM]:
+    """lm-eval's VLLM, but a request that is too long ends the run: by itself it cuts prompts and answers with no more than a log line."""
+
+    class Whole(kind):
+        def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+            texts, options = zip(*(request.args for request in requests), strict=True)
+            for ids, asked in zip(self.tok_encode(texts), options, strict=True):
+                self._require_room(len(ids), asked.get("max_gen_toks", self.max_gen_toks))
+            return super().generate_until(requests, disable_tqdm)
+
+        def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            for _, context, continuation in requests:
+                self._require_room(len(context) + len(continuation), 1)  # vLLM generates a token behind what it scores
+            return super()._loglikelihood_tokens(requests, disable_tqdm)
+
+        def _require_room(self, prompt: int, answer: int) -> None:
+            if prompt + answer > self.max_length:
+                needed = f"a prompt of {prompt} tokens and an answer of up to {answer}"
+                raise UserError("evaluate.options.max_model_len", f"{needed}; vLLM takes {self.max_length} in all")
+
+    return Whole

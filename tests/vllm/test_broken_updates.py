@@ -37,7 +37,7 @@ def test_nothing_is_answered_after_it(checkpoints, weights, monkeypatch):
     policy = policy_of(checkpoints["tied"])
     engine = VllmEngine(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer.eos_token_id, learns=True)
     monkeypatch.setattr(engine, "weights", weights)
-    with pytest.raises(RuntimeError, match="vLLM did not take the weights of step 1: "):
+    with pytest.raises(UserError, match="vLLM did not take the weights of step 1: "):
         engine.sync(policy.model, 1)
     with pytest.raises(RuntimeError, match="nothing it says can be trusted"):
         engine.score([[1, 2, 3]], [1], 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.vllm_engine import VllmEngine
@@ -147,7 +148,7 @@ def test_a_stale_prefix_cache_is_seen(pair, monkeypatch):
     moved(policy.model, 30)
     with monkeypatch.context() as patch:
         patch.setattr(engine.llm, "reset_prefix_cache", lambda: None)
-        with pytest.raises(RuntimeError, match="differ from the trainer's by up to"):
+        with pytest.raises(UserError, match="differ from the trainer's by up to"):
             engine.sync(policy.model, 30)
     engine.sync(policy.model, 31)
     assert engine.gap(policy.model) < CLOSE
@@ -162,7 +163,7 @@ def test_an_update_without_the_head(pair, checkpoints, monkeypatch):
         monkeypatch.setattr(
             engine, "weights", lambda model: {n: w for n, w in model.state_dict().items() if "lm_head" not in n}
         )
-    with pytest.raises(RuntimeError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
+    with pytest.raises(UserError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
         engine.sync(policy.model, 41)
     with pytest.raises(RuntimeError, match="not completed"):
         engine.generate(prompts(1, policy.vocab), [0], max_new_tokens=2, temperature=1.0, top_p=1.0)
