@@ -12,7 +12,7 @@ from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.vllm_engine import VllmEngine
-from tests.vllm.conftest import engine_options, moved, policy_of, prompts
+from tests.vllm.conftest import SMALL, engine_options, moved, policy_of, prompts
 
 CLOSE = 1e-4  # nats: both compute in fp32, in another order
 
@@ -101,6 +101,22 @@ def test_scores_of_given_rows(pair, k):
     if k:
         assert float((expected_NV.gather(-1, ids_NK) - best_NK).abs().max()) < CLOSE
         assert float((expected_NV.topk(ids_NK.shape[1]).values - best_NK).abs().max()) < CLOSE  # no likelier one is left out
+
+
+def test_no_row_is_cut(pair):
+    """The last token that fits is scored, and one that may not fit is refused."""
+    policy, engine = pair
+    assert engine.limit == SMALL["max_model_len"]
+    row = np.random.default_rng(1).integers(0, 200, engine.limit).tolist()
+    expected_NV = torch_logp(policy, [row[:1]], [torch.tensor(row[1:])])
+    logp, *_ = engine.score([row], [1], 0)
+    assert float((logp[0] - expected_NV.gather(-1, torch.tensor(row[1:])[:, None])[:, 0]).abs().max()) < CLOSE
+    sampling = {"temperature": 1.0, "top_p": 1.0}
+    assert len(engine.generate([row[:-3]], [0], max_new_tokens=3, **sampling)[0][0]) in (1, 2, 3)
+    with pytest.raises(
+        UserError, match=rf"engine.max_model_len: .* {engine.limit + 1} tokens, the engine takes {engine.limit}"
+    ):
+        engine.generate([row[:-3]], [0], max_new_tokens=4, **sampling)
 
 
 def test_new_weights_again_and_again(pair):

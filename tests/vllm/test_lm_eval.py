@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from opd_steps.errors import UserError
 from tests.pipeline.stages import Stages
 from tests.vllm.conftest import FRESH, sums
 
@@ -15,6 +18,10 @@ def test_the_same_scores_as_through_hf(tmp_path):
     stages.run("start", "model", {"data": "data/data"}, config=FRESH | {"initializer_range": 0.05})
     stages.run("base", "pretrain", {"model": "model/start", "data": "data/data"}, steps=150, batch=32, optim={"lr": 1e-2})
     parents, found = {"model": "pretrain/base", "data": "data/data"}, {}
+    with pytest.raises(
+        UserError, match=r"evaluate\.options\.max_model_len: the longest prompt has \d tokens, its answer up to 24: expected"
+    ):
+        stages.run("cut", "evaluate", parents, max_new_tokens=24, backend="vllm", options={"max_model_len": 24})
     for backend, options in (("hf", {}), ("vllm", {"max_model_len": 128})):
         asked = {"splits": ["test", "ood"], "k": 8, "max_new_tokens": 24, "backend": backend, "options": options}
         found[backend] = stages.run(backend, "evaluate", parents, **asked)["metrics"]
