@@ -34,14 +34,14 @@ def stages(tmp_path_factory) -> Stages:
     return found
 
 
-def begin(stages: Stages, name: str, seed: int = 0, **changes) -> tuple[subprocess.Popen, Path]:
+def begin(stages: Stages, name: str, seed: int = 0, parents: dict = PARENTS, **changes) -> tuple[subprocess.Popen, Path]:
     """The step in a process of its own, as a rule starts it; and its manifest."""
     options = {"steps": STEPS, "prompts": 16, "sampling": {"n": 2, "max_new_tokens": 12}, "checkpoint_every": 4}
     options |= {"optim": {"lr": 3e-3}, "method": EXACT} | changes
     for role in ("engine", "teacher_engine"):
         if role in options:
             options[role] = SMALL | options[role]
-    config, out = stages.job(name, "opd", PARENTS, **options)
+    config, out = stages.job(name, "opd", parents, **options)
     config["seed"] = seed
     command = [sys.executable, "-m", "opd_steps.steps.opd", "--config", json.dumps(config), "--out", str(out)]
     log = (stages.results / f"{name}.log").open("a")
@@ -181,6 +181,15 @@ def test_a_length_that_cuts_is_refused_before_anything_starts(stages, role, engi
     text = (stages.results / f"{name}.log").read_text()
     assert re.search(rf"^distillery: error: {says}", text, re.M) and "Traceback" not in text
     assert list((stages.results / ".work").glob(f"p.opd.{name}.*/teacher_server.log")) == []
+
+
+def test_another_tokenizer_is_refused_before_a_server_starts(stages):
+    stages.run("foreign", "model", config=FRESH, tokenizer="byte")
+    process, _ = begin(stages, "foreign", parents=PARENTS | {"teacher": "model/foreign"}, teacher_engine={"name": "server"})
+    assert process.wait(120) == 2
+    text = (stages.results / "foreign.log").read_text()
+    assert "the teacher's tokenizer (vocabulary, special tokens or chat template) is not the student's" in text
+    assert list((stages.results / ".work").glob("p.opd.foreign.*/teacher_server.log")) == []
 
 
 def test_facts_name_the_teacher(stages, vllm):
