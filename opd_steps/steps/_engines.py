@@ -19,9 +19,10 @@ def sampling_engine(job: Job, role: str, pool: PromptPool, answer: int, learns: 
 
     Raises UserError where the pool's longest prompt and an answer of `answer` tokens do not fit.
     """
-    options, path = job.options["engine"], where(job.path(role))
+    options = job.options["engine"]
     if options["name"] == "local":
         return None
+    path = where(job.path(role))
     require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
     eos = load_tokenizer(job.path(role)).eos_token_id
     return VllmEngine(path, options, job.options.get("dtype", "float32"), eos, learns)
