@@ -13,8 +13,9 @@ import threading
 import time
 
 CONF = "DISTILLERY_SLURM_CONF"  # the run's SLURM_CONF
-AWAY = re.compile(
-    r"(Unable to contact slurm controller|Socket timed out on send/recv|in standby mode|Connection refused)", re.I
+AWAY = re.compile(  # Slurm's words for it, whichever of its commands speaks
+    r"contact slurm controller|Communication \w+ failure|Zero Bytes were transmitted|timed out on send/recv|in standby mode",
+    re.I,
 )
 _NOT_STARTED = re.compile(r"srun: error: Unable to (create step|confirm allocation) for job", re.I)
 POLL = 5.0  # seconds; srun itself has waited for ten already
