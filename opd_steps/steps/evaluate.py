@@ -14,6 +14,7 @@ from opd_steps.evaluation.vllm_lm import vllm_lm
 from opd_steps.files import write_json, write_jsonl
 from opd_steps.models.checkpoint import where
 from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer
@@ -35,6 +36,10 @@ def run(job: Job) -> None:
 
     first = next(iter(pools.values()))
     own = {name: s.pool for s in splits for name in s.names}
+    if options["backend"] == "vllm":
+        prompt = max(longest(pool.contexts(range(len(pool)))) for pool in pools.values())
+        asked = options["options"].get("max_model_len") or options["options"].get("max_length") or 0  # lm-eval knows both
+        require_room("evaluate.options.max_model_len", where(job.path("model")), asked, prompt, options["max_new_tokens"])
     metrics = own_metrics(job, policy, first.contexts(list(range(min(OWN_PROMPTS, len(first))))), sampling)
     if options["backend"] == "vllm":
         ends = policy.ends

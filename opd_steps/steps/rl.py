@@ -24,8 +24,8 @@ def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
-    policy.engine = sampling_engine(job, "policy", learns=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
+    policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"], learns=True)
     reference = load_policy(job, "policy", sampling) if options["kl"] else None
 
     def make_batch(step: int) -> Batch:

@@ -18,8 +18,8 @@ def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
-    policy.engine = sampling_engine(job, "policy")
     pool = PromptPool.load(job.path("data"), options["split"], policy.tokenizer, options["limit"])
+    policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows
     found = rollout_metrics(rows)
     ids = [f"{pool.rows[int(p)]['id']}/{i % sampling['n']}" for i, p in enumerate(rows.prompt_B)]
