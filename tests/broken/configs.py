@@ -43,6 +43,7 @@ RICH = {
     "hooks": [{"name": "extrapolate", "prompts": 4}],
 }
 PAPER["nodes"]["rich"] = RICH
+SMOKE = "workflow/papers/smoke.yaml"
 ASK_FOR_ALL = ("data", "model", "pretrain", "rl", "sft", "rollout", "score", "opd", "evaluate", "analyze")
 
 
@@ -55,6 +56,7 @@ class Case:
     files: dict[str, bytes] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     must_fail: bool = False
+    links: dict[str, str] = field(default_factory=dict)
 
 
 def dump(tree: object) -> bytes:
@@ -63,11 +65,14 @@ def dump(tree: object) -> bytes:
 
 def lay(folder: Path, case: Case) -> None:
     """A user's folder with the case's files."""
-    base = {"config.yaml": dump(CONFIG), "workflow/papers/smoke.yaml": dump(PAPER)}
+    base = {"config.yaml": dump(CONFIG), SMOKE: dump(PAPER)}
     for name, content in (base | case.files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    for name, target in case.links.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
 
 
 @cache
@@ -119,16 +124,16 @@ def keys(path: tuple, file: str) -> tuple[str, ...]:
 
 
 papers = st.one_of(
-    replaced(PAPER).map(lambda x: Case(f"paper {x[1]}", keys(x[1], "smoke.yaml"), {"workflow/papers/smoke.yaml": dump(x[0])})),
+    replaced(PAPER).map(lambda x: Case(f"paper {x[1]}", keys(x[1], "smoke.yaml"), {SMOKE: dump(x[0])})),
     renamed(RICH).map(
         lambda x: Case(
             f"unknown key for {x[1]}",
             ("smoke.yaml: nodes.rich",),
-            {"workflow/papers/smoke.yaml": dump(PAPER | {"nodes": PAPER["nodes"] | {"rich": x[0]}})},
+            {SMOKE: dump(PAPER | {"nodes": PAPER["nodes"] | {"rich": x[0]}})},
             must_fail=True,
         )
     ),
-    spoiled(dump(PAPER).decode()).map(lambda data: Case("paper text", ("smoke.yaml",), {"workflow/papers/smoke.yaml": data})),
+    spoiled(dump(PAPER).decode()).map(lambda data: Case("paper text", ("smoke.yaml",), {SMOKE: data})),
 )
 configs = st.one_of(
     replaced(CONFIG).map(lambda x: Case(f"config {x[1]}", ("config.yaml", "smoke.yaml"), {"config.yaml": dump(x[0])})),
@@ -161,7 +166,7 @@ node_names = odd_names.map(
     lambda name: Case(
         f"node named {name!r}",
         ("smoke.yaml",),
-        {"workflow/papers/smoke.yaml": dump(PAPER | {"nodes": PAPER["nodes"] | {name: RICH}})},
+        {SMOKE: dump(PAPER | {"nodes": PAPER["nodes"] | {name: RICH}})},
     )
 )
 file_names = odd_names.filter(
@@ -192,9 +197,45 @@ seeds = st.one_of(
     )
 )
 references = st.tuples(st.sampled_from([("use",), ("claims",), ("evaluate",), ("scales",), ("vars",)]), ODD).map(
-    lambda x: Case(f"{x[0][0]}: {x[1]!r}", ("smoke.yaml",), {"workflow/papers/smoke.yaml": dump(PAPER | {x[0][0]: x[1]})})
+    lambda x: Case(f"{x[0][0]}: {x[1]!r}", ("smoke.yaml",), {SMOKE: dump(PAPER | {x[0][0]: x[1]})})
 )
-everything = st.one_of(papers, configs, lines, node_names, file_names.map(named_paper), seeds, references)
+twice = lambda text, line: text.replace(line, line + line, 1).encode()
+PLACES = st.sampled_from(
+    [
+        Case("results is a file", ("results",), {"results": b"mine"}, must_fail=True),
+        Case("results is a link to itself", ("results",), links={"results": "results"}, must_fail=True),
+        Case("a paper that is a link to itself", ("smoke.yaml", "config.yaml"), links={SMOKE: "smoke.yaml"}, must_fail=True),
+        Case("a paper that is nowhere", ("smoke.yaml", "config.yaml"), links={SMOKE: "nowhere"}, must_fail=True),
+        Case("a paper that is a folder", ("x.yaml",), {"workflow/papers/x.yaml/y": b""}, ("papers=[x]",), must_fail=True),
+        Case("a paper in UTF-16", ("smoke.yaml",), {SMOKE: dump(PAPER).decode().encode("utf-16")}),
+        Case("a paper twice", ("papers",), given=("papers=[smoke,smoke]",), must_fail=True),
+        Case("a key twice in config.yaml", ("config.yaml",), {"config.yaml": dump(CONFIG) + b"seeds: [1]\n"}, must_fail=True),
+        Case(
+            "a node twice",
+            ("smoke.yaml",),
+            {SMOKE: twice(dump(PAPER).decode(), "nodes:\n  data:\n    kind: data\n")},
+            must_fail=True,
+        ),
+        Case("a paper that uses itself", ("smoke.yaml",), {SMOKE: dump(PAPER | {"use": "smoke"})}, must_fail=True),
+        Case(
+            "a circle of values",
+            ("smoke.yaml",),
+            {SMOKE: dump(PAPER | {"vars": {"a": "${vars.b}", "b": "${vars.a}"}})},
+            must_fail=True,
+        ),
+        Case("an empty paper", ("smoke.yaml",), {SMOKE: b""}, must_fail=True),
+        Case("an empty config.yaml", ("config.yaml", "no paper file"), {"config.yaml": b""}),
+        Case("many seeds", ("seeds",), given=(f"seeds=[{','.join(map(str, range(40)))}]",)),
+        Case(
+            "a million laughs",
+            ("smoke.yaml",),
+            {SMOKE: b"a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b]\n"},
+            must_fail=True,
+        ),
+        Case("a text that holds itself", ("smoke.yaml",), {SMOKE: b"paper: {title: x}\nnodes: &n {a: *n}\n"}, must_fail=True),
+    ]
+)
+everything = st.one_of(papers, configs, lines, node_names, file_names.map(named_paper), seeds, references, PLACES)
 
 
 def examine(case: Case) -> str:
