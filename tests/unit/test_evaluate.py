@@ -177,10 +177,11 @@ def test_lm_evals_own_generation_agrees(results, data):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("splits", [["train"], ["nowhere"]])
-def test_empty_and_unknown_splits_are_refused(results, splits):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(("splits", "says"), [(["train"], "train"), (["nowhere"], "nowhere")])
+def test_empty_and_unknown_splits_are_refused(results, splits, says):
+    with pytest.raises(UserError, match=says):
         evaluate(results, "bad", splits=splits)
+    assert not (results / "p/evaluate/bad/seed0").exists()
 
 
 @pytest.mark.slow

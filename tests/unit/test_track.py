@@ -14,7 +14,7 @@ from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest
 from opd_steps.report.results import Plan
 from opd_steps.steps import track
-from opd_steps.tracking import content, importer, store
+from opd_steps.tracking import content, store
 from opd_steps.tracking.importer import import_results
 from tests.unit.fake_results import STEPS, FakeResults
 
@@ -200,4 +200,7 @@ def test_names_that_mlflow_accepts():
     assert content.name("pass@8") == "pass_at_8"
     assert content.name("acc,none") == "acc_none"
     assert content.name("train/loss:max") == "train/loss:max"
-    assert importer.COMPLETE not in content.axis_tags({"slot": ""})
+    assert content.axis_tags({"slot": "", "teacher": "external", "signal": "logits"}) == {
+        "opd.axis.teacher": "external",
+        "opd.axis.signal": "logits",
+    }

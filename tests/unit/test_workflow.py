@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from opd_steps import graph, plan, workflow
-from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
+from opd_steps.fingerprint import PACKAGE, code_hashes
 from opd_steps.steps._main import _now
 from opd_steps.views import why
 
@@ -20,6 +20,7 @@ paper: {{title: Toy}}
 nodes:
   data: {{kind: data, seed: 0}}
   init: {{kind: model, data: data, config: {{hidden_size: 8}}}}
+  teacher: {{kind: rl, policy: init, data: data}}
 {variants}
 evaluate: {{models: [v0, v1], options: {{data: data}}}}
 """
@@ -55,7 +56,15 @@ def test_sources_are_hashed_once_for_all_variants_that_run_the_same(flow, monkey
 
 
 def test_the_code_of_a_job_is_its_nodes(flow):
-    assert flow.job_code("opd", wildcards("v1")) == canonical(flow.node_of("opd", wildcards("v1")).code)
+    """v0 and v1 differ by one plug: in its file, and in nothing else."""
+    plain, vopd, again = (json.loads(flow.job_code("opd", wildcards(name))) for name in ("v0", "v1", "v2"))
+    baselines = "opd_steps/objectives/baselines"
+    assert plain.keys() - vopd.keys() == {f"{baselines}/none.py"} and f"{baselines}/neg_kl.py" in vopd.keys() - plain.keys()
+    assert {file: vopd[file] for file in plain.keys() & vopd.keys()} == {
+        file: plain[file] for file in plain.keys() & vopd.keys()
+    }
+    assert again == plain and "opd_steps/steps/opd.py" in plain and "opd_steps/steps/rl.py" not in plain
+    assert "opd_steps/steps/rl.py" in json.loads(flow.job_code("rl", wildcards("teacher")))
 
 
 def test_what_all_nodes_ask_alike_is_a_number(flow):
