@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 from opd_steps.fingerprint import canonical

@@ -7,7 +7,7 @@ rule analyze:
         unpack(parents("analyze")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/analyze/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/analyze/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/analyze/{node}/seed{seed}.log",
     conda:

@@ -7,7 +7,7 @@ rule evaluate:
         unpack(parents("evaluate")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/evaluate/{node}/seed{seed}.log",
     conda:

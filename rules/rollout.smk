@@ -7,7 +7,7 @@ rule rollout:
         unpack(parents("rollout")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/rollout/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/rollout/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/rollout/{node}/seed{seed}.log",
     conda:

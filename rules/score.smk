@@ -7,7 +7,7 @@ rule score:
         unpack(parents("score")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/score/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/score/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/score/{node}/seed{seed}.log",
     conda:

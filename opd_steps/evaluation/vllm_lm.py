@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from opd_steps.errors import UserError
@@ -32,16 +33,13 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
     finally:
         importlib.metadata.version = installed
 
-    class OwnVLLM(OwnTasks, VLLM):
+    class OwnVLLM(OwnTasks, whole_rows(VLLM)):
         """Our own tasks as token ids: nothing is tokenised anew, and nothing cut."""
 
         def sample(
             self, contexts: list[list[int]], seeds: list[int], temperature: float, max_new_tokens: int
         ) -> tuple[list[list[int]], list[bool]]:
-            room = self.model.llm_engine.vllm_config.model_config.max_model_len
-            if (length := max(map(len, contexts)) + max_new_tokens) > room:
-                message = f"the longest prompt and max_new_tokens {max_new_tokens} are {length} tokens, max_model_len is {room}"
-                raise UserError("evaluate.max_new_tokens", message)
+            self._require_room(max(map(len, contexts)), max_new_tokens)
             asked = [
                 vllm.SamplingParams(
                     temperature=temperature,
@@ -62,3 +60,26 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
     lm = OwnVLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
     lm.own, lm.ends, lm.seed = own, ends, seed
     return lm
+
+
+def whole_rows(kind: type[LM]) -> type[LM]:
+    """lm-eval's VLLM, but a request that is too long ends the run: by itself it cuts prompts and answers with no more than a log line."""
+
+    class Whole(kind):
+        def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+            texts, options = zip(*(request.args for request in requests), strict=True)
+            for ids, asked in zip(self.tok_encode(texts), options, strict=True):
+                self._require_room(len(ids), asked.get("max_gen_toks", self.max_gen_toks))
+            return super().generate_until(requests, disable_tqdm)
+
+        def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            for _, context, continuation in requests:
+                self._require_room(len(context) + len(continuation), 1)  # vLLM generates a token behind what it scores
+            return super()._loglikelihood_tokens(requests, disable_tqdm)
+
+        def _require_room(self, prompt: int, answer: int) -> None:
+            if prompt + answer > self.max_length:
+                needed = f"a prompt of {prompt} tokens and an answer of up to {answer}"
+                raise UserError("evaluate.options.max_model_len", f"{needed}; vLLM takes {self.max_length} in all")
+
+    return Whole

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps import ranks
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.positions import positions
 from opd_steps.nouns.dist import LazyCategorical
@@ -46,12 +46,18 @@ class LMPolicy:
         self.engine: Engine | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
+    @property
+    def name(self) -> str:
+        """Where the model was loaded from, as errors name it."""
+        return getattr(self.model.config, "_name_or_path", "") or "model"
+
     def rollout(
         self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0
     ) -> Trajectory:
         """Sample one continuation of every context; row i depends on its context and seeds[i] alone.
 
         `version`: how many optimizer steps made the weights; an engine of other ones is sent these first.
+        Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
@@ -61,6 +67,8 @@ class LMPolicy:
             tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
         else:
             tokens, logp, ended = self._decode(contexts, seeds, sampling)
+        if not torch.cat(list(logp)).isfinite().all():
+            raise NotFinite(self.name, "the log-prob of a sampled token is not finite")
         return Trajectory(
             [list(c) for c in contexts],
             tokens,

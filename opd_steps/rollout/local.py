@@ -146,14 +146,16 @@ def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Ten
     before_B = _at(mass_BK.cumsum(-1) - mass_BK, block_B)
     rest_B = ((uniform_B * total_B - before_B) / _at(mass_BK, block_B)).clamp(0, 1)  # a uniform number again
     token_B = block_B * BLOCK + _inverse_cdf(weight_BKV[torch.arange(rows), block_B].double(), rest_B)
+    token_B = token_B.clamp(max=vocab - 1)  # where weights are nan
     logp_B = _at(logits_BV, token_B) - most_B1[:, 0] - total_B.log().float()
     return token_B, logp_B
 
 
 def _inverse_cdf(weight_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0."""
+    """First entry whose cumulative weight (fp64) exceeds that share of the whole: never one of weight 0. The last where weights are nan."""
     cdf_BV = weight_BV.cumsum(-1)
-    return torch.searchsorted(cdf_BV, (uniform_B * BELOW_ONE)[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
+    found_B = torch.searchsorted(cdf_BV, (uniform_B * BELOW_ONE)[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
+    return found_B.clamp(max=weight_BV.shape[-1] - 1)
 
 
 def _at(value_BV: Tensor, index_B: Tensor) -> Tensor:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job, write_jsonl
+from opd_steps.artifacts import Job
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
+from opd_steps.files import write_jsonl
 from opd_steps.steps._main import main
+from opd_steps.tasks import golds
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.rows import TEXTS
 from opd_steps.tasks.texts import check_texts, half_pair
-from opd_steps.tasks.verify import Verifier, rewards
-
-_SAMPLE = 100  # rows of a split whose solutions are judged
 
 
 def data(job: Job) -> None:
-    """Write train, test and ood rows; refuses leaks between splits and a verifier that rejects the solutions."""
+    """Write train, test and ood rows; refuses leaks between splits, answers that cannot be read, and a verifier that rejects solutions."""
     options = job.options
     if options["system"] is not None and not options["chat"]:
         raise UserError("system", "a system message needs chat: true")
     verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
-    splits = plugs.load("tasks/sources", options["source"]).rows(job.seed)
+    found = plugs.load("tasks/sources", options["source"]).rows(job.seed)
+    splits = golds.readable(verifier, found, options["drop_unreadable"], job.note)
     _check(splits, _named(options["source"]))
-    shares = {split: _solved(verifier, rows[:_SAMPLE]) for split, rows in splits.items()}
-    if min(shares.values()) < 0.5:
-        message = f"rejects most solutions of source '{options['source']['name']}' (accepts {shares}); are its options right?"
-        raise UserError(f"verifier '{options['verifier']['name']}'", message)
+    unsolved = golds.unsolved(verifier, splits, f"verifier '{options['verifier']['name']}'", job.note)
     for split, rows in splits.items():
         splits[split] = [_shown(row, hints) for row in rows]
         write_jsonl(job.stage / f"{split}.jsonl", splits[split])
@@ -41,16 +38,18 @@ def data(job: Job) -> None:
         "system": options["system"],
         "bos": options["bos"],
         "splits": {split: len(rows) for split, rows in splits.items()},
+        "unreadable": {split: len(rows) - len(splits[split]) for split, rows in found.items()},
+        "unsolved": unsolved,
     }
     job.publish({f"rows/{split}": len(rows) for split, rows in splits.items()}, facts)
 
 
 def _shown(row: dict, hints: Hints) -> dict:
-    """The row with `corpus_prompt` in place of the attempts that its source shows."""
+    """The row as published: without its place, and with `corpus_prompt` for the attempts that its source shows."""
+    published = {key: value for key, value in row.items() if key not in ("hints", "where")}
     if "hints" not in row:
-        return row
-    shown = hints.hinted_prompt(row["prompt"], **row["hints"])
-    return {key: value for key, value in row.items() if key != "hints"} | {"corpus_prompt": shown}
+        return published
+    return published | {"corpus_prompt": hints.hinted_prompt(row["prompt"], **row["hints"])}
 
 
 def _named(source: dict) -> str:
@@ -68,12 +67,6 @@ def _check(splits: dict[str, list[dict]], where: str) -> None:
         if shared := prompts[one] & prompts[other]:
             message = f"{len(shared)} prompts stand in both {one} and {other}, e.g. {min(shared)!r}"
             raise UserError(where, message)
-
-
-def _solved(verifier: Verifier, rows: list[dict]) -> float:
-    """Share of the rows whose own solution the verifier accepts; 1 without rows."""
-    scores = rewards(verifier, [r["solution"] for r in rows], [r["answer"] for r in rows])
-    return sum(scores) / len(scores) if scores else 1.0
 
 
 if __name__ == "__main__":

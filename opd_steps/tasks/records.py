@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from opd_steps.errors import UserError
@@ -24,9 +26,12 @@ class Records:
     def where(self, index: int) -> str:
         if not self.lines:
             return f"{self.path}[{index}]"
+        return f"{self.path}:{self._numbers[index]}"
+
+    @cached_property
+    def _numbers(self) -> list[int]:
         text = Path(self.path).read_text(encoding="utf-8")
-        numbers = [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return f"{self.path}:{numbers[index]}"
+        return [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
 
     def column(self, index: int, name: str) -> str:
         """Text of a column, never a blank one; numbers are written out. Raises UserError naming the place and the columns found."""
@@ -35,14 +40,16 @@ class Records:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             found = "is missing" if name not in record else f"is {type(value).__name__}, not text or a number"
             raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(self.where(index), f"column '{name}' is {value}, no value")
         if is_blank(text := str(value)):
             raise UserError(self.where(index), f"column '{name}' is empty")
         return text
 
     def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
-        """Rows by column names; without a `solution` column the answer alone is the solution."""
+        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution."""
         columns = (prompt, answer, solution or answer)
-        return [row(*(self.column(i, name) for name in columns)) for i in range(len(self.rows))]
+        return [row(*(self.column(i, name) for name in columns)) | {"where": self.where(i)} for i in range(len(self.rows))]
 
 
 def from_jsonl(path: str) -> dict[str, Records]:

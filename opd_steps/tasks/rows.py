@@ -1,6 +1,7 @@
 """Rows of a task: prompt, answer, solution and corpus text, in splits that share no prompt.
 
-A published row may also have `corpus_prompt`: the prompt as pretraining shows it, when that is not `prompt`.
+A row of a file has `where`, its place for messages, which is not published. A published row may also have `corpus_prompt`: the
+prompt as pretraining shows it, when that is not `prompt`.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
-from opd_steps.artifacts import Job, read_jsonl, read_manifest, write_jsonl
-from opd_steps.errors import UserError
+from opd_steps.artifacts import Job, read_manifest
+from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
+from opd_steps.files import read_jsonl, write_jsonl
 from opd_steps.models.checkpoint import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
@@ -176,10 +177,11 @@ def test_lm_evals_own_generation_agrees(results, data):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("splits", [["train"], ["nowhere"], []])
-def test_empty_and_unknown_splits_are_refused(results, splits):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(("splits", "says"), [(["train"], "train"), (["nowhere"], "nowhere")])
+def test_empty_and_unknown_splits_are_refused(results, splits, says):
+    with pytest.raises(UserError, match=says):
         evaluate(results, "bad", splits=splits)
+    assert not (results / "p/evaluate/bad/seed0").exists()
 
 
 @pytest.mark.slow
@@ -198,7 +200,7 @@ def test_results_are_cleaned_and_flattened():
                 "exact_match_stderr,strict-match": "N/A",
                 "sample_len": 3,
             },
-            "arc": {"name": "arc", "acc,none": float("nan"), "acc_norm,none": 1},
+            "arc": {"name": "arc", "acc_norm,none": 1},
             "test@8": {"avg_at_k,none": 0.25},
         },
         "date": 17,
@@ -219,6 +221,9 @@ def test_results_are_cleaned_and_flattened():
         "arc/acc_norm": 1.0,
         "test/avg_at_k": 0.25,
     }
+    raw["results"]["arc"]["acc,none"] = float("nan")
+    with pytest.raises(NotFinite, match=r"^task arc: acc,none is nan$"):
+        harness.clean(raw)
 
 
 TOYS = {

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
-from tests.vllm.conftest import engine_options, moved, policy_of, prompts
+from tests.vllm.conftest import SMALL, engine_options, moved, policy_of, prompts
 
 CLOSE = 1e-4  # nats: both compute in fp32, in another order
 
@@ -118,6 +119,22 @@ def test_scores_of_given_rows(pair, k):
         assert float((expected_NV.topk(ids_NK.shape[1]).values - best_NK).abs().max()) < CLOSE  # no likelier one is left out
 
 
+def test_no_row_is_cut(pair):
+    """The last token that fits is scored, and one that may not fit is refused."""
+    policy, engine = pair
+    assert engine.limit == SMALL["max_model_len"]
+    row = np.random.default_rng(1).integers(0, 200, engine.limit).tolist()
+    expected_NV = torch_logp(policy, [row[:1]], [torch.tensor(row[1:])])
+    logp, *_ = engine.score([row], [1], 0)
+    assert float((logp[0] - expected_NV.gather(-1, torch.tensor(row[1:])[:, None])[:, 0]).abs().max()) < CLOSE
+    sampling = {"temperature": 1.0, "top_p": 1.0}
+    assert len(engine.generate([row[:-3]], [0], max_new_tokens=3, **sampling)[0][0]) in (1, 2, 3)
+    with pytest.raises(
+        UserError, match=rf"engine.max_model_len: .* {engine.limit + 1} tokens, the engine takes {engine.limit}"
+    ):
+        engine.generate([row[:-3]], [0], max_new_tokens=4, **sampling)
+
+
 def test_new_weights_again_and_again(pair):
     policy, engine = pair
     contexts = prompts(16, policy.vocab)
@@ -163,7 +180,7 @@ def test_a_stale_prefix_cache_is_seen(pair, monkeypatch):
     moved(policy.model, 30)
     with monkeypatch.context() as patch:
         patch.setattr(engine.llm, "reset_prefix_cache", lambda: None)
-        with pytest.raises(RuntimeError, match="differ from the trainer's by up to"):
+        with pytest.raises(UserError, match="differ from the trainer's by up to"):
             engine.sync(policy.model, 30)
     engine.sync(policy.model, 31)
     assert engine.gap(policy.model) < CLOSE
@@ -178,7 +195,7 @@ def test_an_update_without_the_head(pair, checkpoints, monkeypatch):
         monkeypatch.setattr(
             engine, "weights", lambda model: {n: w for n, w in model.state_dict().items() if "lm_head" not in n}
         )
-    with pytest.raises(RuntimeError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
+    with pytest.raises(UserError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
         engine.sync(policy.model, 41)
     with pytest.raises(RuntimeError, match="not completed"):
         engine.generate(prompts(1, policy.vocab), [0], max_new_tokens=2, temperature=1.0, top_p=1.0)

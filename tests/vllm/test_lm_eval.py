@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import load_tokenizer
 from opd_steps.tasks.prompts import PromptPool
 from tests.pipeline.stages import Stages, edit_json, save_checkpoint
@@ -19,6 +20,10 @@ def test_the_same_scores_as_through_hf(tmp_path):
     stages.run("start", "model", {"data": "data/data"}, config=FRESH | {"initializer_range": 0.05})
     stages.run("base", "pretrain", {"model": "model/start", "data": "data/data"}, steps=150, batch=32, optim={"lr": 1e-2})
     parents, found = {"model": "pretrain/base", "data": "data/data"}, {}
+    with pytest.raises(
+        UserError, match=r"evaluate\.options\.max_model_len: the longest prompt has \d tokens, its answer up to 24: expected"
+    ):
+        stages.run("cut", "evaluate", parents, max_new_tokens=24, backend="vllm", options={"max_model_len": 24})
     for backend, options in (("hf", {}), ("vllm", {"max_model_len": 128})):
         asked = {"splits": ["test", "ood"], "k": 8, "max_new_tokens": 24, "backend": backend, "options": options}
         found[backend] = stages.run(backend, "evaluate", parents, **asked)["metrics"]
