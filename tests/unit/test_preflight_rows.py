@@ -307,12 +307,27 @@ def test_a_clock_is_pinned_and_said(tmp_path):
     assert found.notes[0].endswith("asks for the date: it is told 26 July 2024, always")
 
 
+def longer_tokenizer(**special):
+    """Spoils a checkpoint: a special token behind the embedding's last row."""
+
+    def spoil(folder):
+        tokenizer = byte_tokenizer()
+        tokenizer.add_special_tokens(special)
+        tokenizer.save_pretrained(folder)
+
+    return spoil
+
+
 def test_tokens_beyond_the_embedding(tmp_path):
-    with pytest.raises(UserError, match=r"the tokenizer's end token is 1; tokenizer and embedding have 1 tokens in common"):
-        audit(tmp_path, [{}], spoil=lambda folder: edit_json(folder / "config.json", vocab_size=1))
+    for i, name in enumerate(("end", "padding")):
+        (tmp_path / name).mkdir()
+        with pytest.raises(
+            UserError, match=f"the tokenizer's {name} token is 260; tokenizer and embedding have 260 tokens in common"
+        ):
+            audit(tmp_path / name, [{}], spoil=longer_tokenizer(**{("eos_token", "pad_token")[i]: "<late>"}))
+    found = audit(tmp_path, [{}], spoil=longer_tokenizer(bos_token="<late>"))
+    assert found.longest("train")[0] == 4  # an image token, say, that no text is read as
     (tmp_path / "y").mkdir()
-    found = audit(
-        tmp_path / "y", [{}, {"prompt": "\u00ff"}], spoil=lambda folder: edit_json(folder / "config.json", vocab_size=110)
-    )
-    with pytest.raises(UserError, match=r"train\.jsonl:2: token \d+, and the embedding of .* has 110 rows"):
+    found = audit(tmp_path / "y", [{}], spoil=longer_tokenizer(bos_token="<late>"), bos="always")
+    with pytest.raises(UserError, match=r"train\.jsonl:1: token 260, and the embedding of .* has 260 rows"):
         found.longest("train")

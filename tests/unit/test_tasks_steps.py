@@ -9,12 +9,12 @@ from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.files import read_jsonl
 from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model, where
 from opd_steps.models.tokenizers import char_tokenizer, describe
 from opd_steps.steps.data import data
 from opd_steps.steps.model import model
 from opd_steps.tasks.dataset import load_split, load_task
+from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.prompts import PromptPool
 
 STEPS = {"data": data, "model": model}
@@ -217,7 +217,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(broken, tmp_path, spoil, s
         ({"tokenizer": "byte", "config": {"vocab_size": 3}}, "at least the tokenizer's 260"),
         ({"tokenizer": "byte", "config": TINY | {"hidden_size": "x"}}, "no qwen3 model with these values"),
         ({"tokenizer": "byte", "config": TINY | {"hidden_act": "x"}}, "no qwen3 model with these values"),
-        ({"tokenizer": "byte", "architecture": "vit"}, "no vit model"),
+        ({"tokenizer": "byte", "architecture": "vit"}, "none of model type 'vit'"),
         ({"tokenizer": "/no/such/folder"}, "no such model folder"),
     ],
 )
