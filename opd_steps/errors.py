@@ -23,6 +23,10 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+class NotFinite(UserError):
+    """A weight, a log-probability or a reward that is nan or infinite: no user's mistake as such, but no result either."""
+
+
 @contextmanager
 def one_line_errors():
     """Turn a UserError into its one line on stderr and exit status 2."""

@@ -7,11 +7,21 @@ import math
 import os
 from pathlib import Path
 
+from opd_steps.errors import NotFinite
+
+
+def not_finite(values: dict[str, float]) -> str:
+    """What is not finite among the values, a loss first: "train/loss is nan, train/entropy is inf"; "" where all is well."""
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    bad.sort(key=lambda name: name.rpartition("/")[2] != "loss")
+    return ", ".join(f"{name} is {values[name]}" for name in bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+
 
 class MetricsLog:
     """Append-only log in a work directory.
 
-    Rows hold `step` and finite floats, never times: two runs of one config write the same bytes.
+    Rows hold `step` and finite floats, never times: two runs of one config write the same bytes. What nobody measured is left
+    out by its name; a value that is not finite raises NotFinite.
     Opening at `resume_step` drops the rows after it, which a killed run may have written past its last checkpoint.
     """
 
@@ -24,7 +34,9 @@ class MetricsLog:
         self._file = self.path.open("a")
 
     def append(self, step: int, values: dict[str, float]) -> None:
-        row = {"step": step} | {k: float(v) for k, v in sorted(values.items()) if math.isfinite(v)}
+        if bad := not_finite(values):
+            raise NotFinite(str(self.path), f"{bad} at step {step}")
+        row = {"step": step} | {k: float(v) for k, v in sorted(values.items())}
         self._file.write(_line(row))
         self._file.flush()
 

@@ -22,11 +22,6 @@ def parents(kind):
     return lambda wildcards: flow.parents(kind, wildcards)
 
 
-def local_files(kind):
-    """Input function: the files that a node names by a local path."""
-    return lambda wildcards: flow.local_files(kind, wildcards)
-
-
 def job_config(kind):
     """Params function: canonical JSON of exactly what the job depends on."""
     return lambda wildcards: flow.job_config(kind, wildcards)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -52,20 +52,20 @@ class Alignment:
     top: Annotated[int, "at least 1"] = 2  # candidates by model and by teacher
     branches: Annotated[int, "at least 1"] = 4  # continuations of each candidate
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("top", self.top)
         rows = ctx.rollouts("model", self.n)
         step_B = torch.tensor([int(rng(ctx.seed, "state", i).integers(length)) for i, length in enumerate(rows.length_B)])
         states = self._states(ctx, rows, step_B)
         value = self._values(ctx, rows, step_B, [ids for ids, *_ in states])
         cosines = [align(q, p, v) for (_, q, p, _), v in zip(states, value, strict=True)]
-        rkl_B, fkl_B, gain_B = (torch.tensor(column, dtype=torch.float64) for column in zip(*cosines, strict=True))
+        (rkl_B, there_B), (fkl_B, fkl_there_B), (gain_B, _) = map(_column, zip(*cosines, strict=True))
         kl_B = torch.tensor([divergence for *_, divergence in states], dtype=torch.float64)
-        right_B, there_B = rows.reward_B > 0, rkl_B.isfinite()
+        right_B = rows.reward_B > 0
         found = {}
-        for name, cosine_B in (("rkl", rkl_B), ("fkl", fkl_B)):
+        for name, cosine_B, defined_B in (("rkl", rkl_B, there_B), ("fkl", fkl_B, fkl_there_B)):
             for group, where_B in (("", True), ("_correct", right_B), ("_wrong", ~right_B)):
-                found[f"{name}{group}"] = mean(cosine_B, cosine_B.isfinite() & where_B)
+                found[f"{name}{group}"] = mean(cosine_B, defined_B & where_B)
         found["teacher_advantage"] = mean(gain_B)
         found["kl_correlation"] = _pearson(rkl_B[there_B], kl_B[there_B])
         found["informative"] = mean(torch.tensor([float(v.min() < v.max()) for v in value]))
@@ -99,10 +99,10 @@ class Alignment:
         return list(right.split([len(ids) for ids in candidates]))
 
 
-def align(logq_K: Tensor, logp_K: Tensor, value_K: Tensor) -> tuple[float, float, float]:
+def align(logq_K: Tensor, logp_K: Tensor, value_K: Tensor) -> tuple[float | None, float | None, float]:
     """(cosine of the reverse-KL, of the forward-KL gradient with the ideal one, teacher's advantage) over K candidates.
 
-    A cosine with a gradient that is zero is nan.
+    There is no cosine with a gradient that is zero: None.
     """
     logq_K, logp_K = logq_K.log_softmax(0), logp_K.log_softmax(0)
     q_K, p_K = logq_K.exp(), logp_K.exp()
@@ -115,10 +115,19 @@ def align(logq_K: Tensor, logp_K: Tensor, value_K: Tensor) -> tuple[float, float
     )
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
+def _cosine(a: Tensor, b: Tensor) -> float | None:
     size = float(a.norm() * b.norm())
-    return float(a @ b) / size if size > 1e-20 else math.nan
+    return None if size <= 1e-20 else float(a @ b) / size
 
 
-def _pearson(x: Tensor, y: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([x, y]))[0, 1]) if len(x) > 1 else math.nan
+def _column(values: Sequence[float | None]) -> tuple[Tensor, Tensor]:
+    """(values, 0 where there is none; where there is one), each [B]."""
+    there = torch.tensor([value is not None for value in values])
+    return torch.tensor([value or 0.0 for value in values], dtype=torch.float64), there
+
+
+def _pearson(x: Tensor, y: Tensor) -> float | None:
+    """None for fewer than two values, and where one side has no spread."""
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return None
+    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])

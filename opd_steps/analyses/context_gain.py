@@ -28,7 +28,7 @@ class ContextGain:
     context: Any = plug("teachers/contexts", "demo")
     n: Annotated[int, "2 to 1024"] = 8  # samples per prompt, one another's peers
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = self.context.prepare(ctx.rollouts("model", self.n), ctx.pool, ctx.seed)
         has_B = rows.has_context_B()
         gains = []
@@ -38,5 +38,6 @@ class ContextGain:
         gain_N, has_N, right_N = torch.cat(gains), has_B[rows.owner_N], (rows.reward_B > 0)[rows.owner_N]
         correct, wrong = mean(gain_N, has_N & right_N), mean(gain_N, has_N & ~right_N)
         shown = mean(has_B.double())
-        found = {"gain_correct": correct, "gain_wrong": wrong, "gap": correct - wrong, "shown": shown}
+        gap = None if correct is None or wrong is None else correct - wrong
+        found = {"gain_correct": correct, "gain_wrong": wrong, "gap": gap, "shown": shown}
         return {f"context/{name}": value for name, value in found.items()}

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from opd_steps.analyses._context import Context
+from opd_steps.analyses._mean import ratio
 from opd_steps.analyses._weights import module_of, paired_weights
 
 
@@ -32,7 +33,7 @@ class Direction:
         "direction/length_ratio",
     )
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         start = ctx.policies["other"].model
         ours, theirs = (paired_weights(ctx.policies[role].model, start) for role in ("model", "peer"))
         total = [0.0, 0.0, 0.0]
@@ -46,13 +47,13 @@ class Direction:
                     by_module.setdefault(module_of(name), []).append(_cosine(*parts))
         found = {"cosine": _cosine(*total), "matrix_mean": _mean([c for found in by_module.values() for c in found])}
         found |= {kind: _mean(by_module.get(kind, [])) for kind in ("attention", "mlp", "embedding")}
-        found["length_ratio"] = math.sqrt(total[1] / total[2]) if total[2] else math.nan
+        found["length_ratio"] = math.sqrt(total[1] / total[2]) if total[2] else None
         return {f"direction/{name}": value for name, value in found.items()}
 
 
-def _cosine(inner: float, square: float, other: float) -> float:
-    return inner / math.sqrt(square * other) if square and other else math.nan
+def _cosine(inner: float, square: float, other: float) -> float | None:
+    return ratio(inner, math.sqrt(square * other))
 
 
-def _mean(values: list[float]) -> float:
-    return fmean(values) if values else math.nan
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None

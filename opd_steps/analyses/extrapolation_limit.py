@@ -30,7 +30,7 @@ class ExtrapolationLimit:
     token: str = "]"
     tail: Annotated[float, "1e-9 to 0.5"] = 0.01  # probability left to everything else at the limit
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         tokenizer, every = ctx.policies["model"].tokenizer, list(range(len(ctx.pool)))
         ids = response_ids(tokenizer, self.token)[:1]
         actions = [torch.tensor(response_ids(tokenizer, row["solution"])) for row in ctx.pool.rows]
@@ -42,8 +42,8 @@ class ExtrapolationLimit:
                 logp_NV = dist.logp_NV[here].double()
                 rest_NV = logp_NV.index_fill(1, torch.tensor(ids), -math.inf)
                 odds[name].append((logp_NV[:, ids[0]] - rest_NV.logsumexp(1)).cpu())
-        found = {name: float(torch.cat(parts).mean().sigmoid()) for name, parts in odds.items()}
-        if math.isnan(found["p"]):
+        if not len(torch.cat(odds["p"])):
             raise UserError("analyze.analysis.token", f"no solution of these rows holds {self.token!r}")
-        lam = limit(found["p"], found["b"], self.tail) if 0 < found["b"] < found["p"] < 1 else math.nan
+        found = {name: float(torch.cat(parts).mean().sigmoid()) for name, parts in odds.items()}
+        lam = limit(found["p"], found["b"], self.tail) if 0 < found["b"] < found["p"] < 1 else None
         return {"limit/p": found["p"], "limit/b": found["b"], "limit/lam": lam}

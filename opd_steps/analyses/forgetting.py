@@ -30,7 +30,7 @@ class Forgetting:
         "forgetting/symmetric",
     )
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         found = {}
         for sampler in ("model", "other"):
             rows, reverse, forward = ctx.rollouts(sampler), 0.0, 0.0

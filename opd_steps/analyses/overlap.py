@@ -25,7 +25,7 @@ class Overlap:
 
     k: Annotated[int, "at least 1"] = 8
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("k", self.k)
         columns = []
         for _, (q, p) in side_by_side(ctx.rollouts(), {role: ctx.policies[role] for role in ("model", "teacher")}):

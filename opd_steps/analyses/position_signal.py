@@ -49,7 +49,7 @@ class PositionSignal:
     n: Annotated[int, "at least 1"] = 1  # samples per prompt
     block: Annotated[int, "at least 1"] = 1  # tokens averaged before the change point is looked for
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("k", self.k)
         rows, columns = ctx.rollouts("model", self.n), []
         for at, (q, p) in side_by_side(rows, {role: ctx.policies[role] for role in ("model", "teacher")}):

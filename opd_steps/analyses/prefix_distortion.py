@@ -37,7 +37,7 @@ class PrefixDistortion:
 
     n: Annotated[int, "at least 1"] = 1  # samples per prompt
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = ctx.rollouts("model", self.n)
         prompts = rows.prompt_B.tolist()
         seeds = [derive(ctx.seed, "continue", p, i % self.n) for i, p in enumerate(prompts)]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.analyses._context import Context
+from opd_steps.analyses._mean import ratio
 from opd_steps.evaluation.points import side_by_side
 
 
@@ -32,7 +32,7 @@ class Ranking:
 
     n: Annotated[int, "2 to 1024"] = 8  # samples per prompt
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = ctx.rollouts("model", self.n)
         ratios = []
         for at, (q, p) in side_by_side(rows, {role: ctx.policies[role] for role in ("model", "teacher")}):
@@ -41,7 +41,7 @@ class Ranking:
         return rank(rows.mean_B(torch.cat(ratios)).view(-1, self.n), rows.reward_B.view(-1, self.n) > 0)
 
 
-def rank(score_GN: Tensor, right_GN: Tensor) -> dict[str, float]:
+def rank(score_GN: Tensor, right_GN: Tensor) -> dict[str, float | None]:
     """The metrics of G prompts with N samples each."""
     inverted = pairs = 0
     gaps = []
@@ -53,8 +53,8 @@ def rank(score_GN: Tensor, right_GN: Tensor) -> dict[str, float]:
             gaps.append(float(right.mean() - wrong.mean()))
     mixed = len(gaps)
     return {
-        "ranking/inverted_pairs": inverted / pairs if pairs else math.nan,
-        "ranking/violating_prompts": sum(g < 0 for g in gaps) / mixed if mixed else math.nan,
-        "ranking/gap": sum(gaps) / mixed if mixed else math.nan,
+        "ranking/inverted_pairs": ratio(inverted, pairs),
+        "ranking/violating_prompts": ratio(sum(g < 0 for g in gaps), mixed),
+        "ranking/gap": ratio(sum(gaps), mixed),
         "ranking/mixed_prompts": mixed / len(score_GN),
     }

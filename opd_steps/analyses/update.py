@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.analyses._context import Context
+from opd_steps.analyses._mean import ratio
 from opd_steps.analyses._weights import matrices, module_of, paired_weights
 
 RELATIVE, ABSOLUTE = ("1e-4", "1e-3", "1e-2"), ("1e-8", "1e-6", "1e-5")
@@ -62,7 +63,7 @@ class Update:
 
     ratio: Annotated[float, "above 0, at most 1"] = 0.1  # of the coordinates of a matrix, in either mask
 
-    def measure(self, ctx: Context) -> dict[str, float]:
+    def measure(self, ctx: Context) -> dict[str, float | None]:
         still, squares, spectra = Counter(), Counter(), Counter()
         count = weight_square = overlap = entries = 0.0
         for name, w, now in paired_weights(ctx.policies["model"].model, ctx.policies["other"].model):
@@ -78,11 +79,11 @@ class Update:
                     overlap += d_MN.numel() * smallest_overlap(w_MN, d_MN, self.ratio)
                     entries += d_MN.numel()
         total = sum(squares.values())
-        found = {"norm": math.sqrt(total), "relative_norm": _divide(math.sqrt(total), math.sqrt(weight_square))}
+        found = {"norm": math.sqrt(total), "relative_norm": ratio(math.sqrt(total), math.sqrt(weight_square))}
         found |= {name: still[name] / count for name in (n.removeprefix("update/") for n in self.METRICS) if "sparsity" in name}
-        found |= {f"share_{kind}": _divide(squares[kind], total) for kind in ("attention", "mlp", "embedding", "norm", "rest")}
-        found |= {name: _divide(spectra[name], spectra["square"]) for name in ("stable_rank", "effective_rank", "top1_share")}
-        return {f"update/{name}": value for name, value in (found | {"smallest_overlap": _divide(overlap, entries)}).items()}
+        found |= {f"share_{kind}": ratio(squares[kind], total) for kind in ("attention", "mlp", "embedding", "norm", "rest")}
+        found |= {name: ratio(spectra[name], spectra["square"]) for name in ("stable_rank", "effective_rank", "top1_share")}
+        return {f"update/{name}": value for name, value in (found | {"smallest_overlap": ratio(overlap, entries)}).items()}
 
 
 def spectrum(d_MN: Tensor) -> dict[str, float]:
@@ -112,7 +113,3 @@ def _still(w: Tensor, now: Tensor, prefix: str) -> Counter:
 
 def _square(tensor: Tensor) -> float:
     return float(tensor.double().square().sum())
-
-
-def _divide(a: float, b: float) -> float:
-    return a / b if b else math.nan

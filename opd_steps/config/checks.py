@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
@@ -12,6 +11,7 @@ from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
 from opd_steps.config.process_checks import check_processes
 from opd_steps.errors import UserError
+from opd_steps.sources import is_there, named
 
 if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
@@ -40,27 +40,9 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
     if node.kind == "data":
         _check_data(node.options, where)
-    for key, path in local_paths(node).items():
-        if path.startswith((".", "/", "~")) and not _exists(path):
+    for key, path in named(node.kind, node.options).items():
+        if path.startswith((".", "/", "~")) and not is_there(path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
-
-
-def local_paths(node: GraphNode) -> dict[str, str]:
-    """What the node names by path or hub id, by the key that names it."""
-    options, named = node.options, {}
-    if node.kind == "data":
-        sources = enumerate(plugs.chain(options["source"]))
-        named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
-    if node.kind == "model":
-        named = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a character that no path has
-        return False
 
 
 def _check_data(options: dict, where: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import terms
+from urllib.parse import urlsplit
+
+from opd_steps.config.needs import terms
 from opd_steps.errors import UserError
 
 
@@ -12,8 +14,23 @@ def check_engine(engine: dict, where: str) -> None:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
         raise UserError(f"{where}.name", "url and port belong to a server: name: server, or leave them out")
+    if engine.get("url") and not _is_address(engine["url"]):
+        raise UserError(f"{where}.url", f"expected an address like http://host:8000, found {engine['url']!r}")
     if engine.get("url") and engine.get("port"):
         raise UserError(f"{where}.port", "url names a server that runs already; leave port out")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not (parts.query or parts.fragment)
+        )
+    except ValueError:  # a port that is no number
+        return False
 
 
 def check_opd_engines(options: dict, cached: bool, where: str) -> None:

@@ -96,9 +96,13 @@ class DataNode(Node):
 
     source: Any = plug("tasks/sources", "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
+    drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
     chat: bool = False  # render prompts through the tokenizer's chat template
     system: Optional[str] = None  # system message, with chat
+    bos: Literal["auto", "always", "never"] = (
+        "auto"  # in front of prompts; auto: the tokenizer's own rule, or the chat template's
+    )
 
 
 @dataclass
@@ -124,6 +128,8 @@ class Training(Node):
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     dtype: Literal["float32", "bfloat16"] = "float32"
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
+    max_skips: int = 5  # updates left out in a row; the last of them ends the step
 
 
 @dataclass

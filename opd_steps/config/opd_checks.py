@@ -8,7 +8,8 @@ from opd_steps.config import plugs
 from opd_steps.config.controllers import check_controllers
 from opd_steps.config.curves import opd_curves
 from opd_steps.config.engine_checks import check_opd_engines
-from opd_steps.config.method_rules import check_stream, terms, wide_plugs
+from opd_steps.config.method_rules import check_stream
+from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 

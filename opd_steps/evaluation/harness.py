@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 from importlib.metadata import version
 
@@ -12,7 +11,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from transformers import set_seed
 
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.metrics import not_finite
 
 _SEED_BITS = 0x7FFFFFFF
 
@@ -70,19 +70,25 @@ def _may_run_code() -> bool:
 
 
 def clean(results: dict) -> dict:
-    """{"lm_eval": version, "results": {task: {"metric,filter": float}}, ...}; "N/A", names and non-finite values dropped."""
+    """{"lm_eval": version, "results": {task: {"metric,filter": float}}, ...}; names and "N/A", lm-eval's word for undefined, dropped.
+
+    Raises NotFinite for a figure that is nan or infinite.
+    """
     tables = {
         task: {key: float(value) for key, value in sorted(row.items()) if "," in key and _is_number(value)}
         for task, row in results["results"].items()
     }
+    for task, row in tables.items():
+        if bad := not_finite(row):
+            raise NotFinite(f"task {task}", bad)
     kept = {name: results.get(name, {}) for name in ("versions", "n-shot", "n-samples")}
     return {"lm_eval": version("lm-eval"), "results": tables, **kept}
 
 
 def _is_number(value: object) -> bool:
     try:
-        return not isinstance(value, str) and math.isfinite(value)
-    except TypeError:
+        return not isinstance(value, str) and isinstance(float(value), float)
+    except (TypeError, ValueError):
         return False
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from opd_steps.errors import NotFinite
 from opd_steps.nouns.dist import Categorical
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
@@ -16,16 +17,23 @@ def side_by_side(
 ) -> Iterator[tuple[slice, list[Categorical]]]:
     """(which decision points, each policy's distributions at them), in order; `policies` by the role in which they look.
 
-    `chunk` decision points at a time, so that [N, V] never exists.
+    `chunk` decision points at a time, so that [N, V] never exists. Raises NotFinite for log-probs that are no numbers.
     """
     start = 0
     for row in range(0, len(rows), micro_batch):
         part = rows.rows(slice(row, row + micro_batch))
         dists = [policy.dist(part, role) for role, policy in policies.items()]
         for i in range(0, len(dists[0]), chunk):
-            found = [dist.chunk(i, i + chunk) for dist in dists]
+            found = [_finite(dist.chunk(i, i + chunk), policy) for dist, policy in zip(dists, policies.values(), strict=True)]
             yield slice(start + i, start + i + len(found[0])), found
         start += len(dists[0])
+
+
+def _finite(dist: Categorical, policy: Policy | Teacher) -> Categorical:
+    """A nan or infinite logit makes the largest log-prob nan; log-probs of -inf are tokens of probability 0."""
+    if not dist.logp_NV.amax(-1).isfinite().all():
+        raise NotFinite(getattr(policy, "name", "model"), "its log-probs are not finite")
+    return dist
 
 
 def kl(q: Categorical, p: Categorical) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.loop.train import Batch
+from opd_steps.errors import NotFinite
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order
@@ -20,10 +21,15 @@ def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
 def sampled_rows(
     policy: Policy, pool: PromptPool, picks: list[int], n: int, step: int, *seed_parts: object, version: int | None = None
 ) -> Batch:
-    """`n` fresh samples of every picked prompt with their rewards; `version` (else step - 1) optimizer steps made the weights."""
+    """`n` fresh samples of every picked prompt with their rewards; `version` (else step - 1) optimizer steps made the weights.
+
+    Raises NotFinite for a reward that is no number.
+    """
     prompts, seeds = sample_seeds(picks, n, *seed_parts, step)
     rows = policy.rollout(pool.contexts(prompts), prompts, seeds, step - 1 if version is None else version)
     rows = rows.with_columns(reward_B=torch.tensor(pool.rewards(rows)))
+    if not rows.reward_B.isfinite().all():
+        raise NotFinite("verifier", f"it gave {float(rows.reward_B[~rows.reward_B.isfinite()][0])} for a completion")
     return Batch(rows, metrics=rollout_metrics(rows))
 
 

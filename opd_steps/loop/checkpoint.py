@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opd_steps import ranks
-from opd_steps.artifacts import remove
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.files import remove
+from opd_steps.models.finite import not_finite
 
 _PREFIX = "checkpoint-"
 
@@ -24,16 +25,28 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     JSON-able values and tensors.
 
     There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds). Of several ranks the first one writes whole
-    tensors, so that any number of them can read them.
+    tensors, so that any number of them can read them. Raises NotFinite, and writes nothing, for a weight, a moment or a plain value of
+    a state that is not finite. (Tensors of a state may hold nan: rewards of rows that nobody judged.)
     """
     names = _names(model, optimizer)
     moments = {f"{names[p]}.{key}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
     plain, tensors = _apart(state)
+    _require_finite(work, [*_weights(model).items(), *moments.items()], plain)
     parts = {"model": _weights(model), "optimizer": moments, "state": tensors}
     parts = {name: ranks.for_writing(part) for name, part in parts.items()}
     if ranks.first():
         _write(work, step, parts, plain)
     ranks.gather(None)  # nobody goes on, or away, before it is there
+
+
+def _require_finite(work: Path, tensors: list[tuple[str, torch.Tensor]], plain: dict) -> None:
+    name = not_finite(tensors)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError:
+        name = name or "the state of a controller or hook"
+    if name:
+        raise NotFinite(str(work), f"{name} is not finite in the checkpoint to be written")
 
 
 def _write(work: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], plain: dict) -> None:
@@ -52,12 +65,16 @@ def _write(work: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], pla
             remove(old)
 
 
+def newest(work: Path) -> Path | None:
+    """The newest complete checkpoint's folder."""
+    return max(work.glob(f"{_PREFIX}[0-9]*"), default=None)
+
+
 def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
     """Restore the newest complete checkpoint in place and return its state (with "step"); None if there is none."""
-    found = sorted(work.glob(f"{_PREFIX}[0-9]*"))
-    if not found:
+    folder = newest(work)
+    if folder is None:
         return None
-    folder = found[-1]
     try:
         weights, moments, tensors = (load_file(folder / f"{part}.safetensors") for part in ("model", "optimizer", "state"))
         state = json.loads((folder / "state.json").read_text())
@@ -68,9 +85,11 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
             tensor.copy_(ranks.cut_like(weights[name], tensor))
     for p, name in _names(model, optimizer).items():
         keys = {k.rsplit(".", 1)[1]: k for k in moments if k.rsplit(".", 1)[0] == name}
-        optimizer.state[p] = {
-            key: moments[full].to(p.device) if key == "step" else ranks.cut_like(moments[full], p) for key, full in keys.items()
-        }
+        if keys:  # none before the first update
+            optimizer.state[p] = {
+                key: moments[full].to(p.device) if key == "step" else ranks.cut_like(moments[full], p)
+                for key, full in keys.items()
+            }
     for name, tensor in tensors.items():
         group, index, key = name.split("/", 2)
         state[group][int(index)][key] = tensor

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from opd_steps.config.curves import controlled
+from opd_steps.config.curve_names import controlled
 from opd_steps.config.options import get_option, with_option
 from opd_steps.loop.objective import Objective
 
@@ -17,6 +17,8 @@ class Conductor:
     start(now) -> (value, state)                                    before the first step
     after(step, steps, metrics, now, state) -> (value, state)       for the next step
 
+    A step whose update was left out has no figures of its own (loop.guard): controllers see those of the step before it.
+
     `options` is this object's own copy of the node's options, always as they stand now.
     """
 
@@ -24,6 +26,7 @@ class Conductor:
         self.options = copy.deepcopy(options)
         self.controllers, self.objective, self.policies = controllers, objective, policies
         self.states: list[dict] = []
+        self.seen: dict[str, float] = {}
         for controller in controllers:
             value, state = controller.start(get_option(self.options, controller.sets))
             self.states.append(state)
@@ -36,9 +39,10 @@ class Conductor:
             value = get_option(self.options, controller.sets)
             if isinstance(value, (int, float)):
                 metrics[f"train/{controlled(controller.sets)}"] = float(value)
-        for k, controller in enumerate(self.controllers):
+        self.seen = dict(metrics) if "train/loss" in metrics else self.seen
+        for k, controller in enumerate(self.controllers if self.seen else ()):
             now = get_option(self.options, controller.sets)
-            value, self.states[k] = controller.after(step, self.options["steps"], metrics, now, self.states[k])
+            value, self.states[k] = controller.after(step, self.options["steps"], self.seen, now, self.states[k])
             self._set(controller.sets, value)
         self._follow()
 
@@ -55,10 +59,11 @@ class Conductor:
             policy.max_new_tokens, policy.temperature = budget, self.options["sampling"]["temperature"]
 
     def state_dict(self) -> dict:
-        return {"states": self.states, "values": [get_option(self.options, c.sets) for c in self.controllers]}
+        values = [get_option(self.options, c.sets) for c in self.controllers]
+        return {"states": self.states, "values": values, "seen": self.seen if self.controllers else {}}
 
     def load_state_dict(self, state: dict) -> None:
-        self.states = state["states"]
+        self.states, self.seen = state["states"], state["seen"]
         for controller, value in zip(self.controllers, state["values"], strict=True):
             self._set(controller.sets, value)
         self._follow()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opd_steps import ranks
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
 from opd_steps.nouns.policy import Policy, Teacher
@@ -71,7 +71,8 @@ class Objective:
                 seen, loss = evidence.chunk(i, j), 0.0
                 raw_N = seen.sampler_logp_N  # nan where nobody sampled
                 if raw_N is not None:
-                    seen = replace(seen, sampler_logp_N=raw_N.nan_to_num(0.0))
+                    asked_N = ~raw_N.isnan()
+                    seen = replace(seen, sampler_logp_N=raw_N.where(asked_N, 0.0))
                 for k, (stream, term) in enumerate(zip(self.streams, terms_here, strict=True)):
                     part = term.cut(i, j)
                     loss_N, found = stream.loss(q, replace(stream.view(seen), shift_N=part.shift_N))
@@ -82,10 +83,10 @@ class Objective:
                 with torch.no_grad():
                     sums["entropy"] += float(q.entropy().sum()) / len(terms[0].member_N)
                     if raw_N is not None:  # engine mismatch when fresh, drift when stale
-                        gap_N = q.logp(seen.action_N) - raw_N
-                        sums["sampler_gap"] += float(gap_N.abs().nansum()) / len(terms[0].member_N)
-                        sums["sampler_kl"] -= float(gap_N.nansum()) / len(terms[0].member_N)
-                        worst["sampler_gap_max"] = max(worst["sampler_gap_max"], float(gap_N.abs().nan_to_num(0.0).max()))
+                        gap_N = (q.logp(seen.action_N) - raw_N).where(asked_N, 0.0)
+                        sums["sampler_gap"] += float(gap_N.abs().sum()) / len(terms[0].member_N)
+                        sums["sampler_kl"] -= float(gap_N.sum()) / len(terms[0].member_N)
+                        worst["sampler_gap_max"] = max(worst["sampler_gap_max"], float(gap_N.abs().max()))
                 return loss
 
             loss = chunked_sum(student, chunk_loss)

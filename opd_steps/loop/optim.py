@@ -31,16 +31,19 @@ def learning_rate(step: int, steps: int, options: dict) -> float:
     return options["lr"] * factor
 
 
-def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options: dict) -> dict[str, float]:
-    """One optimizer step: clip, set the learning rate, update, clear. Returns lr and the norm before clipping."""
+def clip_gradient(optimizer: torch.optim.AdamW, options: dict) -> float:
+    """Clip the gradient in place; returns its norm before."""
     params = [p for g in optimizer.param_groups for p in g["params"]]
-    norm = ranks.full(torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf))
+    return float(ranks.full(torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf)))
+
+
+def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options: dict) -> dict[str, float]:
+    """One optimizer step: set the learning rate, update. Returns lr. The gradient is still there."""
     lr = learning_rate(step, steps, options)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return {"lr": lr, "grad_norm": float(norm)}
+    return {"lr": lr}
 
 
 @torch.no_grad()

@@ -6,20 +6,24 @@ A model node's folder holds model/ (config, safetensors, tokenizer), or link.jso
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from opd_steps import ranks
-from opd_steps.artifacts import write_json
-from opd_steps.errors import UserError
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.files import write_json
+from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
+from opd_steps.models.finite import not_finite
 
 MODEL, LINK = "model", "link.json"
+_BUFFER = re.compile(r"rotary_emb\.inv_freq$|\bmasked_bias$")  # constants that old checkpoints hold and no model reads
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _TRACES = ("is_local", "local_files_only", "name_or_path")  # how a tokenizer was loaded: no part of what it is
 # without an explicit no, transformers asks on the terminal whether to run a checkpoint's own code
 _SAFELY = {"local_files_only": True, "trust_remote_code": False}
@@ -53,18 +57,49 @@ def where(folder: Path | str) -> str:
 def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreTrainedModel:
     """A node's model in eval mode, on the GPU if there is one. Safetensors only. Raises UserError."""
     path = where(folder)
+    model = read_model(path, dtype=dtype).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if name := not_finite(model.named_parameters()):
+        raise NotFinite(path, f"the weight {name} is not finite")
+    return model
+
+
+def read_model(path: str, **how) -> PreTrainedModel:
+    """The model in a checkpoint's own folder. Raises UserError unless its weights are those that its config describes: none is
+    missing, left over or of another shape. `how`: of from_pretrained.
+    """
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY
+            path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY, **how
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(path, f"cannot load this model: {str(error).splitlines()[0]}") from None
-    if report["missing_keys"]:
-        raise UserError(path, f"the weights lack {sorted(report['missing_keys'])[0]}")
+    except Exception as error:  # each architecture has its own way to fail on values that do not fit
+        raise UserError(path, f"cannot load this model: {_first_line(error)}") from None
     if report["mismatched_keys"]:
         name, found, expected = sorted(report["mismatched_keys"])[0]
         raise UserError(path, f"the weights do not fit config.json: {name} is {list(found)}, expected {list(expected)}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if report["missing_keys"]:
+        raise UserError(path, f"the weights lack {sorted(report['missing_keys'])[0]}")
+    if left := sorted(name for name in report["unexpected_keys"] if not _BUFFER.search(name)):
+        raise UserError(path, f"the weights hold {left[0]}, which config.json has no place for ({len(left)} such in all)")
+    _keep_what_can_be_saved(model, path)
+    state_ends(model, path)
+    return model
+
+
+def _keep_what_can_be_saved(model: PreTrainedModel, path: str) -> None:
+    """transformers loads sampling defaults that it refuses to save. Nothing here samples by them; the token ids stay."""
+    found = model.generation_config
+    try:
+        if found is not None:
+            found.validate(strict=True)
+    except ValueError as error:
+        model.generation_config = GenerationConfig(**{name: getattr(found, name) for name in _TOKEN_IDS})
+        print(f"{path}: its generation config cannot be saved, its token ids are kept alone: {_first_line(error)}", flush=True)
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
 
 
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:

@@ -38,10 +38,16 @@ def check(folder: Path) -> None:
     where = str(folder)
     if not folder.is_dir():
         raise UserError(where, "expected a checkpoint folder, found a file")
+    gguf = sorted(p.name for p in folder.glob("*.gguf"))
+    if gguf and not any(folder.glob("*.safetensors")):
+        raise UserError(where, f"{gguf[0]} is a GGUF file, of quantised weights; expected plain weights in safetensors")
     try:
-        json.loads((folder / "config.json").read_text())["model_type"]
+        config = json.loads((folder / "config.json").read_text())
+        config["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(where, "not a checkpoint: no config.json with a model_type") from None
+    if quantised := _quantised(folder, config):
+        raise UserError(where, f"its weights are quantised ({quantised}); expected plain float32, float16 or bfloat16 weights")
     weights = {p.name for p in folder.glob("*.safetensors")}
     if not weights:
         pickles = sorted(p.name for end in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{end}"))
@@ -57,6 +63,15 @@ def check(folder: Path) -> None:
             raise UserError(str(folder / name), f"not a safetensors file: {error}") from None
     if not has_tokenizer(folder):
         raise UserError(where, "this checkpoint has no tokenizer files")
+
+
+def _quantised(folder: Path, config: dict) -> str:
+    """Who quantised the weights, "" where nobody did."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and (how := part.get("quantization_config") or part.get("compression_config")):
+            return str(how.get("quant_method") or "unknown method") if isinstance(how, dict) else str(how)
+    files = [name for name in ("quantize_config.json", "quant_config.json", "hf_quant_config.json") if (folder / name).exists()]
+    return files[0] if files else ""
 
 
 def _indexed(index: Path) -> set[str]:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from opd_steps.errors import UserError
+from opd_steps.models.given import require_causal
 from opd_steps.seeds import derive
 
 _OURS = {"pad_token_id", "eos_token_id", "bos_token_id", "dtype", "transformers_version", "architectures", "_name_or_path"}
@@ -28,9 +29,12 @@ def fresh_model(architecture: str, options: dict, tokenizer: PreTrainedTokenizer
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     try:
         config = AutoConfig.for_model(architecture, **{**options, "vocab_size": size, **tokens})
+        require_causal(config, "architecture")
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "model"))
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    except UserError:
+        raise
     except Exception as error:  # each architecture has its own way to fail on values that do not fit
         raise UserError("config", f"no {architecture} model with these values: {type(error).__name__}: {error}") from None
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.config import plugs
-from opd_steps.config.method_rules import GROUPS, reference_need, teacher_need, teacher_topk
+from opd_steps.config.needs import GROUPS, reference_need, teacher_need, teacher_topk
 from opd_steps.nouns.dist import Recorded, StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence

@@ -12,6 +12,7 @@ from opd_steps.report.stats import LEVEL, sign_test, t_test
 HOLDS, FAILS, OPEN, UNMEASURED = "holds", "does not hold", "not enough evidence", "not measured"
 VERDICTS = (HOLDS, FAILS, OPEN, UNMEASURED)
 MIN_SEEDS = 5
+LARGEST = 1e100  # of a difference whose square is still a number
 
 Values = Mapping[int, float | None]
 
@@ -43,6 +44,8 @@ def verdict(left: Values, right: Values | float, op: Literal["<", ">"], test: Li
         return Verdict(UNMEASURED, f"no finite value at seed {', '.join(map(str, bad))}" if pairs else "no seeds")
     differences = [_difference(*pair) for pair in pairs.values()]
     n = len(differences)
+    if max(map(abs, differences)) > LARGEST:
+        return Verdict(UNMEASURED, "the figures are too large to be compared")
     effect, interval, p = (t_test if test == "t" else sign_test)(differences)
     low, high = (interval or (-math.inf, math.inf)) if test == "t" else _sign_bounds(effect, p)
     wins, loses = (low > 0, high < 0) if op == ">" else (high < 0, low > 0)

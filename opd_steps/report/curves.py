@@ -8,6 +8,7 @@ from html import escape
 from statistics import fmean
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 50, 8, 8, 24
+SKIPPED = "train/skipped"  # the curve that counts updates which were left out (loop.guard)
 POINTS = 150  # of one line; longer curves are averaged over neighbouring steps
 COLOURS = ("#2a78d6", "#e0761a", "#169c6d", "#c23f86", "#6a55c9", "#b58900", "#d0433f", "#4b7f93")
 _STANDALONE = (
@@ -30,8 +31,8 @@ class Series:
 
 
 def series(name: str, metric: str, runs: list[list[dict]]) -> Series | None:
-    """The curve of `metric` over the rows of several seeds; None where no row has it."""
-    by_seed = [{row["step"]: row[metric] for row in rows if metric in row} for rows in runs]
+    """The curve of `metric` over the rows of several seeds; None where no row has a finite value of it (see `gaps`)."""
+    by_seed = [{row["step"]: row[metric] for row in rows if math.isfinite(row.get(metric, math.nan))} for rows in runs]
     by_seed = [values for values in by_seed if values]
     steps = sorted({step for values in by_seed for step in values})
     if not steps:
@@ -43,8 +44,28 @@ def series(name: str, metric: str, runs: list[list[dict]]) -> Series | None:
     return Series(name, [fmean(b) for b in bins], means, [min(p) for p in points], [max(p) for p in points], len(by_seed))
 
 
+def gaps(metric: str, rows: list[dict]) -> str:
+    """Where a run's curve has no finite value although it should, "no value at steps 7-9, 12", or "".
+
+    That is where its update was left out (train/skipped), or where the file holds nan or inf. A metric that most other steps lack too
+    is not drawn at every step.
+    """
+    others = [row for row in rows if not row.get(SKIPPED)]
+    usual = 2 * sum(metric in row for row in others) > len(others)
+    lacks = lambda row: not math.isfinite(row[metric]) if metric in row else usual and row.get(SKIPPED)
+    found = [row["step"] for row in rows if lacks(row)]
+    if not found:
+        return ""
+    starts = [i for i, step in enumerate(found) if i == 0 or step != found[i - 1] + 1]
+    runs = [found[i:j] for i, j in zip(starts, [*starts[1:], len(found)], strict=True)]
+    parts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"no value at step{'s' * (len(found) > 1)} {', '.join(parts[:20])}{' ...' * (len(parts) > 20)}"
+
+
 def chart(lines: dict[int, Series], label: str) -> str:
-    """SVG of several series by colour number; the page colours the classes `v<number>`."""
+    """SVG of several series by colour number, "" of none; the page colours the classes `v<number>`."""
+    if not lines:
+        return ""
     xs = [x for line in lines.values() for x in line.steps]
     x0, x1 = min(xs), max(xs)
     y0, y1 = min(min(line.low) for line in lines.values()), max(max(line.high) for line in lines.values())
@@ -81,9 +102,10 @@ def standalone(rows: list[dict], title: str) -> str:
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{_STANDALONE}']
     parts.append(f'<rect width="100%" height="100%" fill="#fff"/><text class="head" x="12" y="20">{escape(title)}</text>')
     for i, name in enumerate(names):
-        inner = chart({0: series(name, name, [rows])}, name)
+        line, lacks = series(name, name, [rows]), gaps(name, rows)
+        inner, head = chart({0: line} if line else {}, name), f"{name} ({lacks})" if lacks else name
         x, y = i % across * WIDTH, i // across * tall + 30
-        parts.append(f'<g transform="translate({x} {y})"><text class="head" x="{LEFT}" y="14">{escape(name)}</text>')
+        parts.append(f'<g transform="translate({x} {y})"><text class="head" x="{LEFT}" y="14">{escape(head)}</text>')
         parts.append(f'<g transform="translate(0 20)">{inner}</g></g>')
     return "".join(parts) + "</svg>"
 
@@ -98,9 +120,11 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure for people: significant digits, a true minus sign, k and M for thousands and millions."""
-    if value is None or not math.isfinite(value):
+    """A figure for people: significant digits, a true minus sign, k and M for thousands and millions; nan and inf as they are."""
+    if value is None:
         return "–"
+    if not math.isfinite(value):
+        return str(value)
     size = abs(value)
     if size >= 1e6:
         text = f"{value / 1e6:.3g}M"

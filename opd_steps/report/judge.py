@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from opd_steps.report.claims import verdict
 from opd_steps.report.results import Plan, distinct
@@ -23,6 +23,9 @@ def _judge(plan: Plan, paper: str, claim: dict) -> dict:
     values = {seed: side["value"] for seed, side in measured.items()}
     against = {seed: side["value"] for seed, side in other.items()} if other else float(right["value"])
     sides = {seed: {"left": measured[seed]} | ({"right": other[seed]} if other else {}) for seed in measured}
+    direction = verdict(values, against, claim["op"], claim["test"])
+    if lacking := [_said(side) for both in sides.values() for side in both.values() if _said(side)]:
+        direction = replace(direction, reason="; ".join(lacking))
     return {
         "paper": paper,
         "id": claim["id"],
@@ -34,16 +37,29 @@ def _judge(plan: Plan, paper: str, claim: dict) -> dict:
         "reported": claim["reported"],
         "same_contract": claim["same_contract"],
         "differs": claim["differs"],
-        "direction": asdict(verdict(values, against, claim["op"], claim["test"])),
+        "direction": asdict(direction),
         "seeds": sides,
     }
+
+
+def _said(side: dict) -> str:
+    """Which node and seed has no figure for the claim; "" where there is one."""
+    if side["found"] == "finite":
+        return ""
+    return (
+        f"{side['path']}: {side['metric']} is {side['found']}"
+        if side["found"] != "nothing"
+        else f"{side['path']} has no {side['metric']}"
+    )
 
 
 def _side(plan: Plan, side: dict, path: str) -> dict:
     manifest = plan.result(path).manifest
     value = manifest["metrics"].get(side["metric"])
+    finite = value is not None and math.isfinite(value)
     return {
-        "value": value if value is not None and math.isfinite(value) else None,
+        "value": value if finite else None,
+        "found": "finite" if finite else "nothing" if value is None else str(value),  # JSON has no word for nan and inf
         "metric": side["metric"],
         "path": path,
         "fingerprint": manifest["fingerprint"],

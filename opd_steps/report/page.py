@@ -13,7 +13,7 @@ from opd_steps.errors import UserError
 from opd_steps.report import table
 from opd_steps.report.analyses import analyses
 from opd_steps.report.claims import MIN_SEEDS, VERDICTS
-from opd_steps.report.curves import COLOURS, chart, number, series
+from opd_steps.report.curves import COLOURS, chart, gaps, number, series
 from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
 from opd_steps.report.results import Plan
@@ -70,7 +70,9 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
 def _claim(claim: dict) -> dict:
     found, lines = claim["direction"], []
     for seed, sides in claim["seeds"].items():
-        values = " against ".join(number(side["value"]) for side in sides.values())
+        values = " against ".join(
+            number(side["value"]) if side["found"] == "finite" else side["found"] for side in sides.values()
+        )
         lines.append(f"seed {seed}: {values}  ({', '.join(side['path'] for side in sides.values())})")
     return claim | {"forest": Markup(forest(found["effect"], found["interval"], claim["op"])), "tooltip": "\n".join(lines)}
 
@@ -107,16 +109,21 @@ def _curves(plan: Plan, paper: str, captions: dict) -> list[dict]:
     nodes = plan.nodes(paper)
     kinds = {node["kind"] for node in nodes}
     for kind in [*(k for k in KIND_ORDER if k in kinds), *sorted(kinds - {*KIND_ORDER})]:
-        runs = {n["name"]: [r.curves for r in plan.seeds(n).values()] for n in nodes if n["kind"] == kind}
-        runs = {name: found for name, found in runs.items() if any(found)}
-        found = {key for curves in runs.values() for rows in curves for row in rows for key in row} - {"step"}
+        runs = {n["name"]: {seed: r.curves for seed, r in plan.seeds(n).items()} for n in nodes if n["kind"] == kind}
+        runs = {name: found for name, found in runs.items() if any(found.values())}
+        found = {key for curves in runs.values() for rows in curves.values() for row in rows for key in row} - {"step"}
         order = [m for m in captions["curves"] if m in found] + sorted(found - {*captions["curves"], *captions["hidden"]})
         charts = []
         for metric in order:
-            lines = {i: s for i, name in enumerate(runs) if (s := series(name, metric, runs[name]))}
-            charts.append(
-                {"metric": metric, "caption": captions["curves"].get(metric, {}), "svg": Markup(chart(lines, metric))}
-            )
+            lines = {i: s for i, name in enumerate(runs) if (s := series(name, metric, list(runs[name].values())))}
+            lacking = [
+                f"{name} seed {seed}: {steps}"
+                for name, curves in runs.items()
+                for seed, rows in curves.items()
+                if (steps := gaps(metric, rows))
+            ]
+            entry = {"metric": metric, "caption": captions["curves"].get(metric, {}), "gaps": "; ".join(lacking)}
+            charts.append(entry | {"svg": Markup(chart(lines, metric))})
         if charts:
             groups.append({"kind": kind, "names": list(runs), "charts": charts})
     return groups

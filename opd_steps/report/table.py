@@ -80,13 +80,16 @@ def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:
         where = f"{runs[seed].path}, fingerprint {manifest['fingerprint'][:12]}, commit {short(manifest['git_commit'])}"
         lines.append(f"seed {seed}: {number(value)}  ({where})")
     if not all(map(math.isfinite, values.values())):
-        return Cell("NaN", "", "\n".join(lines))
+        return Cell("not finite", "", "\n".join(lines))
     mean, half = fmean(values.values()), half_width(list(values.values()))
     digits = 3 if abs(mean) < 10 else 1
     spread = f"± {half:.{digits}f}" if half is not None else ""
     if len(values) == 1:
         error = next(iter(runs.values())).manifest["metrics"].get(f"{metric}_stderr")
         spread = f"± {error:.{digits}f} s.e." if error is not None else ""
+    if lacking := [seed for seed in runs if seed not in values]:
+        lines += [f"seed {seed}: not defined  ({runs[seed].path})" for seed in lacking]
+        spread = f"{spread} ({len(values)} of {len(runs)} seeds)".strip()
     return Cell(f"{mean:.{digits}f}", spread, "\n".join(lines), mean)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from opd_steps.analyses._context import Context
@@ -17,7 +15,7 @@ from opd_steps.tasks.prompts import PromptPool
 
 @torch.no_grad()
 def run(job: Job) -> None:
-    """Load the roles that the analysis reads, measure, publish; a mean over nothing (nan) is left out of the metrics."""
+    """Load the roles that the analysis reads, measure, publish; a figure that is not defined here (None) is left out of the metrics."""
     options = job.options
     analysis = plugs.load(ANALYSES, options["analysis"])
     sampling = {"temperature": options["temperature"], "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
@@ -30,7 +28,7 @@ def run(job: Job) -> None:
         pool = PromptPool.load(job.path("data"), options["split"], policies["model"].tokenizer, options["limit"])
     found = analysis.measure(Context(policies, pool, job.seed))
     facts = {"models": {role: weights_id(job.manifests[role]) for role in roles}, "n_prompts": len(pool) if pool else 0}
-    job.publish({name: value for name, value in found.items() if math.isfinite(value)}, facts)
+    job.publish({name: value for name, value in found.items() if value is not None}, facts)
 
 
 if __name__ == "__main__":

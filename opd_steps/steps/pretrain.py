@@ -7,7 +7,8 @@ from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, mle_objective, publish_model, supervised_rows
+from opd_steps.steps._models import load_policy
+from opd_steps.steps._training import mle_objective, publish_model, supervised_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 
@@ -29,7 +30,7 @@ def run(job: Job) -> None:
         whole = options["loss_on"] == "all"
         pairs.append((context[:1], context[1:] + response) if whole else (context, response))
     rows = supervised_rows(pairs)
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
 
 

@@ -10,7 +10,8 @@ from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, mle_objective, publish_model, supervised_rows
+from opd_steps.steps._models import load_policy
+from opd_steps.steps._training import mle_objective, publish_model, supervised_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 
@@ -24,7 +25,7 @@ def run(job: Job) -> None:
         if source["kind"] == "rollout"
         else solution_rows(job, policy.tokenizer, options["column"])
     )
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective())
+    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 

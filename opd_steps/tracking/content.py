@@ -8,9 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-from opd_steps.artifacts import MANIFEST, write_json
+from opd_steps.artifacts import MANIFEST
+from opd_steps.files import write_json
 from opd_steps.fingerprint import digest
-from opd_steps.report.curves import standalone
+from opd_steps.report.curves import gaps, standalone
 from opd_steps.report.options import flatten
 from opd_steps.report.results import Result
 
@@ -39,11 +40,16 @@ def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, s
         "opd.scale": scale,
         "opd.fingerprint": m["fingerprint"],
         "opd.content": digest([m["fingerprint"], m["files"], repr(sorted(m["metrics"].items()))]),
-        "opd.parents": json.dumps({role: parent["fingerprint"] for role, parent in m["parents"].items()})[:MAX_TAG],
+        "opd.parents": json.dumps({role: parent["content"] for role, parent in m["parents"].items()})[:MAX_TAG],
         "opd.code": digest(m["code"])[:12],
         **axis_tags(axes),
         **commit_tags(m["git_commit"]),
     }
+    lacking = {
+        key: said for key in sorted({k for row in result.curves for k in row} - {"step"}) if (said := gaps(key, result.curves))
+    }
+    if lacking:
+        tags["opd.gaps"] = "; ".join(f"{key}: {said}" for key, said in lacking.items())[:MAX_TAG]
     if result.weights_sha256:
         own = result.weights_folder
         path = str(own.resolve()) if own else m["config"]["options"].get("path") or ""

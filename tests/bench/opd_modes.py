@@ -19,7 +19,7 @@ from opd_steps.config.kinds import Optim, Stream
 from opd_steps.config.merge import merge
 from opd_steps.heap import keep_freed_memory
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.optim import apply_gradient, make_optimizer
+from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import derive, rng
 
@@ -128,7 +128,9 @@ def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
         watch.lap("rollout")
         found = objective.backward(student, rows, {}, teacher, micro_batch=work.micro_batch)
         watch.lap("teacher and gradient")
+        clip_gradient(optimizer, options)
         apply_gradient(optimizer, step + 1, steps, options)
+        optimizer.zero_grad(set_to_none=True)
         watch.lap("optimizer")
         losses.append(found["loss"])
     return losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -12,17 +13,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from opd_steps import preflight
-from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
+from opd_steps.models.checkpoint import load_model
 from opd_steps.models.tokenizers import char_tokenizer
 from tests.pipeline.checkout import ROOT, Checkout
 from tests.pipeline.stages import TINY, Stages, edit_json, save_checkpoint
 
 SUMS = {"source": {"name": "arithmetic", "train": 60, "test": 8, "ood": 0}, "verifier": {"name": "exact", "after": "="}}
 SHORT = {"max_new_tokens": 8}
+GENERATION = "generation_config.json"
 PICKLES = ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth", "state.pkl", "vocab.pkl", "model.ckpt")
 
 
@@ -52,7 +57,7 @@ def _signals():
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("good") / "checkpoint", vocab_size=300)
+    return save_checkpoint(tmp_path_factory.mktemp("good") / "checkpoint", vocab_size=300, num_hidden_layers=2)
 
 
 @pytest.fixture
@@ -90,11 +95,107 @@ def own_code(folder: Path) -> None:
     (folder / "mine.py").write_text(f"import os\nos.mkdir({str(folder / 'fired')!r})\n")
 
 
+def edit_weights(folder: Path, edit) -> None:
+    weights = load_file(folder / "model.safetensors")
+    edit(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def nan(weights: dict) -> None:
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+
+
+def infinite(weights: dict) -> None:
+    weights["model.norm.weight"] = weights["model.norm.weight"].half() * 1e5
+
+
+def own_head(weights: dict) -> None:
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] + 1
+
+
+def left_over(weights: dict) -> None:
+    weights["value_head.weight"] = torch.ones(1, 32)
+
+
+def float8(weights: dict) -> None:
+    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(torch.float8_e4m3fn)
+
+
+def quantised(folder: Path, **how) -> None:
+    edit_json(folder / "config.json", quantization_config=how)
+
+
+def gguf(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "m.Q4_K.gguf")
+
+
+def longer_tokenizer(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<{i}>" for i in range(301 - len(tokenizer))])
+    tokenizer.save_pretrained(folder)
+
+
+def encoder(folder: Path) -> None:
+    config = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", **config)).save_pretrained(folder)
+    edit_json(folder / "config.json", architectures=["BertLMHeadModel"])
+
+
 REFUSED = {
+    "fewer layers than weights": (
+        lambda f: edit_json(f / "config.json", num_hidden_layers=1, layer_types=["full_attention"]),
+        r"the weights hold model\.layers\.1\.input_layernorm\.weight, which config.json has no place for \(11 such in all\)",
+    ),
+    "more layers than weights": (
+        lambda f: edit_json(f / "config.json", num_hidden_layers=3, layer_types=["full_attention"] * 3),
+        r"the weights lack model\.layers\.2\.input_layernorm\.weight",
+    ),
+    "another width": (
+        lambda f: edit_json(f / "config.json", hidden_size=64),
+        r"do not fit config.json: model\.\S+ is \[.*\], expected \[.*\]",
+    ),
+    "a nan": (
+        lambda f: edit_weights(f, nan),
+        r"model.safetensors: model\.layers\.1\.mlp\.up_proj\.weight holds values that are not",
+    ),
+    "an infinity in float16": (
+        lambda f: edit_weights(f, infinite),
+        r"model.safetensors: model\.norm\.weight holds values that are not",
+    ),
+    "a head that is tied to other weights": (
+        lambda f: edit_weights(f, own_head),
+        r"says that lm_head\.weight is model\.embed_tokens",
+    ),
+    "a tensor of nobody's": (lambda f: edit_weights(f, left_over), r"the weights hold value_head\.weight, which"),
+    "GPTQ": (lambda f: quantised(f, quant_method="gptq", bits=4, group_size=128), r"its weights are quantised \(gptq\)"),
+    "AWQ": (lambda f: quantised(f, quant_method="awq", bits=4), r"its weights are quantised \(awq\)"),
+    "bitsandbytes": (lambda f: quantised(f, quant_method="bitsandbytes", load_in_4bit=True), r"quantised \(bitsandbytes\)"),
+    "GPTQ of old": (lambda f: (f / "quantize_config.json").write_text("{}"), r"quantised \(quantize_config.json\)"),
+    "float8": (lambda f: edit_weights(f, float8), r"model\.layers\.0\.mlp\.up_proj\.weight is quantised \(F8_E4M3\)"),
+    "GGUF": (gguf, r"m\.Q4_K\.gguf is a GGUF file, of quantised weights"),
+    "a generation config that is no JSON": (
+        lambda f: (f / GENERATION).write_text("{"),
+        "generation_config.json: not a generation",
+    ),
+    "a generation config that is a list": (
+        lambda f: (f / GENERATION).write_text("[1]"),
+        "generation_config.json: not a generation",
+    ),
+    "a padding id without a row": (
+        lambda f: edit_json(f / "config.json", pad_token_id=300),
+        "pad_token_id is 300, .* 300 rows",
+    ),
+    "a tokenizer with a token more than the embedding": (longer_tokenizer, r"the token '<40>' = 300, the embedding 300 rows"),
+    "an encoder": (lambda f: edit_json(f / "config.json", model_type="t5"), "expected a causal language model; .* type 't5'"),
+    "a classifier": (
+        lambda f: edit_json(f / "config.json", architectures=["Qwen3ForSequenceClassification"]),
+        "expected a causal language model, found Qwen3ForSequenceClassification",
+    ),
+    "an encoder that could decode": (encoder, "is_decoder: true alone; this one is an encoder"),
     "an empty folder": (lambda f: [p.unlink() for p in f.iterdir()], "checkpoint: not a checkpoint: no config.json"),
     "config.json is no JSON": (lambda f: (f / "config.json").write_text("{"), "not a checkpoint: no config.json"),
     "a config of wrong types": (lambda f: edit_json(f / "config.json", hidden_size="many"), "config.json: .*hidden_size"),
-    "a config at odds with itself": (lambda f: edit_json(f / "config.json", num_hidden_layers=2), "config.json: .*layer"),
+    "a config at odds with itself": (lambda f: edit_json(f / "config.json", num_hidden_layers=4), "config.json: .*layer"),
     "code of its own": (own_code, "config.json: .*custom code"),
     "pickles alone": (pickle_only, r"no \*\.safetensors \(model.ckpt is a pickle, which is never loaded"),
     "truncated weights": (truncate, "model.safetensors: not a safetensors file"),
@@ -119,6 +220,40 @@ def test_what_is_no_checkpoint(stages, checkpoint, fault):
     assert not (stages.results / "p/model/m/seed0").exists()
 
 
+def harmless(weights: dict) -> None:
+    """What old releases wrote, and what some write twice."""
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    weights["model.layers.0.self_attn.masked_bias"] = torch.tensor(-1e4)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+
+
+def test_what_is_harmless_and_a_generation_config_that_could_not_be_saved(stages, checkpoint, capsys):
+    """transformers loads sampling settings that it refuses to write: a training would end with a ValueError at its very last line."""
+    stages.run("data", "data", **SUMS)
+    edit_weights(checkpoint, harmless)
+    edit_json(checkpoint / GENERATION, temperature=0.5, do_sample=False, eos_token_id=[1, 3])
+    stages.run("m", "model", path=str(checkpoint))
+    assert "its generation config cannot be saved, its token ids are kept alone" in capsys.readouterr().out
+    stages.run("more", "sft", {"student": "model/m", "data": "data/data"}, steps=1, batch=4)
+    saved = json.loads((stages.results / "p/sft/more/seed0/model" / GENERATION).read_text())
+    assert saved["eos_token_id"] == [1, 3] and "temperature" not in saved
+
+
+def test_weights_that_are_spoiled_after_they_were_judged(stages, checkpoint):
+    """Loading looks once more: a model node of before this check existed, or another program's."""
+    stages.run("m", "model", path=str(checkpoint))
+    edit_weights(checkpoint, nan)
+    with pytest.raises(UserError, match=r"model: the weight model\.layers\.1\.mlp\.up_proj\.weight is not finite"):
+        load_model(wrapped(stages.results / "loose", checkpoint))
+
+
+def wrapped(folder: Path, checkpoint: Path) -> Path:
+    """A node's folder around a checkpoint."""
+    folder.mkdir(parents=True)
+    (folder / "model").symlink_to(checkpoint)
+    return folder
+
+
 def test_the_step_itself_ends_with_one_line_and_status_2(stages, checkpoint):
     pickle_only(checkpoint)
     plant(checkpoint, checkpoint / "fired")
@@ -128,14 +263,6 @@ def test_the_step_itself_ends_with_one_line_and_status_2(stages, checkpoint):
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1 and run.stderr.startswith(f"distillery: error: {checkpoint}: not a checkpoint")
     assert not (checkpoint / "fired").exists()
-
-
-def test_weights_that_do_not_fit_their_config(stages, checkpoint):
-    stages.run("data", "data", **SUMS)
-    edit_json(checkpoint / "config.json", hidden_size=64)
-    stages.run("m", "model", path=str(checkpoint))
-    with pytest.raises(UserError, match=r"do not fit config.json: model\.\S+ is \[.*\], expected \[.*\]"):
-        stages.run("more", "sft", {"student": "model/m", "data": "data/data"}, steps=1)
 
 
 def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
@@ -148,7 +275,7 @@ def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
     stages.run("m", "model", path=str(checkpoint))
     whole = stages.run("whole", "sft", parents, **options)
     config, out = stages.job("resumed", "sft", parents, **options)
-    broken = killed_after(stages, config, out, step=2)
+    broken = killed_after(config, out, step=2)
     plant(broken, mark)
     plant(broken.parent, mark)
     resumed = stages.run("resumed", "sft", parents, **options)
@@ -157,12 +284,12 @@ def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
     assert resumed["files"] == whole["files"]
 
 
-def killed_after(stages: Stages, config: dict, out: Path, step: int) -> Path:
+def killed_after(config: dict, out: Path, step: int) -> Path:
     """Train up to a checkpoint and stop, as a kill would; returns the checkpoint in the work directory."""
     from opd_steps.artifacts import Job
     from opd_steps.loop import checkpoint
-    from opd_steps.steps import sft
 
+    module = importlib.import_module(f"opd_steps.steps.{config['kind']}")
     real = checkpoint.save
 
     def dying(work, at, *args):
@@ -173,7 +300,7 @@ def killed_after(stages: Stages, config: dict, out: Path, step: int) -> Path:
     checkpoint.save = dying
     try:
         with pytest.raises(KeyboardInterrupt), Job(config, {}, out) as job:
-            sft.run(job)
+            module.run(job)
     finally:
         checkpoint.save = real
     return job.work / f"checkpoint-{step:08d}"
@@ -185,7 +312,7 @@ def test_a_damaged_checkpoint_of_a_killed_job(stages, good, file):
     parents = {"student": "model/m", "data": "data/data"}
     stages.run("data", "data", **SUMS)
     stages.run("m", "model", path=str(good))
-    folder = killed_after(stages, *stages.job("s", "sft", parents, **options), step=2)
+    folder = killed_after(*stages.job("s", "sft", parents, **options), step=2)
     (folder / file).write_bytes((folder / file).read_bytes()[:-5])
     with pytest.raises(UserError, match=f"{folder.name}: this checkpoint is damaged .*; delete it and run again"):
         stages.run("s", "sft", parents, **options)

@@ -1,6 +1,6 @@
 """Trainings of every kind on tiny models, run alike in one process and in several.
 
-python -m tests.unit.parallel_toys FOLDER [mistake | kill]     (in each rank)
+python -m tests.unit.parallel_toys FOLDER [mistake | kill | overflow | spoil]     (in each rank)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import epoch_order
-from opd_steps.steps._models import mle_objective
+from opd_steps.steps._training import mle_objective
 from opd_steps.steps.rl import group_batch, objective
 from tests.unit import opd_toys
 from tests.unit.opd_toys import VOCAB, Killed, ToyPool, solutions
@@ -45,7 +45,8 @@ class GroupPool(ToyPool):
 
 def job(folder: Path, options: dict) -> SimpleNamespace:
     folder.mkdir(exist_ok=True)
-    return SimpleNamespace(work=folder, seed=SEED, options={"steps": STEPS, "checkpoint_every": 2, **options})
+    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5}
+    return SimpleNamespace(work=folder, seed=SEED, options=fixed | options, name="p/sft/toy/seed3")
 
 
 def policy(seed: int, tie: bool, trains: bool = True) -> LMPolicy:
@@ -57,7 +58,9 @@ def weights(student: LMPolicy) -> dict[str, Tensor]:
     return {name: ranks.full(p.detach()).clone() for name, p in student.model.named_parameters()}
 
 
-def sft(folder: Path, tie: bool = True, micro_batch: int = 4, kill_at: int = 0) -> dict[str, Tensor]:
+def sft(
+    folder: Path, tie: bool = True, micro_batch: int = 4, kill_at: int = 0, hooks: tuple = (), **optim
+) -> dict[str, Tensor]:
     student, rows = policy(0, tie), solutions(11)
 
     def make_batch(step: int):
@@ -65,8 +68,8 @@ def sft(folder: Path, tie: bool = True, micro_batch: int = 4, kill_at: int = 0) 
             raise Killed
         return fixed_rows(rows, SEED, step, 7)
 
-    optim = vars(Optim(**OPTIM))
-    train(job(folder, {"micro_batch": micro_batch, "optim": optim}), student, make_batch, mle_objective())
+    options = {"micro_batch": micro_batch, "optim": vars(Optim(**OPTIM | optim))}
+    train(job(folder, options), student, make_batch, mle_objective(), hooks=hooks)
     return weights(student)
 
 
@@ -145,8 +148,26 @@ def main(base: Path) -> None:
         sft(base / "left", kill_at=4)
 
 
+class Spoiling:
+    """A hook after which the last rank's part of one weight is no number at step 3."""
+
+    def __call__(self, step: int, policy: LMPolicy, metrics: dict) -> None:
+        if step == 3 and not ranks.first():
+            policy.model.model.layers[1].mlp.up_proj.weight.to_local().data[0, 0] = float("inf")
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
 def fail(base: Path, how: str) -> None:
-    """Train for ever, but for the second rank."""
+    """Train for ever, but for the second rank; or with a learning rate that no weights survive."""
+    if how == "overflow":
+        sft(base, lr=1e38, schedule="linear", warmup=0.5, clip=0.0)
+    if how == "spoil":
+        sft(base, hooks=(Spoiling(),))
     for _ in range(1000):
         sft(base)
         if ranks.first():

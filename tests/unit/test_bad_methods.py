@@ -6,10 +6,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from opd_steps import plan, preflight
-from opd_steps.artifacts import write_json
+from opd_steps.artifacts import sealed
 from opd_steps.config import plugs
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError, one_line_errors
+from opd_steps.files import write_json
 from opd_steps.graph import Graph
 
 NODES = {
@@ -203,7 +204,7 @@ def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
     for entry in asked:
         folder = tmp_path / "results" / entry["model"]
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "manifest.json", {"facts": {"tokenizer": {"size": 12}}})
+        write_json(folder / "manifest.json", sealed({"facts": {"tokenizer": {"size": 12}}}))
     preflight.check_topk(tmp_path / "results", [e for e in asked if e["k"] < 13])
     with pytest.raises(SystemExit) as stop, one_line_errors():
         preflight.check_topk(tmp_path / "results", asked)

@@ -11,7 +11,8 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.config.kinds import Stream as StreamOptions
 from opd_steps.config.merge import merge
-from opd_steps.config.method_rules import GROUPS, check_stream
+from opd_steps.config.method_rules import check_stream
+from opd_steps.config.needs import GROUPS
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence

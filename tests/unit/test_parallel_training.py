@@ -64,6 +64,17 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):
     [
         ("mistake", 2, "distillery: error: data.jsonl:7: expected a number\n"),
         ("kill", 137, "distillery: error: process 1 of 2 ended with status -9\n"),
+        (
+            "overflow",
+            2,
+            "distillery: error: p/sft/toy/seed3: step 2: train/grad_norm is nan; nothing is published, there is no checkpoint yet\n",
+        ),
+        (
+            "spoil",
+            2,
+            "distillery: error: p/sft/toy/seed3: step 3: after the update the parameter model.layers.1.mlp.up_proj.weight is not finite; "
+            "nothing is published, the checkpoint after step 2 stays\n",
+        ),
     ],
 )
 def test_what_goes_wrong_in_one_ends_both_and_is_told_once(tmp_path, capfd, how, code, says):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build
@@ -30,7 +31,7 @@ def weights(folder, reference, **options) -> dict[str, torch.Tensor]:
     student = LMPolicy(qwen(seed=0), tokenizer, max_new_tokens=5)
     teacher = LMPolicy(qwen(seed=1).requires_grad_(False), tokenizer)
     folder.mkdir()
-    settings = {"steps": 3, "optim": OPTIM, "micro_batch": 4, "checkpoint_every": 10}
+    settings = {"steps": 3, "optim": OPTIM, "micro_batch": 4, "checkpoint_every": 10, "on_nonfinite": "stop", "max_skips": 5}
 
     def make_batch(step: int) -> Batch:
         return Batch(student.rollout([[1, 2, 3]] * 6, list(range(6)), [10 * step + i for i in range(6)], step - 1))

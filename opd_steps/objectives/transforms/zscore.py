@@ -27,4 +27,5 @@ class ZScore:
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         r_N = found["r"]
-        return (r_N - r_N.mean()) / (r_N.std() + 1e-6) - r_N, {}
+        std = r_N.std() if len(r_N) > 1 else 0.0  # of one token there is none
+        return (r_N - r_N.mean()) / (std + 1e-6) - r_N, {}

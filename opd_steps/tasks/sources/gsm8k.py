@@ -35,4 +35,4 @@ class Gsm8k:
         if not marker:
             raise UserError(records.where(index), "the answer has no '#### <number>'")
         text = solution if self.keep_annotations else ANNOTATION.sub("", solution)
-        return row(question + "\n", answer.strip().replace(",", ""), text)
+        return row(question + "\n", answer.strip().replace(",", ""), text) | {"where": records.where(index)}

@@ -1,0 +1,71 @@
+"""Nothing that is not finite is trained on, saved or published: a step with such a figure or weight ends the training, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opd_steps.artifacts import Job
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.loop import checkpoint
+from opd_steps.metrics import not_finite
+from opd_steps.models import finite
+
+
+class Guard:
+    """The last after-step hook: it looks at what the others left. Its state: updates left out in a row.
+
+    on_nonfinite: stop   the first figure of an update that is not finite raises UserError, as does any other figure or weight
+    on_nonfinite: skip   such an update is not made: neither weights nor moments move. train/skipped counts those of a step;
+                         the last of `max_skips` in a row raises UserError. Weights that a finite gradient took to infinity
+                         cannot be taken back, so they always end the step.
+    """
+
+    def __init__(self, job: Job):
+        self.job, self.step = job, 0
+        self.skips, self.most = job.options["on_nonfinite"] == "skip", job.options["max_skips"]
+        self.in_a_row, self.skipped = 0, 0
+
+    @contextmanager
+    def watch(self, step: int) -> Iterator[None]:
+        """Around a step: what is not finite in its rollouts, rewards or checkpoint ends it in the same way."""
+        self.step, self.skipped = step, 0
+        try:
+            yield
+        except NotFinite as error:
+            raise self._end(f"{error.message} ({error.where})") from None
+
+    def allows(self, figures: dict[str, float]) -> bool:
+        """Whether an update with these figures may be made. All ranks hold the same ones."""
+        bad = not_finite({f"train/{name}": value for name, value in figures.items()})
+        if not bad:
+            self.in_a_row = 0
+            return True
+        self.in_a_row, self.skipped = self.in_a_row + 1, self.skipped + 1
+        if not self.skips:
+            raise self._end(bad)
+        if self.in_a_row >= self.most:
+            raise self._end(f"{bad}, the {self.in_a_row}. update in a row that is left out (max_skips: {self.most})")
+        print(f"step {self.step}: {bad}; this update is left out", flush=True)
+        return False
+
+    def figures(self) -> dict[str, float]:
+        """What the step's other figures do not show."""
+        return {"skipped": float(self.skipped)} if self.skips else {}
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        if bad := not_finite(metrics):
+            raise self._end(bad)
+        if name := finite.not_finite(policy.model.named_parameters()):
+            raise self._end(f"after the update the parameter {name} is not finite")
+
+    def _end(self, what: str) -> UserError:
+        kept = checkpoint.newest(self.job.work)
+        stays = f"the checkpoint after step {int(kept.name.rpartition('-')[2])} stays" if kept else "there is no checkpoint yet"
+        return UserError(self.job.name, f"step {self.step}: {what}; nothing is published, {stays}")
+
+    def state_dict(self) -> dict:
+        return {"in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.in_a_row = state["in_a_row"]

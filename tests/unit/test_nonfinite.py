@@ -1,0 +1,241 @@
+"""nan and infinity: a training ends at the first one, or leaves the update out; nothing of the kind is written anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from opd_steps.artifacts import Job
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.evaluation.own_rollouts import own_statistics
+from opd_steps.loop import checkpoint
+from opd_steps.loop.optim import make_optimizer
+from opd_steps.metrics import MetricsLog
+from opd_steps.models.finite import not_finite
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.objectives.signals.log_ratio import LogRatio
+from opd_steps.steps import opd
+from tests.unit.opd_toys import Killed, ToyPool, run
+from tests.unit.tiny import FakeTokenizer, qwen
+
+NODE = "p/opd/toy/seed3"
+SKIP = {"on_nonfinite": "skip", "max_skips": 3}
+OPTIM = {"lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
+
+
+def spoil(patch, steps: set[int], value: float = float("nan"), minibatch: int | None = None) -> None:
+    """The signal gives `value` in these steps, or in one minibatch of them."""
+    now, calls = {"step": 0}, []
+    real_reward, real_batches = LogRatio.reward, opd.live_batches
+
+    def live_batches(*args):
+        make_batch, hooks = real_batches(*args)
+
+        def make(step: int):
+            now["step"] = step
+            calls.clear()
+            return make_batch(step)
+
+        return make, hooks
+
+    def reward(self, logq, logp):
+        calls.append(1)
+        hit = now["step"] in steps and minibatch in (None, len(calls) - 1)
+        return real_reward(self, logq, logp) * (value if hit else 1.0)
+
+    patch.setattr(opd, "live_batches", live_batches)
+    patch.setattr(LogRatio, "reward", reward)
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.glob("checkpoint*"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_training_ends_at_the_first_loss_that_is_none(tmp_path, monkeypatch, value):
+    whole = run(tmp_path / "whole", monkeypatch)
+    with monkeypatch.context() as patch:
+        spoil(patch, {5, 6}, value)
+        for _ in range(2):  # the second time from the checkpoint
+            with pytest.raises(UserError) as caught:
+                run(tmp_path / "a", patch)
+            said = str(caught.value)
+            assert said.startswith(f"{NODE}: step 5: train/loss is ") and "\n" not in said
+            assert said.endswith("; nothing is published, the checkpoint after step 4 stays")
+            assert checkpoints(tmp_path / "a") == ["checkpoint-00000004"]
+            assert [row["step"] for row in rows(tmp_path / "a")] == [1, 2, 3, 4]
+    mended = run(tmp_path / "a", monkeypatch)
+    assert mended.metrics == whole.metrics
+    assert all(torch.equal(mended.weights[name], value) for name, value in whole.weights.items())
+
+
+def test_a_learning_rate_that_takes_weights_to_infinity(tmp_path, monkeypatch):
+    with pytest.raises(
+        UserError, match=rf"^{NODE}: step 1: after the update the parameter model\.\S+ is not finite; .* no checkpoint"
+    ):
+        run(tmp_path / "at once", monkeypatch, optim={"lr": 1e39, "clip": 0.0})
+    with pytest.raises(UserError, match=rf"^{NODE}: step [2-8]: .* is (nan|inf)"):
+        run(tmp_path / "next", monkeypatch, optim={"lr": 1e30, "clip": 0.0})
+    later = {"lr": 1.0, "clip": 0.0, "weight_decay": 1e4}  # weights grow by 1e4 a step
+    with pytest.raises(UserError, match=rf"^{NODE}: step [3-8]: .*the checkpoint after step [246] stays"):
+        run(tmp_path / "later", monkeypatch, optim=later)
+    assert [c for folder in ("at once", "next") for c in checkpoints(tmp_path / folder)] == []
+
+
+def test_a_hooks_figure_that_is_none_ends_the_step(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("opd_steps.hooks.extrapolate._Foresight.score", lambda *_: float("nan"))
+        with pytest.raises(UserError, match=rf"^{NODE}: step 1: train/score_before is nan, train/score_after is nan; nothing"):
+            run(tmp_path, patch, hooks=["extrapolate"])
+
+
+def test_a_skipped_update_moves_neither_weights_nor_moments(tmp_path, monkeypatch):
+    before = run(tmp_path / "before", monkeypatch, steps=4, **SKIP)
+    with monkeypatch.context() as patch:
+        spoil(patch, {5})
+        after = run(tmp_path / "after", patch, steps=5, **SKIP)
+    assert all(torch.equal(after.weights[name], value) for name, value in before.weights.items())
+    files = [
+        (tmp_path / f / c / "optimizer.safetensors").read_bytes()
+        for f in ("before", "after")
+        for c in checkpoints(tmp_path / f)
+    ]
+    assert files[0] == files[1]
+    last = rows(tmp_path / "after")[-1]
+    assert last["train/skipped"] == 1 and "train/reward" in last
+    assert not {"train/loss", "train/grad_norm", "train/lr", "train/log_ratio", "train/entropy"} & last.keys()
+    assert [row["train/skipped"] for row in rows(tmp_path / "after")] == [0, 0, 0, 0, 1]
+
+
+def test_of_several_minibatches_one_is_skipped(tmp_path, monkeypatch):
+    options = {"minibatches": 3, "method": {"signal": "log_ratio"}}
+    with monkeypatch.context() as patch:
+        spoil(patch, {3}, minibatch=1)
+        run(tmp_path, patch, **options, **SKIP)
+    third = rows(tmp_path)[2]
+    assert third["train/skipped"] == 1 and "train/loss" in third
+
+
+def test_skips_in_a_row_end_the_step_also_behind_a_resume(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        spoil(patch, {2, 4, 5, 6, 7})
+        for kill_at in (6, 0):
+            with pytest.raises((UserError, Killed)) as caught:
+                run(tmp_path, patch, kill_at, **SKIP)
+    assert str(caught.value).startswith(f"{NODE}: step 6: train/loss is nan")
+    assert "the 3. update in a row that is left out (max_skips: 3)" in str(caught.value)
+    assert checkpoints(tmp_path) == ["checkpoint-00000004"]
+
+
+def test_the_first_updates_may_be_skipped(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        spoil(patch, {1, 2})
+        whole = run(tmp_path / "whole", patch, **SKIP)
+        with pytest.raises(Killed):
+            run(tmp_path / "broken", patch, 3, **SKIP)  # a checkpoint without moments
+        resumed = run(tmp_path / "broken", patch, **SKIP)
+    assert resumed.metrics == whole.metrics
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
+
+
+CONTROLLED = {
+    "controllers": [
+        {"name": "raise_on_loss", "sets": "method.prefix.student_share", "every": 2, "eps": -9.0, "step": 0.2},
+        {"name": "entropy_gate", "sets": "sampling.max_new_tokens", "stages": [2, 4, 6], "every": 2},
+    ],
+    "method": {"prefix": {"source": "mixture"}},
+}
+
+
+def test_with_skips_and_controllers_a_resumed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        spoil(patch, {2, 5, 6})
+        whole = run(tmp_path / "whole", patch, **CONTROLLED, **SKIP)
+        for kill_at in (4, 7):
+            with pytest.raises(Killed):
+                run(tmp_path / "broken", patch, kill_at, **CONTROLLED, **SKIP)
+        resumed = run(tmp_path / "broken", patch, **CONTROLLED, **SKIP)
+    assert resumed.metrics == whole.metrics
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
+    assert [row["train/max_new_tokens"] for row in rows(tmp_path / "whole")] == [2, 2, 4, 4, 6, 6, 6, 6]  # also behind a skip
+
+
+def test_a_reward_that_is_none_ends_the_step(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyPool, "rewards", lambda self, rows: [float("nan")] * len(rows))
+        with pytest.raises(
+            UserError, match=rf"^{NODE}: step 1: it gave nan for a completion \(verifier\); nothing is published"
+        ):
+            run(tmp_path, patch)
+
+
+def test_the_writer_of_curves_refuses(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append(1, {"train/loss": 1.0})
+    with pytest.raises(NotFinite, match=r"metrics\.jsonl: train/loss is nan, train/a is inf at step 2$"):
+        log.append(2, {"train/a": float("inf"), "train/b": 1.0, "train/loss": float("nan")})
+    assert rows(tmp_path) == [{"step": 1, "train/loss": 1.0}]
+
+
+def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
+    model = qwen()
+    optimizer = make_optimizer(model, OPTIM)
+    checkpoint.save(tmp_path, 1, model, optimizer, {"hooks": [{"reward_B": torch.tensor([torch.nan])}]})
+    with pytest.raises(NotFinite, match="the state of a controller or hook is not finite"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": [{"value": float("inf")}]})
+    optimizer.state[model.model.norm.weight] = {"exp_avg": torch.full((32,), torch.inf)}
+    with pytest.raises(NotFinite, match=r"model\.norm\.weight\.exp_avg is not finite"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+    model.model.norm.weight.data[3] = torch.nan
+    with pytest.raises(NotFinite, match=r": model\.norm\.weight is not finite"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+    assert checkpoints(tmp_path) == ["checkpoint-00000001"]
+
+
+def test_publish_refuses_a_figure_that_is_none(tmp_path):
+    config = {"kind": "analyze", "options": {}, "parents": {}, "seed": 0}
+    with Job(config, {}, tmp_path / "r/p/analyze/moved/seed0/manifest.json") as job:
+        with pytest.raises(UserError, match=r"^p/analyze/moved/seed0: update/norm is inf; nothing is published$"):
+            job.publish({"update/norm": float("inf"), "update/other": 1.0}, {})
+        assert not job.folder.exists()
+
+
+def broken_policy(temperature: float = 1.0, value: float = float("nan")) -> LMPolicy:
+    model = qwen(20).eval()
+    model.model.norm.weight.data.fill_(value)
+    return LMPolicy(model, FakeTokenizer(20), temperature=temperature, max_new_tokens=4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_without_numbers_writes_no_rollouts(temperature, value):
+    """Greedy as well: the likeliest of twenty nan is the first."""
+    with pytest.raises(NotFinite, match="model: the log-prob of a sampled token is not finite"):
+        broken_policy(temperature, value).rollout([[1, 2], [3]], [0, 1], [5, 6])
+
+
+def test_large_vocabularies_too():
+    model = qwen(9000, layers=1).eval()
+    model.model.norm.weight.data.fill_(torch.nan)
+    with pytest.raises(NotFinite):
+        LMPolicy(model, FakeTokenizer(9000), max_new_tokens=3).rollout([[1, 2]], [0], [5])
+
+
+def test_a_teacher_without_numbers_is_no_teacher():
+    student = LMPolicy(qwen(20).eval(), FakeTokenizer(20), max_new_tokens=4)
+    with pytest.raises(NotFinite, match="its log-probs are not finite"):
+        own_statistics(student, [[1, 2]], 0, broken_policy())
+
+
+def test_weights_near_the_largest_number_are_numbers():
+    assert not_finite([("a", torch.full((9,), 3e38)), ("b", torch.arange(3))]) is None
+    assert not_finite([("a", torch.ones(2)), ("b", torch.tensor([1.0, -torch.inf])), ("c", torch.tensor([torch.nan]))]) == "b"
+    assert not_finite([("h", torch.ones(2).half()), ("b", torch.tensor([torch.nan], dtype=torch.bfloat16))]) == "b"
+    assert not_finite([]) is None
