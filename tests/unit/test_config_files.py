@@ -114,6 +114,7 @@ PLACES = {  # what is edited: (old, new), and the line behind the file's name
     "a circle": (("bad: -1", "a: '${vars.b}', b: '${vars.a}'"), "vars.a: Recursive interpolation detected"),
     "half a variable": (("steps: 3", "steps: '${vars.'"), "scales.tiny.kinds.opd.steps: "),
     "unknown key": (("steps: 3", "stepz: 3"), "scales.tiny.kinds.opd.stepz: unknown key. Did you mean: 'steps'?"),
+    "no word": (("vars:", "(x: 1\nvars:"), "(x: unknown key. Known keys: paper"),
     "deeper": (("steps: 3", "method: {basline: x}"), "scales.tiny.kinds.opd.method.basline: unknown key"),
     "missing": (("student: init, ", ""), "nodes.x.student: this key is required"),
     "together": (("steps: 3", "method: {estimator: exact}"), "scales.tiny.kinds.opd.method.support: exact sums over a set"),
