@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ def results_folder(config: dict) -> Path:
     for name, folder in given.items():
         if not isinstance(folder, str) or not folder.strip():
             raise UserError(f"{place}.pathvars.{name}", f"expected a folder, found {shown(folder)}")
-    return Path(given.get("results", "results"))
+    folder = Path(given.get("results", "results"))
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
+    if not there.is_dir():
+        raise UserError(str(there), "results go into this folder, and something else stands there")
+    return folder
 
 
 def self_contained() -> list[str]:

@@ -266,6 +266,15 @@ def test_path_variables_that_no_rule_has(given):
     assert refusal(lambda: results_folder({"pathvars": given})).startswith("--config: pathvars")
 
 
+def test_something_else_where_results_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "circle").symlink_to("circle")
+    for folder, there in (("file", "file"), ("file/x/y", "file"), ("circle", "circle")):
+        said = refusal(lambda folder=folder: results_folder({"pathvars": {"results": folder}}))
+        assert said == f"{there}: results go into this folder, and something else stands there"
+
+
 def test_path_variables():
     assert results_folder({}) == Path("results")
     assert results_folder({"pathvars": {"results": "r", "logs": "l"}}) == Path("r")
