@@ -1,7 +1,7 @@
 """Results on disk: a work directory keyed by fingerprint, one atomic publish, a manifest that vouches for every file.
 
 results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
-results/.work/<fingerprint>/             checkpoints of a running or killed job  (removed when published)
+results/.work/<node>-<fingerprint>/      checkpoints of a running or killed job  (removed when published)
 results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
 """
 
@@ -18,80 +18,65 @@ from functools import cache
 from pathlib import Path
 
 from opd_steps.errors import UserError
+from opd_steps.files import remove, write_json
 from opd_steps.fingerprint import ROOT, digest, file_sha256
 from opd_steps.lock import acquire
 from opd_steps.metrics import not_finite
+from opd_steps.sources import hashes
 
 MANIFEST = "manifest.json"
 
 
-def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
-    """Write and rename: a reader never sees half a file."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(json.dumps(value, indent=1, sort_keys=sort_keys) + "\n")
-    os.replace(scratch, path)
+def sealed(manifest: dict) -> dict:
+    """The manifest with a digest of itself: what was edited or cut off is no manifest."""
+    return {**manifest, "sha256": digest(manifest)}
 
 
-def write_jsonl(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
-    os.replace(scratch, path)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder, renamed first: after a death in between nothing half-deleted goes by the name of the whole."""
-    gone = folder.with_name(f"gone-{folder.name}")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.rename(folder, gone)
-    shutil.rmtree(gone)
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSONL file; raises UserError with the line number of the first one that is not a JSON object."""
-    rows = []
+def is_whole(manifest: object) -> bool:
+    """Whether it is a manifest as it was written."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(str(path), f"cannot read this data file: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}", f"not valid JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}", f"expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows
+        return manifest["sha256"] == digest({key: value for key, value in manifest.items() if key != "sha256"})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def content(manifest: dict) -> str:
+    """What the nodes that read this result depend on: its files, what it says of them, and the same of all that it was made from."""
+    parents = {role: parent["content"] for role, parent in manifest["parents"].items()}
+    return digest({"files": manifest["files"], "facts": manifest["facts"], "parents": parents})
 
 
 def read_manifest(folder: Path) -> dict:
+    """Raises UserError when it is missing, cut off or edited."""
     path = Path(folder) / MANIFEST
     try:
-        return json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(str(path), "this result does not exist yet; run its job first") from None
-    except json.JSONDecodeError:
-        raise UserError(str(path), "not a manifest; delete it and run again") from None
+    except (OSError, ValueError):
+        manifest = None
+    if not is_whole(manifest):
+        raise UserError(str(path), "not a manifest as a job writes it; run the workflow again, it makes this result anew")
+    return manifest
 
 
 def damage(folder: Path, manifest: dict, full: bool = False) -> str | None:
     """The first file that is gone or not what the manifest says, else None.
 
-    Content is hashed when a file is younger than its manifest, which is written last, or always with `full`.
+    Content is hashed when a file was touched after its manifest, which is written last, or always with `full`.
     """
-    written = (Path(folder) / MANIFEST).stat().st_mtime_ns
+    written = (Path(folder) / MANIFEST).stat().st_ctime_ns
     for name, entry in manifest["files"].items():
         path = Path(folder) / name
         try:
             stat = path.stat()
-        except OSError:
+            doubtful = full or max(stat.st_mtime_ns, stat.st_ctime_ns) > written
+            if stat.st_size != entry["bytes"] or (doubtful and file_sha256(path) != entry["sha256"]):
+                return f"{path} is damaged"
+        except FileNotFoundError:
             return f"{path} is missing"
-        doubtful = full or stat.st_mtime_ns > written
-        if stat.st_size != entry["bytes"] or (doubtful and file_sha256(path) != entry["sha256"]):
-            return f"{path} is damaged"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
     return None
 
 
@@ -122,10 +107,15 @@ class Job:
         self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
         for role, path in self.parents.items():
             if broken := damage(path, self.manifests[role], full=writes):
-                raise UserError(broken, f"delete {path / MANIFEST} and run again")
-        self.fingerprint = digest(
-            {"config": config, "code": code, "parents": {r: m["fingerprint"] for r, m in self.manifests.items()}}
-        )
+                raise UserError(broken, "run the workflow again, it makes this result anew")
+        self.sources = hashes(self.kind, self.options)
+        self._made_of = {
+            "config": config,
+            "code": code,
+            "sources": self.sources,
+            "parents": {r: {"path": config["parents"][r], "content": content(m)} for r, m in self.manifests.items()},
+        }
+        self.fingerprint = digest(self._made_of)
         place = ".".join(self.folder.parts[-4:])  # two nodes of one content are still two
         self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
         self.stage, self._notes = self.work / "publish", self.work / "notes"
@@ -154,12 +144,12 @@ class Job:
             self._lock.close()
 
     def done(self) -> bool:
-        """Has another process published this very result, whole? (Snakemake deletes the manifest of a job that it starts.)"""
+        """Is this very result there already, whole? Another process made it, or what this one reads was made anew and came out the same."""
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text())
-            return manifest["fingerprint"] == self.fingerprint and damage(self.folder, manifest, full=True) is None
-        except (OSError, ValueError, KeyError, TypeError):
+            manifest = read_manifest(self.folder)
+        except UserError:
             return False
+        return manifest["fingerprint"] == self.fingerprint and damage(self.folder, manifest, full=True) is None
 
     @property
     def name(self) -> str:
@@ -186,18 +176,13 @@ class Job:
             "paper": self.folder.parents[2].name,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
-            "config": self.config,
-            "code": self.code,
-            "parents": {
-                role: {"path": self.config["parents"][role], "fingerprint": m["fingerprint"]}
-                for role, m in self.manifests.items()
-            },
+            **self._made_of,
             "files": {str(p.relative_to(self.stage)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files},
             "metrics": metrics,
             "facts": facts,
             "git_commit": git_commit(),
         }
-        write_json(self.stage / MANIFEST, manifest)
+        write_json(self.stage / MANIFEST, sealed(manifest))
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if self.folder.exists():
             os.rename(self.folder, self.work / "replaced")

@@ -11,9 +11,16 @@ class UserError(Exception):
     """A mistake in a config, a data file or a checkpoint: `where` (file and key), then what was expected."""
 
     def __init__(self, where: str, message: str):
-        self.where = re.sub(r"(\.ya?ml)\.(?=\w)", r"\1: ", where, count=1)  # paper.yaml.nodes.x -> paper.yaml: nodes.x
-        self.message = " ".join(str(message).split())
+        self.place = where  # as the raiser spelled it
+        shown = re.sub(r"(\.ya?ml|^--config)\.(?=\w)", r"\1: ", where, count=1)  # paper.yaml.nodes.x -> paper.yaml: nodes.x
+        self.where = _printable(shown)
+        self.message = _printable(" ".join(str(message).split()))
         super().__init__(f"{self.where}: {self.message}")
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal shows: a line break, say, as \\n."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class NotFinite(UserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
@@ -11,11 +12,15 @@ from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
 from opd_steps.config.claims import claim_nodes
 from opd_steps.config.kinds import KINDS
+from opd_steps.config.layers import Layers
 from opd_steps.config.load import load_paper
-from opd_steps.config.merge import dataclass_of, deep_merge, merge
+from opd_steps.config.merge import dataclass_of, merge
+from opd_steps.config.scalars import shown
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
+
+_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
 @dataclass(eq=False)
@@ -27,6 +32,7 @@ class GraphNode:
     name: str
     options: dict
     parents: dict[str, GraphNode] = field(default_factory=dict)
+    layers: Layers | None = None  # the places that wrote the options
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -108,9 +114,9 @@ class Graph:
         self._names: dict[str, dict[str, GraphNode]] = {}
         self.selected = [self._add(name, ()) for name in papers]
 
-    def _add(self, name: str, users: tuple[str, ...]) -> str:
+    def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:
         if name not in self._loaded:
-            self._loaded[name] = load_paper(name, self.paths)
+            self._loaded[name] = load_paper(name, self.paths, where)
         paper = self._loaded[name]
         name = paper["name"]
         if name in users:
@@ -121,7 +127,7 @@ class Graph:
             return name
         scope: dict[str, GraphNode] = {}
         for used in paper["use"]:
-            for key, node in self._names[self._add(used, (*users, name))].items():
+            for key, node in self._names[self._add(used, (*users, name), f"{paper['file']}.use")].items():
                 if scope.setdefault(key, node) is not node:
                     raise UserError(f"{paper['file']}.use", f"two of the used papers define a node '{key}'")
         self.papers[name] = paper
@@ -146,36 +152,45 @@ class Graph:
             own[name] = self._node(paper["name"], name, raw, scale, where)
         scope.update(own)
         for name, node in own.items():
-            self._link(node, scope, f"{file}.nodes.{name}")
+            with node.layers.blamed():
+                self._link(node, scope, f"{file}.nodes.{name}")
         _refuse_cycles(own, file)
         for name, node in own.items():
-            check_node(node, f"{file}.nodes.{name}")
-        options = deep_merge(paper["evaluate"]["options"], scale["evaluate"])
+            with node.layers.blamed():
+                check_node(node, f"{file}.nodes.{name}")
+        where = f"{file}.evaluate.options"
         for name in paper["evaluate"]["models"]:
-            where = f"{file}.evaluate"
             if name not in scope:
-                raise UserError(f"{where}.models", _unknown(name, scope))
-            if (scope[name].paper, "evaluate", name) in self.nodes:
-                continue  # a shared node is evaluated once, by the paper that owns it
-            raw = deep_merge({"kind": "evaluate", "model": name}, options)
-            raw["benchmarks"] = [*raw.get("benchmarks", []), *self.benchmarks]
+                raise UserError(f"{file}.evaluate.models", _unknown(name, scope))
+            raw = {"kind": "evaluate", "model": name} | paper["evaluate"]["options"]
+            owned = self.nodes.get((scope[name].paper, "evaluate", name))
             node = self._node(paper["name"], name, raw, scale, where, nodes=False)
-            self._link(node, scope, where)
-            check_node(node, where)
+            with node.layers.blamed():
+                self._link(node, scope, where)
+                check_node(node, where)
+                if owned:  # a shared node is evaluated once, by the paper that owns it
+                    _refuse_another(node, owned, where)
+                    del self.nodes[node.key]
 
     def _node(self, paper: str, name: str, raw: object, scale: dict, where: str, nodes: bool = True) -> GraphNode:
         if not isinstance(raw, dict) or "kind" not in raw:
             raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
-        if not name.replace("_", "").isalnum():
-            raise UserError(where, "a node's name is made of letters, digits and underscores")
+        if not _NAME.fullmatch(name):
+            raise UserError(where, "a node's name is made of 1 to 100 letters, digits and underscores")
         kind = raw["kind"]
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise UserError(f"{where}.kind", _unknown(kind, KINDS))
         keys = {f.name for f in dataclasses.fields(KINDS[kind])} - ({"teacher_engine"} if "scores" in raw else set())
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
-        raw = deep_merge(deep_merge(engines, scale["kinds"].get(kind, {})), raw)
-        raw = deep_merge(raw, scale["nodes"].get(name, {}) if nodes else {})
-        node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where))
+        at = f"{self.papers[paper]['file']}.scales.{self.scale}"
+        last = (f"{at}.nodes.{name}", scale["nodes"].get(name, {})) if nodes else (f"{at}.evaluate", scale["evaluate"])
+        shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
+        layers = Layers(where, [*shared, (where, raw), last])
+        raw = layers.merged()
+        if kind == "evaluate" and isinstance(asked := raw.get("benchmarks", []), list):
+            raw["benchmarks"] = [*asked, *(task for task in self.benchmarks if task not in asked)]
+        with layers.blamed():
+            node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), layers=layers)
         self.nodes[node.key] = node
         return node
 
@@ -221,6 +236,18 @@ def _unknown(name: object, known) -> str:
     near = difflib.get_close_matches(str(name), list(known), 1)
     hint = f"Did you mean: '{near[0]}'?" if near else f"Known: {', '.join(known)}"
     return f"unknown name '{name}'. {hint}"
+
+
+def _refuse_another(node: GraphNode, owned: GraphNode, where: str) -> None:
+    """Raises UserError where a paper would evaluate another's node otherwise than its owner does."""
+    for key, value in node.options.items():
+        mine, theirs = (n.parents[key].key if key in n.parents else n.options[key] for n in (node, owned))
+        if mine != theirs and key != "resources":
+            raise UserError(
+                f"{where}.{key}",
+                f"found {shown(value)}, but '{node.name}' is evaluated once, by its own paper '{owned.paper}', with "
+                f"{shown(owned.options[key])}: ask for the same, or leave it out of evaluate.models",
+            )
 
 
 def _refuse_cycles(own: dict[str, GraphNode], file: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opd_steps.config.claims import claim_nodes, sides
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 from opd_steps.graph import Graph, GraphNode

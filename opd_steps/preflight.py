@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from opd_steps import plan
-from opd_steps.artifacts import MANIFEST, read_manifest
+from opd_steps.artifacts import read_manifest
 from opd_steps.errors import UserError
 from opd_steps.graph import Graph
+from opd_steps.preflight_rows import rows
 
 
 def models(graph: Graph, paper: str, seed: int) -> list[str]:
-    """Folders below results/ of the models that the paper's checks look at."""
+    """Folders below results/ of the models and data that the paper's checks look at."""
     pairs, topk = plan.preflight_pairs(graph, paper, seed), plan.preflight_topk(graph, paper, seed)
-    return sorted({pair[side] for pair in pairs for side in ("left", "right")} | {entry["model"] for entry in topk})
+    read = {folder for row in rows(graph, paper, seed) for folder in (row.data, row.tokens, *row.models)}
+    return sorted({pair[side] for pair in pairs for side in ("left", "right")} | {entry["model"] for entry in topk} | read)
 
 
-def check(graph: Graph, paper: str, seed: int, results: Path, partly: bool = False) -> list[dict]:
-    """One entry per pair of models; raises UserError naming node and what does not fit. `partly`: pass over models not made yet."""
-    there = lambda *folders: not partly or all((results / folder / MANIFEST).is_file() for folder in folders)
-    check_topk(results, [entry for entry in plan.preflight_topk(graph, paper, seed) if there(entry["model"])])
+def asked(graph: Graph, paper: str, seed: int) -> list:
+    """What the paper's nodes ask of their models, as plain data."""
+    read = [asdict(row) for row in rows(graph, paper, seed)]
+    return [plan.preflight_pairs(graph, paper, seed), plan.preflight_topk(graph, paper, seed), read]
+
+
+def check(graph: Graph, paper: str, seed: int, results: Path, known: Callable[[str], bool] = lambda _: True) -> list[dict]:
+    """One entry per pair of models; raises UserError naming node and what does not fit. `known`: which models to look at; all."""
+    check_topk(results, [entry for entry in plan.preflight_topk(graph, paper, seed) if known(entry["model"])])
     pairs = plan.preflight_pairs(graph, paper, seed)
-    return check_pairs(results, [pair for pair in pairs if there(pair["left"], pair["right"])])
+    return check_pairs(results, [pair for pair in pairs if known(pair["left"]) and known(pair["right"])])
 
 
 def check_pairs(results: Path, pairs: list[dict]) -> list[dict]:
     """One entry per pair; raises UserError naming node, both models and what differs. Padded vocabularies are no difference."""
     out = []
     for pair in pairs:
-        left, right = (read_manifest(results / pair[side])["facts"]["tokenizer"] for side in ("left", "right"))
-        for key, what in (("eos", "end tokens"), ("chat_template_sha", "chat templates"), ("digest", "tokenizers")):
+        facts = [read_manifest(results / pair[side])["facts"] for side in ("left", "right")]
+        left, right = ({**each["tokenizer"], "ends": each.get("ends")} for each in facts)
+        for key, what in (
+            ("eos", "end tokens"),
+            ("ends", "end tokens"),
+            ("chat_template_sha", "chat templates"),
+            ("digest", "tokenizers"),
+        ):
             if left[key] != right[key]:
-                shown = f": {left[key]!r} and {right[key]!r}" if key == "eos" else ""
+                shown = f": {left[key]!r} and {right[key]!r}" if key in ("eos", "ends") else ""
                 raise UserError(f"node {pair['node']}", f"{pair['left']} and {pair['right']} have different {what}{shown}")
         out.append({**pair, "tokenizer": left["digest"], "tokens": left["size"]})
     return out

@@ -2,9 +2,9 @@
 
 `python -m opd_steps.warm opd --config ...` is what rules run. When a run's server answers (environment variable
 DISTILLERY_WARM: its socket), the step runs in a fork of the server, with the caller's environment, folder, standard streams,
-signals and end; else it starts as `python -m opd_steps.steps.opd`. Importing torch, transformers and lm-eval costs 3 to 5 CPU
-seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before the fork. With `--processes 2` the step
-is several processes, each with its own start (opd_steps.launch).
+signals and end; else it starts as `python -m opd_steps.steps.opd`. Either way it gets SIGTERM when the run is gone. Importing torch,
+transformers and lm-eval costs 3 to 5 CPU seconds, the fork some milliseconds. Results do not differ: nothing but imports happens before
+the fork. With `--processes 2` the step is several processes, each with its own start (opd_steps.launch).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from opd_steps.fingerprint import source_hash
 from opd_steps.launch import PASSED_ON, launch
-from opd_steps.lifetime import end_with_parent
+from opd_steps.lifetime import closing, end_with_parent
 
 ADDRESS = "DISTILLERY_WARM"
 PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps, for what they import
@@ -48,6 +49,9 @@ def serve(address: str, parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # Ctrl-C reaches the whole group; jobs decide for themselves
     for step in PRELOAD:
         importlib.import_module(f"opd_steps.steps.{step}")
+    loaded = _package_files()
+    for file in loaded:
+        source_hash(file)  # which each step asks for
     if sys.modules["torch"].cuda.is_initialized():
         return  # the forks could not use it: every job does its own imports
     gc.freeze()  # what is there now stays shared between the forks
@@ -60,7 +64,7 @@ def serve(address: str, parent: int) -> None:
         while jobs or os.getppid() == parent:
             for key, _ in waiting.select(timeout=1.0):
                 if key.fileobj is listener:
-                    _accept(listener, waiting, jobs)
+                    _accept(listener, waiting, jobs, os.getppid() == parent, loaded != _package_files())
                 elif key.data in jobs:
                     _ended(key, waiting, jobs)
     with contextlib.suppress(OSError):
@@ -68,12 +72,33 @@ def serve(address: str, parent: int) -> None:
         os.rmdir(os.path.dirname(address))
 
 
-def _accept(listener: socket.socket, waiting: selectors.BaseSelector, jobs: dict) -> None:
+def _package_files() -> dict[Path, tuple[int, int]]:
+    """The package's files that are loaded, as they are on disk."""
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "opd_steps"]
+    stats = {Path(m.__file__): os.stat(m.__file__) for m in modules if m.__file__ and os.path.exists(m.__file__)}
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
+
+
+def _accept(listener: socket.socket, waiting: selectors.BaseSelector, jobs: dict, wanted: bool, stale: bool) -> None:
+    """Fork the job that a caller asks for, unless the run is gone that wanted it.
+
+    `stale`: what is loaded here is not what is on disk any more; the caller then does its own imports.
+    """
     caller, _ = listener.accept()
+    if not wanted:
+        caller.close()
+        return
     try:
         request, fds = _receive(caller)
     except (OSError, ValueError, EOFError):  # a caller that went away
         caller.close()
+        return
+    if stale:
+        with contextlib.suppress(OSError):
+            caller.sendall(b"-\n")
+        caller.close()
+        for fd in fds:
+            os.close(fd)
         return
     sys.stdout.flush()
     sys.stderr.flush()
@@ -135,6 +160,8 @@ def _run(request: dict, fds: list[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        with contextlib.suppress(Exception):
+            closing.close()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -162,7 +189,11 @@ def ask(address: str, arguments: list[str]) -> int | None:
         connection.sendmsg([len(data).to_bytes(8, "big")], rights)
         connection.sendall(data)
         with connection.makefile() as answers:
-            pid = int(answers.readline() or 0)
+            if (answer := answers.readline()) == "-\n":
+                for number in PASSED_ON:
+                    signal.signal(number, signal.SIG_DFL)
+                return None
+            pid = int(answer or 0)
             for number in early if pid else ():
                 pass_on(number, None)
             status = answers.readline()
@@ -192,6 +223,7 @@ def main() -> None:
     step, *rest = sys.argv[1:]
     if step == "--serve":
         return serve(os.environ[ADDRESS], int(rest[0]))
+    end_with_parent(signal.SIGTERM)  # the run that asked for the step: if it is killed, a training saves and ends
     if rest[:1] == ["--processes"]:
         count, rest = int(rest[1]), rest[2:]
         if count > 1:

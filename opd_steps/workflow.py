@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn, TextIO
 
-from opd_steps import plan, preflight, warm
-from opd_steps.artifacts import MANIFEST, damage
-from opd_steps.config.checks import local_paths
-from opd_steps.config.load import load_root
+from opd_steps import plan, preflight, views, warm
+from opd_steps.artifacts import MANIFEST
+from opd_steps.config.load import config_file, load_root, results_folder
 from opd_steps.config.process_checks import processes as count_processes
+from opd_steps.currency import Currency
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import PACKAGE, canonical, code_hashes, digest
 from opd_steps.graph import Graph, GraphNode
@@ -33,24 +33,31 @@ UNASKED_RATE = (100, 1.0)
 the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
+NAMED = 8  # nodes in a line that says why some run again
+REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "style.css", "captions.yaml")]
+
+
+def look_at_config() -> None:
+    """Before Snakemake reads config.yaml: what is no YAML, not UTF-8 or stands twice ends with one line."""
+    try:
+        config_file()
+    except UserError as error:
+        _end(error)
 
 
 def start(workflow, config: dict) -> None:
     """Build the graph once per Snakemake process; a user's mistake ends it with one line and exit status 2."""
     global _root, _graph, _wanted, _results
     _spare_collections()
-    _results = Path(config.get("pathvars", {}).get("results", "results"))
     try:
+        _results = results_folder(config)
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()
-        for paper in {node.paper for node in _wanted} if workflow.is_main_process else ():
-            for seed in _root["seeds"]:  # what is there already is checked at once, the rest by the rule preflight
-                preflight.check(_graph, paper, seed, _results, partly=True)
+        if workflow.is_main_process:
+            _decide(_results)
     except UserError as error:
         _end(error)
-    if workflow.is_main_process:
-        _look_at_results(_results)
 
 
 def _spare_collections() -> None:
@@ -65,8 +72,10 @@ def begin(workflow) -> None:
     gc.freeze()  # the jobs stay to the end: no collection looks at them
     gc.enable()
     try:
-        if workflow.execution_settings.lock:
+        if workflow.is_main_process:
             _lock = acquire(_results / ".run.lock", "another run works in this results folder")
+            for file in workflow.dag.forced_by_user():  # else the step would find that its result is there
+                Path(file).unlink(missing_ok=True)
         if "slurm" in type(workflow.executor_settings).__module__:
             from opd_steps.slurm.start import start as start_slurm
 
@@ -74,7 +83,6 @@ def begin(workflow) -> None:
         elif _worth_warming(workflow):
             warm.start_server()
     except UserError as error:
-        workflow.persistence.unlock()
         _end(error)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
@@ -92,32 +100,48 @@ def _end(error: UserError) -> NoReturn:
     os._exit(2)  # SystemExit would be wrapped in Snakemake's own traceback, and end with status 1
 
 
-def _look_at_results(results: Path) -> None:
-    """Say which sources changed since a result was made; set the manifest of a damaged result aside, so that its job runs again."""
-    changed: dict[str, set[str]] = {}
+def _decide(results: Path) -> None:
+    """Which jobs run, though their output is there: those whose result or view is not what it would be now.
+
+    Their reasons are told here by cause, and by Snakemake for each job. Models that are there are checked now, the rest by the rule preflight.
+    """
+    from opd_steps.needrun import decide_by  # Snakemake is there only when it runs us
+
+    currency = Currency(results)
     for node, seed in _jobs(_wanted):
-        folder = results / node.path(seed)
-        if not (folder / MANIFEST).is_file():
-            continue
-        found, code = _inspect(folder)
-        if found and _inspect(folder)[0]:  # twice: a job may just have replaced the folder
-            os.replace(folder / MANIFEST, folder / "manifest.damaged.json")
-            print(f"distillery: {found}; its job runs again", file=sys.stderr)
-            continue
-        for file in code.keys() | node.code.keys():
-            if code.get(file) != node.code.get(file):
-                changed.setdefault(file, set()).add(f"{node.kind}/{node.name}")
-    for file, names in sorted(changed.items()):
-        print(f"distillery: {file} changed since {', '.join(sorted(names))} ran", file=sys.stderr)
+        currency.judge(node, seed)
+    for paper in {node.paper for node in _wanted}:
+        for seed in _root["seeds"]:
+            preflight.check(_graph, paper, seed, results, lambda path: currency.contents.get(path) is not None)
+    for cause, names in currency.changed.items():
+        names = list(dict.fromkeys(names))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        print(f"distillery: {cause}; to run again: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
+    found = {f"{results / path / MANIFEST}": why for path, why in currency.stale.items()}
+    decide_by(found | _reasons_of_views(results))
 
 
-def _inspect(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """(what is damaged, source hashes of the result)."""
+def _reasons_of_views(results: Path) -> dict[str, str]:
+    """The same for what is made of results. What reads something that is made again is made again in any case."""
+    report, whys = results / "report", {}
+    lists = [report / "manifests" / f"{paper}.json" for paper in _owners()]
+    index, claims, page = report / "mlflow.json", report / "claims.json", report / "index.html"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        return damage(folder, manifest), manifest["code"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        return f"{folder / MANIFEST} is not a manifest", {}
+        whys[report / "plan.json"] = views.why(report / "plan.json", digest(plan.make(_graph, _root)), [])
+        for paper, file in zip(_owners(), lists, strict=True):
+            whys[file] = views.why(file, "", [results / path / MANIFEST for path in _paths(paper)])
+        inputs = [report / "plan.json", *lists]
+        whys[index] = views.why(index, step_code("track"), inputs) or views.lost_runs(_root["tracking"]["uri"], index)
+        whys[claims] = views.why(claims, step_code("report"), [*inputs, *REPORT_FILES]) or views.other_page(claims, page)
+    except FileNotFoundError:
+        pass  # something that they are made of is missing, so they are made again
+    for paper in {node.paper for node in _wanted}:
+        for seed in _root["seeds"]:
+            out = results / paper / "preflight" / f"seed{seed}.json"
+            models = [results / path / MANIFEST for path in preflight.models(_graph, paper, seed)]
+            if all(model.is_file() for model in models):
+                whys[out] = views.why(out, preflight_code(SimpleNamespace(paper=paper, seed=str(seed))), models)
+    return {str(out): why for out, why in whys.items() if why}
 
 
 def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
@@ -137,12 +161,21 @@ def manifests(*kinds: str) -> list[str]:
 
 def manifests_of(wildcards) -> list[str]:
     """Manifests of all wanted nodes that one paper owns."""
-    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(n for n in _wanted if n.paper == wildcards.paper)]
+    return [f"{RESULTS}/{path}/{MANIFEST}" for path in _paths(wildcards.paper)]
 
 
 def gathered() -> list[str]:
     """What rule gather writes, for every paper that owns wanted nodes."""
-    return [f"{RESULTS}/report/manifests/{paper}.json" for paper in dict.fromkeys(node.paper for node in _wanted)]
+    return [f"{RESULTS}/report/manifests/{paper}.json" for paper in _owners()]
+
+
+def _owners() -> list[str]:
+    return list(dict.fromkeys(node.paper for node in _wanted))
+
+
+def _paths(paper: str) -> list[str]:
+    """Folders below results/ of all wanted nodes that a paper owns."""
+    return [n.path(s) for n, s in _jobs(n for n in _wanted if n.paper == paper)]
 
 
 def node_of(kind: str, wildcards) -> GraphNode:
@@ -157,19 +190,6 @@ def parents(kind: str, wildcards) -> dict[str, str]:
     """Manifests that the job reads, by role."""
     node = node_of(kind, wildcards)
     return {role: f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
-
-
-def local_files(kind: str, wildcards) -> list[str]:
-    """Files of local data, checkpoints and tokenizers that the node names by path: their content is an input like any other."""
-    return [file for path in local_paths(node_of(kind, wildcards)).values() for file in _files(Path(path).expanduser())]
-
-
-def _files(path: Path) -> list[str]:
-    """A file, or all visible files of a folder; none of what does not exist: a hub id."""
-    if not path.exists():
-        return []
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [str(p) for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
 
 
 def job_config(kind: str, wildcards) -> str:
@@ -198,6 +218,13 @@ def step_code(step: str) -> str:
     return digest(code_hashes(PACKAGE / "steps" / f"{step}.py"))
 
 
+def preflight_code(wildcards) -> str:
+    """Digest of what a paper's preflight is made of beside its models: its source, and what its nodes ask of them."""
+    seed = int(wildcards.seed)
+    asked = preflight.asked(_graph, wildcards.paper, seed)
+    return digest([step_code("preflight"), asked])
+
+
 def preflight_models(wildcards) -> list[str]:
     """Manifests of the models that a paper's preflight looks at."""
     return [f"{RESULTS}/{path}/{MANIFEST}" for path in preflight.models(_graph, wildcards.paper, int(wildcards.seed))]
@@ -206,12 +233,3 @@ def preflight_models(wildcards) -> list[str]:
 def root_config() -> str:
     """The checked config.yaml as canonical JSON."""
     return canonical(_root)
-
-
-def plan_digest() -> str:
-    """Changes when anything that tracking and report show of the papers changes."""
-    return digest(plan.make(_graph, _root))
-
-
-def tracking_config() -> str:
-    return canonical(_root["tracking"])

@@ -5,8 +5,9 @@ rule analyze:
     """A measurement on finished models; it changes none of them."""
     input:
         unpack(parents("analyze")),
+        preflight=preflight,
     output:
-        manifest="<results>/{paper}/analyze/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/analyze/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/analyze/{node}/seed{seed}.log",
     conda:

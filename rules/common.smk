@@ -1,12 +1,5 @@
 """The graph of the chosen papers, and the functions through which the rules follow it. Imports no torch."""
 
-import os
-import sys
-
-sys.path.insert(0, os.getcwd())  # the checkout that runs is the one that is imported, here and in every step
-
-from opd_steps import workflow as flow  # noqa: E402
-
 flow.start(workflow, config)
 
 
@@ -27,11 +20,6 @@ def manifests(*kinds):
 def parents(kind):
     """Input function: the manifests that a node reads, by role."""
     return lambda wildcards: flow.parents(kind, wildcards)
-
-
-def local_files(kind):
-    """Input function: the files that a node names by a local path."""
-    return lambda wildcards: flow.local_files(kind, wildcards)
 
 
 def job_config(kind):

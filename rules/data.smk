@@ -9,9 +9,8 @@ rule data:
     """Prompts with verifiable answers, in train, test and out-of-distribution splits."""
     input:
         unpack(parents("data")),
-        files=local_files("data"),
     output:
-        manifest="<results>/{paper}/data/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/data/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/data/{node}/seed{seed}.log",
     conda:

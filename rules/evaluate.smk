@@ -5,8 +5,9 @@ rule evaluate:
     """lm-eval and own-rollout statistics of one model, all tasks in one process."""
     input:
         unpack(parents("evaluate")),
+        preflight=preflight,
     output:
-        manifest="<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/evaluate/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/evaluate/{node}/seed{seed}.log",
     conda:

@@ -9,9 +9,8 @@ rule model:
     """A checkpoint to start from: a link to given weights, or a fresh model with its tokenizer."""
     input:
         unpack(parents("model")),
-        files=local_files("model"),
     output:
-        manifest="<results>/{paper}/model/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/model/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/model/{node}/seed{seed}.log",
     conda:
@@ -38,19 +37,19 @@ rule preflight:
     input:
         models=flow.preflight_models,
     output:
-        report="<results>/{paper}/preflight/seed{seed}.json",
+        report=update("<results>/{paper}/preflight/seed{seed}.json"),
     log:
         "<logs>/{paper}/preflight/seed{seed}.log",
     conda:
         "../envs/train.yaml"
-    resources:
-        # no param: Snakemake looks no further than a job whose params changed, and would miss the changed ones behind it
+    params:
         config=flow.root_config(),
+        code=flow.preflight_code,
     message:
         "preflight: {wildcards.paper} seed {wildcards.seed}"
     shell:
         r"""
-        exec python -m opd_steps.warm preflight --config {resources.config:q} --paper {wildcards.paper:q} --seed {wildcards.seed:q} --out {output.report:q} >>{log:q} 2>&1
+        exec python -m opd_steps.warm preflight --config {params.config:q} --code {params.code:q} --inputs {input.models:q} --paper {wildcards.paper:q} --seed {wildcards.seed:q} --out {output.report:q} >>{log:q} 2>&1
         """
 
 
@@ -60,7 +59,7 @@ rule pretrain:
         unpack(parents("pretrain")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/pretrain/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/pretrain/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/pretrain/{node}/seed{seed}.log",
     conda:

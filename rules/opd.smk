@@ -7,7 +7,7 @@ rule opd:
         unpack(parents("opd")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/opd/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/opd/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/opd/{node}/seed{seed}.log",
     conda:

@@ -14,8 +14,8 @@ rule report:
         style="workflow/report/style.css",
         captions="workflow/report/captions.yaml",
     output:
-        html="<results>/report/index.html",
-        claims="<results>/report/claims.json",
+        claims=update("<results>/report/claims.json"),  # says what both are made of
+        html=update("<results>/report/index.html"),
     log:
         "<logs>/report.log",
     conda:
@@ -27,5 +27,5 @@ rule report:
         "report: {output.html}"
     shell:
         r"""
-        exec python -m opd_steps.steps.report --plan {input.plan:q} --results {params.results:q} --template workflow/report --out {output.html:q} >{log:q} 2>&1
+        exec python -m opd_steps.steps.report --plan {input.plan:q} --results {params.results:q} --template workflow/report --code {params.code:q} --inputs {input:q} --out {output.html:q} >{log:q} 2>&1
         """

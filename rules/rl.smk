@@ -7,7 +7,7 @@ rule rl:
         unpack(parents("rl")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/rl/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/rl/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/rl/{node}/seed{seed}.log",
     conda:

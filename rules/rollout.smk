@@ -5,8 +5,9 @@ rule rollout:
     """Samples of a policy as a table, optionally only the correct ones."""
     input:
         unpack(parents("rollout")),
+        preflight=preflight,
     output:
-        manifest="<results>/{paper}/rollout/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/rollout/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/rollout/{node}/seed{seed}.log",
     conda:

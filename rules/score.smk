@@ -5,8 +5,9 @@ rule score:
     """A teacher's log-probabilities of a rollouts table."""
     input:
         unpack(parents("score")),
+        preflight=preflight,
     output:
-        manifest="<results>/{paper}/score/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/score/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/score/{node}/seed{seed}.log",
     conda:

@@ -7,7 +7,7 @@ rule sft:
         unpack(parents("sft")),
         preflight=preflight,
     output:
-        manifest="<results>/{paper}/sft/{node}/seed{seed}/manifest.json",
+        manifest=update("<results>/{paper}/sft/{node}/seed{seed}/manifest.json"),
     log:
         "<logs>/{paper}/sft/{node}/seed{seed}.log",
     conda:

@@ -10,14 +10,13 @@ localrules:
 rule plan:
     """What tracking and report must know of the graph, as one file."""
     output:
-        plan="<results>/report/plan.json",
+        plan=update("<results>/report/plan.json"),
     log:
         "<logs>/plan.log",
     conda:
         "../envs/track.yaml"
     params:
         root=flow.root_config(),
-        plan=flow.plan_digest(),
     message:
         "plan"
     shell:
@@ -29,9 +28,10 @@ rule plan:
 rule gather:
     """A paper's results as one small file: what comes after all of them names it as its reason, not thousands of manifests."""
     input:
+        plan=rules.plan.output.plan,
         manifests=flow.manifests_of,
     output:
-        index="<results>/report/manifests/{paper}.json",
+        index=update("<results>/report/manifests/{paper}.json"),
     log:
         "<logs>/report/{paper}.log",
     conda:
@@ -42,7 +42,7 @@ rule gather:
         "gather: {wildcards.paper}"
     shell:
         r"""
-        exec python -m opd_steps.steps.gather --results {params.results:q} --paper {wildcards.paper:q} --out {output.index:q} >{log:q} 2>&1
+        exec python -m opd_steps.steps.gather --plan {input.plan:q} --results {params.results:q} --paper {wildcards.paper:q} --out {output.index:q} >{log:q} 2>&1
         """
 
 
@@ -52,7 +52,7 @@ rule track:
         plan=rules.plan.output.plan,
         manifests=flow.gathered(),
     output:
-        index="<results>/report/mlflow.json",
+        index=update("<results>/report/mlflow.json"),
     log:
         "<logs>/track.log",
     conda:
@@ -60,12 +60,11 @@ rule track:
     resources:
         mlflow_db=1,
     params:
-        tracking=flow.tracking_config(),
         code=flow.step_code("track"),
         results=subpath(output.index, ancestor=2),
     message:
         "track: importing results into MLflow"
     shell:
         r"""
-        exec python -m opd_steps.steps.track --plan {input.plan:q} --results {params.results:q} --out {output.index:q} >{log:q} 2>&1
+        exec python -m opd_steps.steps.track --plan {input.plan:q} --results {params.results:q} --code {params.code:q} --inputs {input:q} --out {output.index:q} >{log:q} 2>&1
         """

@@ -19,9 +19,7 @@ def continued(
     A prefix that ended stays as it is. Rows of equal context, prefix and seed are continued alike.
     """
     actions = list(prefixes)
-    left = [
-        policy.max_new_tokens - len(p) if not len(p) or int(p[-1]) != policy.tokenizer.eos_token_id else 0 for p in prefixes
-    ]
+    left = [policy.max_new_tokens - len(p) if not len(p) or int(p[-1]) not in policy.ends else 0 for p in prefixes]
     going = [i for i, room in enumerate(left) if room > 0]
     if going:
         starts = [[*contexts[i], *prefixes[i].tolist()] for i in going]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,9 +48,9 @@ class Alignment:
         "alignment/informative",
     )
 
-    n: int = 1  # samples per prompt, one state each
-    top: int = 2  # candidates by model and by teacher
-    branches: int = 4  # continuations of each candidate
+    n: Annotated[int, "at least 1"] = 1  # samples per prompt, one state each
+    top: Annotated[int, "at least 1"] = 2  # candidates by model and by teacher
+    branches: Annotated[int, "at least 1"] = 4  # continuations of each candidate
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("top", self.top)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
@@ -24,10 +24,9 @@ class ContextGain:
 
     NEEDS: ClassVar[tuple[str, ...]] = ("data",)
     METRICS: ClassVar[tuple[str, ...]] = ("context/gain_correct", "context/gain_wrong", "context/gap", "context/shown")
-    RANGES: ClassVar[dict[str, tuple]] = {"n": (2, 1024)}
 
     context: Any = plug("teachers/contexts", "demo")
-    n: int = 8  # samples per prompt, one another's peers
+    n: Annotated[int, "2 to 1024"] = 8  # samples per prompt, one another's peers
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = self.context.prepare(ctx.rollouts("model", self.n), ctx.pool, ctx.seed)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -25,10 +25,10 @@ class ExtrapolationLimit:
 
     NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
     METRICS: ClassVar[tuple[str, ...]] = ("limit/p", "limit/b", "limit/lam")
-    RANGES: ClassVar[dict[str, tuple]] = {"tail": (1e-9, 0.5)}
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(token) >= 1",)
 
     token: str = "]"
-    tail: float = 0.01  # probability left to everything else at the limit
+    tail: Annotated[float, "1e-9 to 0.5"] = 0.01  # probability left to everything else at the limit
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         tokenizer, every = ctx.policies["model"].tokenizer, list(range(len(ctx.pool)))

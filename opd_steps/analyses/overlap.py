@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -23,7 +23,7 @@ class Overlap:
     NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
     METRICS: ClassVar[tuple[str, ...]] = ("overlap/ratio", "overlap/teacher_mass", "overlap/model_mass")
 
-    k: int = 8
+    k: Annotated[int, "at least 1"] = 8
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("k", self.k)

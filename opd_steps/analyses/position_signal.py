@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -44,11 +44,10 @@ class PositionSignal:
         "signal/released_correct",
         "signal/released_wrong",
     )
-    RANGES: ClassVar[dict[str, tuple]] = {"k": (2, 1024)}
 
-    k: int = 4  # the model's likeliest tokens, among which the teacher's margin is taken
-    n: int = 1  # samples per prompt
-    block: int = 1  # tokens averaged before the change point is looked for
+    k: Annotated[int, "2 to 1024"] = 4  # the model's likeliest tokens, among which the teacher's margin is taken
+    n: Annotated[int, "at least 1"] = 1  # samples per prompt
+    block: Annotated[int, "at least 1"] = 1  # tokens averaged before the change point is looked for
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         ctx.require_tokens("k", self.k)

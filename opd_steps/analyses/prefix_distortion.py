@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -35,7 +35,7 @@ class PrefixDistortion:
         "distortion/slope",
     )
 
-    n: int = 1  # samples per prompt
+    n: Annotated[int, "at least 1"] = 1  # samples per prompt
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = ctx.rollouts("model", self.n)

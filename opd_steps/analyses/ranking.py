@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,9 +29,8 @@ class Ranking:
         "ranking/gap",
         "ranking/mixed_prompts",
     )
-    RANGES: ClassVar[dict[str, tuple]] = {"n": (2, 1024)}
 
-    n: int = 8  # samples per prompt
+    n: Annotated[int, "2 to 1024"] = 8  # samples per prompt
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         rows = ctx.rollouts("model", self.n)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -61,9 +61,7 @@ class Update:
         "update/smallest_overlap",
     )
 
-    RANGES: ClassVar[dict[str, tuple]] = {"ratio": (0.0, 1.0)}
-
-    ratio: float = 0.1  # of the coordinates of a matrix, in either mask
+    ratio: Annotated[float, "above 0, at most 1"] = 0.1  # of the coordinates of a matrix, in either mask
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
         still, squares, spectra = Counter(), Counter(), Counter()

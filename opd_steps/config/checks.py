@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
@@ -12,6 +11,7 @@ from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
 from opd_steps.config.process_checks import check_processes
 from opd_steps.errors import UserError
+from opd_steps.sources import is_there, named
 
 if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 def check_node(node: GraphNode, where: str) -> None:
     """Raises UserError for what cannot run."""
-    for name in ("steps", "batch", "prompts", "micro_batch", "checkpoint_every", "minibatches"):
-        if name in node.options and node.options[name] < 1:
-            raise UserError(f"{where}.{name}", f"expected at least 1, found {node.options[name]}")
     for role in ("engine", "teacher_engine"):
         if role in node.options:
             check_engine(node.options[role], f"{where}.{role}")
@@ -43,22 +40,9 @@ def check_node(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
     if node.kind == "data":
         _check_data(node.options, where)
-    for key, path in local_paths(node).items():
-        if path.startswith((".", "/", "~")) and not Path(path).expanduser().exists():
+    for key, path in named(node.kind, node.options).items():
+        if path.startswith((".", "/", "~")) and not is_there(path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
-    if node.kind == "evaluate" and not node.options["splits"] and not node.options["benchmarks"]:
-        raise UserError(f"{where}.splits", "nothing to evaluate: no splits and no benchmarks")
-
-
-def local_paths(node: GraphNode) -> dict[str, str]:
-    """What the node names by path or hub id, by the key that names it."""
-    options, named = node.options, {}
-    if node.kind == "data":
-        sources = enumerate(plugs.chain(options["source"]))
-        named = {f"source{'.of' * depth}.path": source.get("path") for depth, source in sources}
-    if node.kind == "model":
-        named = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in named.items() if path and path not in ("char", "byte", "bpe")}
 
 
 def _check_data(options: dict, where: str) -> None:
@@ -72,19 +56,14 @@ def _check_data(options: dict, where: str) -> None:
 
 
 def _check_analysis(node: GraphNode, where: str) -> None:
-    """The roles named are those that the analysis needs; its whole numbers are at least 1, and what its RANGES say lies in them."""
-    analysis = node.options["analysis"]
-    name, needs = analysis["name"], constant(ANALYSES, analysis["name"], "NEEDS")
+    """The roles named are those that the analysis needs."""
+    name = node.options["analysis"]["name"]
+    needs = constant(ANALYSES, name, "NEEDS")
     for role in ANALYZED:
         if role in needs and role not in node.parents:
             raise UserError(f"{where}.{role}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
         if role in node.parents and role not in needs:
             raise UserError(f"{where}.{role}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
-    ranges = dict.fromkeys((key for key, value in analysis.items() if isinstance(value, int)), (1, float("inf")))
-    for key, (low, high) in (ranges | constant(ANALYSES, name, "RANGES", {})).items():
-        if not low <= analysis[key] <= high:
-            bound = f"at least {low}" if analysis[key] < low else f"at most {high}"
-            raise UserError(f"{where}.analysis.{key}", f"expected {bound}, found {analysis[key]}")
     for key, low in (("limit", 0), ("temperature", 0), ("max_new_tokens", 1)):
         if node.options[key] < low:
             raise UserError(f"{where}.{key}", f"expected at least {low}, found {node.options[key]}")

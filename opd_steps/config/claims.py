@@ -9,6 +9,7 @@ from opd_steps.config import plugs
 from opd_steps.config.curves import TRAIN_METRICS, opd_curves
 from opd_steps.config.kinds import ANALYSES
 from opd_steps.config.plugs import constant
+from opd_steps.config.scalars import NUMBER, scalar
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,12 +69,11 @@ def sides(graph: Graph, paper: str, index: int) -> list[tuple[GraphNode, str] | 
     """The two sides of a claim: (measuring node, metric), or a number on the right."""
     entry = graph.papers[paper]
     claim, where = entry["claims"][index], f"{entry['file']}.claims[{index}]"
-    out: list = [resolve(graph, paper, str(claim["left"]), f"{where}.left")]
-    try:
-        out.append(float(claim["right"]))
-    except (TypeError, ValueError):
-        out.append(resolve(graph, paper, str(claim["right"]), f"{where}.right"))
-    return out
+    out = [resolve(graph, paper, claim["left"], f"{where}.left")]
+    right = claim["right"]
+    if isinstance(right, str) and not NUMBER.fullmatch(right):
+        return [*out, resolve(graph, paper, right, f"{where}.right")]
+    return [*out, scalar(float, right, f"{where}.right")]
 
 
 def claim_nodes(graph: Graph, paper: str) -> list[GraphNode]:

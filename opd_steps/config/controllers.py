@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
-from opd_steps.config.curves import controlled
+from opd_steps.config.curve_names import controlled
 from opd_steps.config.merge import merge
 from opd_steps.config.options import get_option, parts, require_option, with_option
 from opd_steps.config.versions import values

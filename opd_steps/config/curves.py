@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import GROUPS, teacher_need, terms
+from opd_steps.config.curve_names import POLICY, TRAIN, controlled
+from opd_steps.config.needs import GROUPS, teacher_need, terms
 from opd_steps.config.options import get_option
 from opd_steps.config.plugs import constant
 
-_TRAIN = ("loss", "grad_norm", "grad_variance", "lr", "tokens")
-_POLICY = (*_TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap", "sampler_gap_max", "sampler_kl")
 TRAIN_METRICS = {
-    "pretrain": _TRAIN,
-    "sft": _TRAIN,
-    "rl": (*_POLICY, "ratio", "clipped", "silent_groups"),
-    "opd": _POLICY,
+    "pretrain": TRAIN,
+    "sft": TRAIN,
+    "rl": (*POLICY, "ratio", "clipped", "silent_groups"),
+    "opd": POLICY,
 }
 """Curves of metrics.jsonl by kind, written `train/<name>`; a claim may add `:first`, `:mean` or `:max` (default: mean of the last fifth)."""
 
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found, streams = list(_POLICY), terms(options["method"])
+    found, streams = list(POLICY), terms(options["method"])
     asked = any(teacher_need(row) != "none" for row in streams if row["against"] == "teacher")
     for i, row in enumerate(streams):
         names = _of_estimator(row, asked)
@@ -36,12 +35,6 @@ def opd_curves(options: dict) -> list[str]:
     moved = [item["sets"] for item in options["controllers"]]
     found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     return list(dict.fromkeys(found))
-
-
-def controlled(path: str) -> str:
-    """The curve of an option that a controller moves: the option's own name, or set_<name> where the loop draws that name."""
-    name = path.rsplit(".", 1)[-1]
-    return f"set_{name}" if name in _POLICY else name
 
 
 def _of_estimator(row: dict, asked: bool) -> list[str]:

@@ -1,28 +1,36 @@
-"""Inference engines, checked: values in range, and no node that asks of an engine what it can't do."""
+"""Inference engines, checked: no node asks of one what it can't do."""
 
 from __future__ import annotations
 
-from opd_steps.config.method_rules import terms
-from opd_steps.errors import UserError
+from urllib.parse import urlsplit
 
-_AT_LEAST = {"batch": 1, "tensor_parallel": 1, "kv_cache_mb": 0, "max_model_len": 0, "port": 0, "start_timeout": 1}
+from opd_steps.config.needs import terms
+from opd_steps.errors import UserError
 
 
 def check_engine(engine: dict, where: str) -> None:
-    """Raises UserError for values out of range, and for keys of a server where there is none."""
-    for key, low in _AT_LEAST.items():
-        if engine.get(key, low) < low:
-            raise UserError(f"{where}.{key}", f"expected at least {low}, found {engine[key]}")
-    if not 0 < engine["memory"] < 1:
-        raise UserError(f"{where}.memory", f"a share of the GPU's memory between 0 and 1, found {engine['memory']}")
-    if engine["tolerance"] is not None and engine["tolerance"] <= 0:
-        raise UserError(f"{where}.tolerance", f"expected nats above 0, found {engine['tolerance']}")
+    """Raises UserError for keys that this engine has no use for."""
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
         raise UserError(f"{where}.name", "url and port belong to a server: name: server, or leave them out")
+    if engine.get("url") and not _is_address(engine["url"]):
+        raise UserError(f"{where}.url", f"expected an address like http://host:8000, found {engine['url']!r}")
     if engine.get("url") and engine.get("port"):
         raise UserError(f"{where}.port", "url names a server that runs already; leave port out")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not (parts.query or parts.fragment)
+        )
+    except ValueError:  # a port that is no number
+        return False
 
 
 def check_opd_engines(options: dict, cached: bool, where: str) -> None:

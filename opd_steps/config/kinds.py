@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import plug
 
@@ -24,24 +24,26 @@ def ref(*kinds: str, required: bool = True) -> Any:
 class Optim:
     """AdamW with a learning-rate schedule over the node's steps."""
 
-    lr: float = 1e-3
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(betas) == 2",)
+
+    lr: Annotated[float, "at least 0"] = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: float = 0.0  # share of the steps
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float = 1.0  # gradient norm; 0 = off
+    warmup: Annotated[float, "0 to 1"] = 0.0  # share of the steps
+    betas: Annotated[list[float], "at least 0, below 1"] = field(default_factory=lambda: [0.9, 0.95])
+    eps: Annotated[float, "above 0"] = 1e-8
+    weight_decay: Annotated[float, "at least 0"] = 0.0
+    clip: Annotated[float, "at least 0"] = 1.0  # gradient norm; 0 = off
 
 
 @dataclass
 class Resources:
     """What the node's job asks of the executor."""
 
-    gpu: int = 0
-    processes: int = 0  # a training's, each with its share of the rows and weights; 0 = one for each GPU
-    cpus: int = 1  # of all processes together
-    mem_mb: int = 4000
-    runtime: int = 60  # minutes
+    gpu: Annotated[int, "at least 0"] = 0
+    processes: Annotated[int, "at least 0"] = 0  # a training's, each with a share of the rows and weights; 0 = one for each GPU
+    cpus: Annotated[int, "at least 1"] = 1  # of all processes together
+    mem_mb: Annotated[int, "at least 1"] = 4000
+    runtime: Annotated[int, "at least 1"] = 60  # minutes
 
 
 @dataclass
@@ -49,14 +51,14 @@ class Engine:
     """Who generates: `local`, this package's batched decode, or `vllm` in the step's own process."""
 
     name: Literal["local", "vllm"] = "local"
-    batch: int = 256  # rows decoded at once
+    batch: Annotated[int, "at least 1"] = 256  # rows decoded at once
     # of vllm alone:
-    tensor_parallel: int = 1  # GPUs
-    memory: float = 0.4  # share of the GPU's memory, beside the trainer's
-    kv_cache_mb: int = 0  # instead of that share; 0 on a CPU: 256
-    max_model_len: int = 0  # tokens of prompt and answer; 0 = the model's own
+    tensor_parallel: Annotated[int, "at least 1"] = 1  # GPUs
+    memory: Annotated[float, "above 0, below 1"] = 0.4  # share of the GPU's memory, beside the trainer's
+    kv_cache_mb: Annotated[int, "at least 0"] = 0  # instead of that share; 0 on a CPU: 256
+    max_model_len: Annotated[int, "at least 0"] = 0  # tokens of prompt and answer; 0 = the model's own
     eager: bool = False  # no CUDA graphs; always so on a CPU
-    tolerance: Optional[float] = None  # nats that its log-probs may differ after an update; float32: .001, bfloat16: .5
+    tolerance: Annotated[Optional[float], "above 0"] = None  # nats that log-probs may differ; null: .001, in bfloat16 .5
 
 
 @dataclass
@@ -65,16 +67,18 @@ class TeacherEngine(Engine):
 
     name: Literal["local", "vllm", "server"] = "local"
     url: str = ""  # server: one that runs already, instead of one of the step's own
-    port: int = 0  # server: 0 = a free one
-    start_timeout: int = 600  # seconds
+    port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one
+    start_timeout: Annotated[int, "at least 1"] = 600  # seconds
 
 
 @dataclass
 class Sampling:
-    n: int = 1  # samples per prompt
-    temperature: float = 1.0
-    max_new_tokens: int = 32
-    top_p: float = 1.0
+    """How answers are drawn."""
+
+    n: Annotated[int, "at least 1"] = 1  # samples per prompt
+    temperature: Annotated[float, "at least 0"] = 1.0
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    top_p: Annotated[float, "above 0, at most 1"] = 1.0
 
 
 @dataclass
@@ -82,7 +86,7 @@ class Node:
     """Options that every kind has."""
 
     kind: str = "???"
-    seed: Optional[int] = None  # pin: all seeds of the run share this node
+    seed: Annotated[Optional[int], "at least 0"] = None  # pin: all seeds of the run share this node
     resources: Resources = field(default_factory=Resources)
 
 
@@ -92,9 +96,13 @@ class DataNode(Node):
 
     source: Any = plug("tasks/sources", "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
+    drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
     chat: bool = False  # render prompts through the tokenizer's chat template
     system: Optional[str] = None  # system message, with chat
+    bos: Literal["auto", "always", "never"] = (
+        "auto"  # in front of prompts; auto: the tokenizer's own rule, or the chat template's
+    )
 
 
 @dataclass
@@ -115,13 +123,13 @@ class ModelNode(Node):
 class Training(Node):
     """What every training node has."""
 
-    steps: int = 100
+    steps: Annotated[int, "at least 1"] = 100
     optim: Optim = field(default_factory=Optim)
-    micro_batch: int = 64  # sequences in one forward and backward pass
-    checkpoint_every: int = 50  # steps
+    micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
+    checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     dtype: Literal["float32", "bfloat16"] = "float32"
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
-    max_skips: int = 5  # updates left out in a row; the last of them ends the step
+    max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
 
 
 @dataclass
@@ -131,7 +139,7 @@ class PretrainNode(Training):
     model: str = ref(*MODELS)
     data: str = ref("data")
     column: str = "corpus"  # text column of the train split
-    batch: int = 64
+    batch: Annotated[int, "at least 1"] = 64
     loss_on: Literal["all", "response"] = "all"
 
 
@@ -142,16 +150,23 @@ class SftNode(Training):
     student: str = ref(*MODELS)
     data: str = ref("rollout", "data")  # traces, or a data set's `column`
     column: str = "solution"
-    batch: int = 64
+    batch: Annotated[int, "at least 1"] = 64
 
 
 @dataclass
 class RlNode(Training):
     """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476)."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "len(rewards) == 2",
+        "rewards[0] < rewards[1]",
+        "overlong_buffer < sampling.max_new_tokens",
+        "minibatches <= prompts * sampling.n",
+    )
+
     policy: str = ref(*MODELS)
     data: str = ref("data")
-    prompts: int = 16  # prompts per step
+    prompts: Annotated[int, "at least 1"] = 16  # prompts per step
     sampling: Sampling = field(default_factory=lambda: Sampling(n=8))
     engine: Engine = field(default_factory=Engine)
     advantage: Literal["group_mean", "leave_one_out"] = "group_mean"
@@ -159,14 +174,14 @@ class RlNode(Training):
     aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = (
         "seq_mean"  # DAPO: token_mean; Dr.GRPO: window_mean
     )
-    clip_low: float = 0.2
-    clip_high: float = 0.2  # DAPO: .28
-    kl: float = 0.0  # weight of the k3 anchor to the initial policy; GRPO: .04
+    clip_low: Annotated[float, "0 to 1"] = 0.2
+    clip_high: Annotated[float, "at least 0"] = 0.2  # DAPO: .28
+    kl: Annotated[float, "at least 0"] = 0.0  # weight of the k3 anchor to the initial policy; GRPO: .04
     dynamic_sampling: bool = False  # DAPO: drop groups without spread and refill
-    max_refills: int = 10  # generation batches for one step, then an error
-    rewards: list[float] = field(default_factory=lambda: [0.0, 1.0])  # wrong, right; DAPO: [-1, 1]
-    overlong_buffer: int = 0  # tokens; soft penalty before max_new_tokens; 0 = off
-    minibatches: int = 1  # optimizer steps per rollout batch
+    max_refills: Annotated[int, "at least 1"] = 10  # generation batches for one step, then an error
+    rewards: Annotated[list[float], "any"] = field(default_factory=lambda: [0.0, 1.0])  # wrong, right; DAPO: [-1, 1]
+    overlong_buffer: Annotated[int, "at least 0"] = 0  # tokens; soft penalty before max_new_tokens; 0 = off
+    minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
 
 
 @dataclass
@@ -176,7 +191,7 @@ class RolloutNode(Node):
     policy: str = ref(*MODELS)
     data: str = ref("data")
     split: Literal["train", "test", "ood"] = "train"
-    limit: int = 0  # prompts; 0 = all
+    limit: Annotated[int, "at least 0"] = 0  # prompts; 0 = all
     keep: Literal["all", "correct"] = "all"  # correct: rejection sampling
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
@@ -188,9 +203,9 @@ class ScoreNode(Node):
 
     rollouts: str = ref("rollout")
     teacher: str = ref(*MODELS)
-    topk: int = 0  # also store the teacher's k likeliest tokens; 0 = sampled token alone
+    topk: Annotated[int, "at least 0"] = 0  # also store the teacher's k likeliest tokens; 0 = sampled token alone
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
-    micro_batch: int = 64
+    micro_batch: Annotated[int, "at least 1"] = 64
 
 
 @dataclass
@@ -198,8 +213,8 @@ class Prefix:
     """Whose tokens the states come from."""
 
     source: Literal["student", "teacher", "dataset", "mixture", "token_mix"] = "student"
-    student_share: float = 0.5  # mixture: probability that a step uses student rollouts (GKD's lambda)
-    teacher_share: float = 0.2  # token_mix: each token is sampled from share * teacher + (1 - share) * student (MiniLLM)
+    student_share: Annotated[float, "0 to 1"] = 0.5  # mixture: probability that a step uses student rollouts (GKD's lambda)
+    teacher_share: Annotated[float, "above 0, below 1"] = 0.2  # token_mix: a token comes from the teacher so often (MiniLLM)
     column: str = "solution"  # rows of the data set: text column of the train split
 
 
@@ -214,7 +229,7 @@ class Stream:
     baseline: Any = plug(f"{PLUGS}/baselines", "none")
     transform: list[Any] = plug(f"{PLUGS}/transforms", many=True)  # of the advantage, in this order
     weight: list[Any] = plug(f"{PLUGS}/weights", many=True)
-    coef: float = 1.0
+    coef: Annotated[float, "any"] = 1.0
     against: Literal["teacher", "reference", "sampler"] = (
         "teacher"  # sampler: the policy that made the rollouts, as it was then
     )
@@ -238,16 +253,18 @@ class Method(Stream):
 class Buffer:
     """Rollouts made ahead of their use. The default is on-policy: each step trains on samples of its own weights."""
 
-    batches: int = 1  # steps' worth of rollouts that one version of the weights makes at once
-    passes: int = 1  # times that they are trained on before the weights of that moment make new ones
+    batches: Annotated[int, "at least 1"] = 1  # steps' worth of rollouts that one version of the weights makes at once
+    passes: Annotated[int, "at least 1"] = 1  # times that they are trained on before the weights of that moment make new ones
     mixed: bool = False  # every step mixes rollouts of all ages 0 .. batches - 1, each trained on once: an asynchronous run
     metric: str = ""  # e.g. freshness: make new ones early, when train/<metric> falls
-    below: float = 0.0  # under this value
+    below: Annotated[float, "any"] = 0.0  # under this value
 
 
 @dataclass
 class OpdNode(Training):
     """On-policy distillation: the student samples, the teacher scores every token."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("minibatches <= prompts * sampling.n",)
 
     student: str = ref(*MODELS)
     data: str = ref("data")
@@ -259,13 +276,13 @@ class OpdNode(Training):
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
     context: Any = plug("teachers/contexts", "plain")  # what the teacher sees in place of the prompt
     select: Any = plug("tasks/selection", "uniform")  # prompts of a step
-    prompts: int = 32  # prompts per step
+    prompts: Annotated[int, "at least 1"] = 32  # prompts per step
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     method: Method = field(default_factory=Method)
     teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
-    minibatches: int = 1  # optimizer steps per rollout batch
+    minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
     buffer: Buffer = field(default_factory=Buffer)
     controllers: list[Any] = plug("schedules", many=True)  # each sets one option above while the node trains
     hooks: list[Any] = plug("hooks", many=True)  # after every step, in this order
@@ -275,18 +292,24 @@ class OpdNode(Training):
 class EvaluateNode(Node):
     """lm-eval on our splits and on built-in tasks, and own-rollout statistics."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "len(splits) >= 1",
+        "unique(splits)",
+        "unique(benchmarks)",
+    )
+
     model: str = ref(*MODELS)
     data: str = ref("data")
     teacher: Optional[str] = ref(*MODELS, required=False)  # for reverse KL on fresh samples
-    splits: list[str] = field(default_factory=lambda: ["test"])
-    k: int = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
-    temperature: float = 1.0
-    max_new_tokens: int = 32
-    limit: int = 0  # prompts of each split; 0 = all
+    splits: list[Literal["train", "test", "ood"]] = field(default_factory=lambda: ["test"])
+    k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
+    temperature: Annotated[float, "at least 0"] = 1.0
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    limit: Annotated[int, "at least 0"] = 0  # prompts of each split; 0 = all
     benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
-    fewshot: Optional[int] = None
+    fewshot: Annotated[Optional[int], "at least 0"] = None
     backend: Literal["hf", "vllm"] = "hf"
-    batch: int = 256
+    batch: Annotated[int, "at least 1"] = 256
     options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
 
 
@@ -300,10 +323,10 @@ class AnalyzeNode(Node):
     teacher: Optional[str] = ref(*MODELS, required=False)
     data: Optional[str] = ref("data", required=False)
     split: Literal["train", "test", "ood"] = "test"
-    limit: int = 200  # prompts; 0 = all
-    temperature: float = 1.0
-    max_new_tokens: int = 32
-    batch: int = 256  # rows decoded at once
+    limit: Annotated[int, "at least 0"] = 200  # prompts; 0 = all
+    temperature: Annotated[float, "at least 0"] = 1.0
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    batch: Annotated[int, "at least 1"] = 256  # rows decoded at once
     analysis: Any = plug(ANALYSES, "???")
 
 

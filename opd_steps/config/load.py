@@ -2,71 +2,141 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from opd_steps.config.merge import merge
+from opd_steps.config.layers import Layers
+from opd_steps.config.merge import merge, typed
+from opd_steps.config.scalars import shown
 from opd_steps.config.schema import Paper, Root
+from opd_steps.config.yaml_file import read
 from opd_steps.errors import UserError
 
+CONFIG = Path("config.yaml")
 PAPERS = Path("workflow/papers")
+PATHVARS = {"results", "logs"}
+TAKEN = ("report",)  # folders of results/ that are no paper's
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def load_root(config: dict) -> dict:
-    """The checked config.yaml; `config` is Snakemake's dict (command-line values are strings: the types convert them)."""
-    config = dict(config)
-    if config.get("papers") in ("all", ["all"]):
-        config["papers"] = self_contained()
-    root = merge(Root, config, "config.yaml")
-    for key in ("papers", "seeds"):
-        if not root[key]:
-            raise UserError(f"config.yaml.{key}", "expected at least one entry")
-        if len(set(root[key])) != len(root[key]):
-            raise UserError(f"config.yaml.{key}", f"an entry stands twice in {root[key]}")
+    """The checked config: `config` is Snakemake's dict of config.yaml and the command line, over the defaults.
+
+    What stands in config.yaml is read again: Snakemake reads YAML 1.1, and takes the last of two equal keys.
+    """
+    written, given = _from_file(config, *config_file()) if CONFIG.exists() else ({}, config)
+    layers = Layers(str(CONFIG), [(str(CONFIG), written), ("--config", given)])
+    with layers.blamed():
+        merged = layers.merged()
+        if merged.get("papers") in ("all", ["all"]):
+            merged["papers"] = self_contained()
+        root = merge(Root, merged, str(CONFIG))
+        for name in root["papers"]:
+            paper_path(name, f"{CONFIG}.papers")
     return root
+
+
+def config_file() -> tuple[dict, dict]:
+    """config.yaml as it is written, and as Snakemake reads it. Raises UserError."""
+    file = read(CONFIG)
+    if not isinstance(file, dict):
+        raise UserError(str(CONFIG), f"expected a mapping with the keys papers, seeds, ...; found {shown(file)}")
+    try:
+        return file, yaml.load(CONFIG.read_bytes(), yaml.CSafeLoader)
+    except (ValueError, yaml.YAMLError) as error:  # a date that is none, say
+        raise UserError(str(CONFIG), f"not readable as YAML 1.1, which Snakemake takes: {error}; put it in quotes") from None
+
+
+def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict]:
+    """(what the file wrote, spelled as it is there; what came from elsewhere)."""
+    written, given = {}, {}
+    for key, value in config.items():
+        if key in file and value == as_snakemake.get(key):
+            written[key] = file[key]
+        elif key in file and isinstance(value, dict) and isinstance(file[key], dict):
+            written[key], given[key] = _from_file(value, file[key], as_snakemake[key])
+        else:
+            given[key] = value
+    return written, given
+
+
+def results_folder(config: dict) -> Path:
+    """Where Snakemake's path variable `results` leads. Raises UserError for path variables that no rule has."""
+    place = str(CONFIG) if CONFIG.exists() and "pathvars" in config_file()[0] else "--config"
+    given = config.get("pathvars", {})
+    if not isinstance(given, dict) or not given.keys() <= PATHVARS:
+        raise UserError(
+            "--config.pathvars", f"expected {{results: <folder>, logs: <folder>}} or one of them, found {shown(given)}"
+        )
+    for name, folder in given.items():
+        if not isinstance(folder, str) or not folder.strip():
+            raise UserError(f"{place}.pathvars.{name}", f"expected a folder, found {shown(folder)}")
+    return Path(given.get("results", "results"))
 
 
 def self_contained() -> list[str]:
     """Names of all papers in workflow/papers that need no data from outside: what `papers=all` means."""
     names = []
     for path in sorted(PAPERS.glob("*.yaml")):
-        raw = yaml.load(path.read_text(), yaml.CSafeLoader) or {}  # OmegaConf takes ten times as long
-        if not (raw.get("paper") or {}).get("external_data", False):
+        raw = read(path)
+        meta = raw.get("paper") if isinstance(raw, dict) else None
+        if not (isinstance(meta, dict) and meta.get("external_data", False)):
             names.append(path.stem)
     return names
 
 
-def paper_path(name: str) -> Path:
+def paper_path(name: str, where: str) -> Path:
+    """The file of a paper that is named in `where`. Raises UserError when there is none, or its name cannot be a folder's."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PAPERS / f"{name}.yaml"
-    if not path.is_file():
+    if not _NAME.fullmatch(path.stem) or path.stem in TAKEN:
+        wanted = "1 to 100 letters, digits, '_', '.' or '-', the first a letter or digit"
+        raise UserError(where, f"{shown(path.stem)} names no paper: {wanted}; not {', '.join(TAKEN)}")
+    try:
+        found = path.is_file()
+    except OSError:  # a folder's name that is too long
+        found = False
+    if not found:
         known = ", ".join(sorted(p.stem for p in PAPERS.glob("*.yaml")))
-        raise UserError("config.yaml.papers", f"no paper file {path}; known papers: {known} (or give a path ending in .yaml)")
+        raise UserError(where, f"no paper file {path}; known papers: {known} (or give a path ending in .yaml)")
     return path
 
 
-def load_paper(name: str, paths: dict[str, str]) -> dict:
-    """One paper file, interpolated (`${paths.x}`: config.yaml's) and typed; node options are typed later, by their kinds."""
-    path = paper_path(name)
-    try:
-        node = OmegaConf.load(path)
-        if OmegaConf.is_dict(node):
-            node.paths = OmegaConf.merge(node.get("paths") or {}, paths)
-        raw = OmegaConf.to_container(node, resolve=True)
-    except YAMLError as error:
-        raise UserError(str(path), f"not valid YAML: {error}") from None
-    except OmegaConfBaseException as error:
-        raise UserError(str(path), str(error).split("\n")[0]) from None
+def load_paper(name: str, paths: dict[str, str], where: str = f"{CONFIG}.papers") -> dict:
+    """One paper file, interpolated (`${paths.x}`: config.yaml's) and typed; node options are typed later, by their kinds.
+
+    `where`: the file and key that name it.
+    """
+    path = paper_path(name, where)
+    raw = read(path)
     if not isinstance(raw, dict):
-        raise UserError(str(path), "expected a mapping with the keys paper, nodes, ...")
+        raise UserError(str(path), f"expected a mapping with the keys paper, nodes, ...; found {shown(raw)}")
+    own = typed(dict[str, str], raw.get("paths") or {}, f"{path}.paths")
+    raw = _interpolated({**raw, "paths": own | paths}, path)
     del raw["paths"]
     if isinstance(raw.get("evaluate"), list):  # `evaluate: [a, b]` is short for `evaluate: {models: [a, b]}`
         raw["evaluate"] = {"models": raw["evaluate"]}
-    paper = merge(Paper, raw, str(path))
-    use = paper["use"]
-    paper["use"] = [use] if isinstance(use, str) else list(use or [])
-    paper["name"], paper["file"] = path.stem, str(path)
-    return paper
+    if isinstance(raw.get("use"), str):  # `use: a` is short for `use: [a]`
+        raw["use"] = [raw["use"]]
+    return merge(Paper, raw, str(path)) | {"name": path.stem, "file": str(path)}
+
+
+def _interpolated(raw: dict, path: Path) -> dict:
+    if not _has_interpolation(raw):
+        return raw
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    except OmegaConfBaseException as error:
+        at = f"{path}.{error.full_key}" if error.full_key else str(path)
+        raise UserError(at, str(error).split("\n")[0]) from None
+
+
+def _has_interpolation(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_interpolation, value.values()))
+    return any(map(_has_interpolation, value)) if isinstance(value, list) else isinstance(value, str) and "${" in value

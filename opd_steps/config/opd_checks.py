@@ -8,7 +8,8 @@ from opd_steps.config import plugs
 from opd_steps.config.controllers import check_controllers
 from opd_steps.config.curves import opd_curves
 from opd_steps.config.engine_checks import check_opd_engines
-from opd_steps.config.method_rules import check_stream, terms, wide_plugs
+from opd_steps.config.method_rules import check_stream
+from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
@@ -48,8 +49,6 @@ def check_opd(node: GraphNode, where: str) -> None:
 
 
 def _check_buffer(buffer: dict, where: str) -> None:
-    if buffer["batches"] < 1 or buffer["passes"] < 1:
-        raise UserError(where, "expected batches and passes of at least 1")
     if buffer["metric"] and buffer["batches"] * buffer["passes"] == 1:
         raise UserError(f"{where}.metric", "rollouts used once are never old: batches or passes above 1, or leave it out")
     if buffer["mixed"] and (buffer["passes"] > 1 or buffer["batches"] == 1):
@@ -91,7 +90,6 @@ _LIVE_ONLY = {
 def check_method(node: GraphNode, options: dict, where: str) -> None:
     """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
     method, cached = options["method"], "scores" in node.parents
-    _check_sampling(options, where)
     streams = terms(method)
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
         raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
@@ -118,16 +116,3 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
         rows = method["prefix"]["source"] if stream["rows"] == "prefix" else stream["rows"]
         sampled = rows not in ("dataset", "mixture")
         check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents, sampled)
-
-
-def _check_sampling(options: dict, where: str) -> None:
-    sampling, prefix = options["sampling"], options["method"]["prefix"]
-    for name in ("n", "max_new_tokens"):
-        if sampling[name] < 1:
-            raise UserError(f"{where}.sampling.{name}", f"expected at least 1, found {sampling[name]}")
-    if not 0 <= prefix["student_share"] <= 1:
-        raise UserError(f"{where}.method.prefix.student_share", f"a probability, found {prefix['student_share']}")
-    if not 0 < prefix["teacher_share"] < 1:
-        raise UserError(
-            f"{where}.method.prefix.teacher_share", f"expected a share between 0 and 1, found {prefix['teacher_share']}"
-        )

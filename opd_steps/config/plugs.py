@@ -2,7 +2,7 @@
 
 A plug file holds exactly one dataclass; its fields are the options, its docstring the formula. A field `of: Any = plug(group)`
 holds another plug: the file is a wrapper around it. Because the fields are read from the syntax tree, `snakemake -n` checks a
-paper's options without importing torch, and a new file is a new option.
+paper's options without importing torch, and a new file is a new option. Ranges and rules stand in it as well (config/ranges.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import importlib
 from dataclasses import field, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from opd_steps.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
-_TYPES = {"Any": Any, "Literal": Literal, "list": list, "dict": dict, "int": int, "float": float, "str": str, "bool": bool}
+_TYPES = {"Any": Any, "Annotated": Annotated, "Literal": Literal, "list": list, "dict": dict}
+_TYPES |= {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def plug(group: str, default: str | dict | None = None, many: bool = False) -> Any:
@@ -38,7 +39,7 @@ def names(group: str) -> tuple[str, ...]:
 
 
 @cache
-def _class_def(group: str, name: str) -> ast.ClassDef:
+def class_def(group: str, name: str) -> ast.ClassDef:
     tree = ast.parse(plug_path(group, name).read_text())
     found = [
         n for n in tree.body if isinstance(n, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in n.decorator_list)
@@ -50,7 +51,7 @@ def _class_def(group: str, name: str) -> ast.ClassDef:
 
 def constant(group: str, name: str, attribute: str, default: Any = None) -> Any:
     """A class-level literal of a plug (e.g. what it needs), read from the syntax tree."""
-    for node in _class_def(group, name).body:
+    for node in class_def(group, name).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and target.id == attribute and getattr(node, "value", None):
             return ast.literal_eval(node.value)
@@ -61,7 +62,7 @@ def constant(group: str, name: str, attribute: str, default: Any = None) -> Any:
 def schema(group: str, name: str) -> type:
     """The options of a plug as a dataclass without behaviour, for typed merging."""
     fields: list[tuple] = [("name", str, name)]
-    for node in _class_def(group, name).body:
+    for node in class_def(group, name).body:
         if not isinstance(node, ast.AnnAssign) or "ClassVar" in ast.unparse(node.annotation):
             continue
         kind = eval(ast.unparse(node.annotation), {"__builtins__": {}}, {**_TYPES, "None": None})
@@ -79,7 +80,7 @@ def schema(group: str, name: str) -> type:
             fields.append((node.target.id, kind, field(default_factory=lambda literal=literal: type(literal)(literal))))
         else:
             fields.append((node.target.id, kind, ast.literal_eval(value)))
-    return make_dataclass(name, fields)
+    return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS", ())})
 
 
 def check_name(group: str, name: str, where: str) -> None:
@@ -97,6 +98,6 @@ def chain(options: dict) -> list[dict]:
 def load(group: str, options: dict) -> Any:
     """Import a plug and build it from its (already checked) options `{"name": ..., **fields}`, with what it wraps."""
     module = importlib.import_module(".".join(("opd_steps", *group.split("/"), options["name"])))
-    cls = getattr(module, _class_def(group, options["name"]).name)
+    cls = getattr(module, class_def(group, options["name"]).name)
     inner = {f.name: f.metadata["plug"] for f in dataclasses.fields(schema(group, options["name"])) if "plug" in f.metadata}
     return cls(**{k: load(inner[k], v) if k in inner else v for k, v in options.items() if k != "name"})

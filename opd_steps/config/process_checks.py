@@ -22,10 +22,6 @@ def processes(kind: str, options: dict) -> int:
 def check_processes(node: GraphNode, where: str) -> None:
     """Raises UserError for processes that a step cannot be, and for GPUs that nothing in it would use."""
     asked, kind, options = node.options["resources"], node.kind, node.options
-    if asked["processes"] < 0:
-        raise UserError(
-            f"{where}.resources.processes", f"expected 1 or more, or 0: one for each GPU; found {asked['processes']}"
-        )
     if problem := refused(kind, options, asked["processes"]):
         raise UserError(f"{where}.resources.processes", problem)
     if asked["processes"] > asked["gpu"] > 0:

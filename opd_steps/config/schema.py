@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 
 @dataclass
 class Tracking:
+    """Where results are shown."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(uri) >= 1", "len(experiment) >= 1")
+
     uri: str = "sqlite:///results/mlflow.db"  # MLflow store, or the http(s) address of a server
     experiment: str = "distillery"
 
 
 @dataclass
 class Root:
-    """config.yaml."""
+    """What to run; any key may also stand behind --config."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "len(papers) >= 1",
+        "len(seeds) >= 1",
+        "unique(papers)",
+        "unique(seeds)",
+        "unique(benchmarks)",
+    )
 
     papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, paths of YAML files, or all
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: Annotated[list[int], "at least 0"] = field(default_factory=lambda: [0])
     scale: str = "tiny"
     engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
     teacher_engine: Literal["local", "vllm", "server"] = "local"  # the same for teachers
@@ -38,6 +50,8 @@ class Axes:
 
 @dataclass
 class PaperMeta:
+    """What a paper is."""
+
     title: str = "???"
     arxiv: str = ""
     external_data: bool = False  # needs a data set from outside at every scale: `papers=all` leaves it out
@@ -64,12 +78,18 @@ class Claim:
 class EvaluateSpec:
     """Which nodes to evaluate, and the options that these evaluations share (those of the evaluate kind)."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("unique(models)", "'kind' not in options and 'model' not in options")
+
     models: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Scale:
+    """Options of a paper's nodes at one scale."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("'kind' not in evaluate and 'model' not in evaluate",)
+
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
     nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
     evaluate: dict[str, Any] = field(default_factory=dict)
@@ -80,7 +100,7 @@ class Paper:
     """workflow/papers/<name>.yaml."""
 
     paper: PaperMeta = field(default_factory=PaperMeta)
-    use: Any = None  # a paper, or a list of papers, whose nodes this one shares
+    use: list[str] = field(default_factory=list)  # a paper, or a list of papers, whose nodes this one shares
     vars: dict[str, Any] = field(default_factory=dict)  # for interpolation: ${vars.lr}
     nodes: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)

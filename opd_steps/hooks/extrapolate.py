@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -22,11 +22,12 @@ class Extrapolate:
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ("extrapolated", "score_before", "score_after")
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(modules) >= 1",)
 
-    prompts: int = 50
-    temperature: float = 0.0  # of the scored answers
-    factor: float = 2.0
-    candidates: int = 5
+    prompts: Annotated[int, "at least 1"] = 50
+    temperature: Annotated[float, "at least 0"] = 0.0  # of the scored answers
+    factor: Annotated[float, "above 0"] = 2.0
+    candidates: Annotated[int, "at least 1"] = 5
     strict: bool = False
     modules: list[str] = field(default_factory=lambda: ["self_attn", "mlp"])
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 
@@ -22,12 +22,8 @@ class Sparse:
 
     UPDATE: ClassVar[bool] = True
 
-    share: float = 0.2
+    share: Annotated[float, "above 0, at most 1"] = 0.2
     of: Literal["largest", "random"] = "largest"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share is above 0 and at most 1, found {self.share}")
 
     def make(self, setting: Setting) -> _Mask:
         return _Mask(self, setting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from opd_steps.errors import NotFinite
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order

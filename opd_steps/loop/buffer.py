@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 
 
@@ -26,8 +26,8 @@ class RolloutBuffer:
 
     def batch(self, step: int) -> Batch:
         """The rollouts of a step; their mean age in optimizer steps, and whether the buffer was filled for it, stand in the metrics."""
-        fresh = not self.kept
-        if fresh:
+        fresh = self.used == 0  # also when they were kept with the checkpoint of a step that was given up
+        if not self.kept:
             self.kept = [self.make(step + i, step - 1) for i in range(self.batches)]
         return self._aged(step, self.kept[self.used % self.batches], fresh)
 

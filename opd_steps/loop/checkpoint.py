@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opd_steps import ranks
-from opd_steps.artifacts import remove
 from opd_steps.errors import NotFinite, UserError
+from opd_steps.files import remove
 from opd_steps.models.finite import not_finite
 
 _PREFIX = "checkpoint-"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opd_steps import ranks
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
 from opd_steps.nouns.policy import Policy, Teacher

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from opd_steps.config.method_rules import terms
+from opd_steps.config.needs import terms
 from opd_steps.loop.batches import fixed_rows, rollout_metrics, sampled_rows
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
 from opd_steps.tasks.prompts import PromptPool

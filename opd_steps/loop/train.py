@@ -5,35 +5,26 @@ Pretraining and SFT read their trajectories from a data set, RL and OPD sample t
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 
 from opd_steps import ranks
 from opd_steps.artifacts import Job
+from opd_steps.lifetime import StopFlag, Stopped
 from opd_steps.loop import checkpoint
 from opd_steps.loop.guard import Guard
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
 from opd_steps.metrics import MetricsLog, read_metrics, summarise
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
 from opd_steps.seeds import derive, rng
 
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
-
-
-@dataclass
-class Batch:
-    """One step's trajectories, per-row columns for the objective, and what was measured while making them."""
-
-    rows: Trajectory
-    columns: dict = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -63,17 +54,30 @@ def train(
     for hook, saved in zip(hooks, state["hooks"] if state else (), strict=False):
         hook.load_state_dict(saved)
     log = MetricsLog(job.work / "metrics.jsonl", start) if ranks.first() else None
-    stop, steps, shown = _StopFlag(), options["steps"], time.monotonic()
+    stop, steps, shown, saved = StopFlag(), options["steps"], time.monotonic(), start
     stopping = lambda: max(ranks.gather(stop.wanted))  # all ranks stop at the same step
     updates, inner = steps * options.get("minibatches", 1), options.get("minibatches", 1)
     if start:
         print(f"resuming after step {start}", flush=True)
+
+    def save(step: int) -> str:
+        begun = time.monotonic()
+        if not step:
+            return "before its first step; run again to begin"
+        if step > saved:
+            checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
+        return f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s; run again to go on"
+
     policy.model.train(dropout)
     for step in range(start + 1, steps + 1):
         with guard.watch(step):
             if dropout:  # a function of the step, as all randomness: there is no state to be saved
                 torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
-            batch, stats = make_batch(step), {}
+            try:
+                batch, stats = make_batch(step), {}
+            except Stopped:  # what it waited for may never come; the step is made anew
+                job.note(f"stopped by signal {stop.wanted} {save(step - 1)}")
+                raise SystemExit(128 + stop.wanted) from None
             for k, index in enumerate(_split(len(batch.rows), inner, job.seed, step)):
                 part, columns = (batch.rows, batch.columns) if inner == 1 else _pick(batch, index)
                 moment = Moment(step, job.seed, objective.window)
@@ -98,28 +102,14 @@ def train(
                 shown = time.monotonic()
                 print(_progress(step, steps, metrics), flush=True)
             if stopping() or step == steps or step % options["checkpoint_every"] == 0:
-                begun = time.monotonic()
-                checkpoint.save(job.work, step, policy.model, optimizer, {"hooks": [h.state_dict() for h in hooks]})
-                saved = f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s"
+                said, saved = save(step), step
                 if (wanted := stopping()) and step < steps:
-                    job.note(f"stopped by signal {wanted} {saved}; run again to go on")
+                    job.note(f"stopped by signal {wanted} {said}")
                     raise SystemExit(128 + wanted)
     if not log:
         return {}
     log.close()
     return summarise(read_metrics(job.work / "metrics.jsonl"))
-
-
-class _StopFlag:
-    """SIGTERM (a cluster's notice) and SIGINT finish the step under way, save, and end."""
-
-    def __init__(self):
-        self.wanted = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._set)
-
-    def _set(self, number: int, frame: object) -> None:
-        self.wanted = number
 
 
 def _split(rows: int, parts: int, seed: int, step: int) -> list[list[int]]:

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging
 
 from opd_steps import ranks
-from opd_steps.artifacts import write_json
 from opd_steps.errors import NotFinite, UserError
+from opd_steps.files import write_json
+from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
 from opd_steps.models.finite import not_finite
 
@@ -80,6 +81,7 @@ def read_model(path: str, **how) -> PreTrainedModel:
     if left := sorted(name for name in report["unexpected_keys"] if not _BUFFER.search(name)):
         raise UserError(path, f"the weights hold {left[0]}, which config.json has no place for ({len(left)} such in all)")
     _keep_what_can_be_saved(model, path)
+    state_ends(model, path)
     return model
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps import ranks
-from opd_steps.errors import NotFinite
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.models.ends import model_ends
+from opd_steps.models.positions import positions
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.policy import Engine
 from opd_steps.nouns.trajectory import Trajectory
@@ -39,6 +41,7 @@ class LMPolicy:
         self.model, self.tokenizer = model, tokenizer
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
+        self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
         self.companion: tuple[PreTrainedModel, float] | None = None
         self.engine: Engine | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
@@ -56,6 +59,7 @@ class LMPolicy:
         `version`: how many optimizer steps made the weights; an engine of other ones is sent these first.
         Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
+        self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
         if self.engine:
             if self.engine.version != version:
@@ -82,7 +86,7 @@ class LMPolicy:
                 [contexts[i] for i in mine],
                 [seeds[i] for i in mine],
                 **sampling,
-                eos_id=self.tokenizer.eos_token_id,
+                ends=self.ends,
                 pad_id=self.tokenizer.pad_token_id,
                 vocab=self.vocab,
                 batch=self.batch,
@@ -104,6 +108,7 @@ class LMPolicy:
         """
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
         tokens_BL, at_N, row_N = pack(contexts, trajectory.actions, self.tokenizer.pad_token_id, self.model.device)
+        self._require_room(tokens_BL.shape[1])
         if self._plain_head:
             hidden_BLD = ranks.hidden_states(self.model, tokens_BL)
             head = self.model.get_output_embeddings()
@@ -111,6 +116,15 @@ class LMPolicy:
         else:  # the model reshapes its logits: take them whole
             hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab)
+
+    def _require_room(self, length: int) -> None:
+        """What preflight could not know, as the attempts that a context shows: it would be an index error, or go unsaid (RoPE)."""
+        if self.positions is not None and length > self.positions:
+            raise UserError(
+                "length",
+                f"a row has to be read over {length} tokens, prompt and response; this model has {self.positions} positions "
+                "(max_position_embeddings)",
+            )
 
 
 def pack(contexts: Sequence[Sequence[int]], actions: Sequence[Tensor], pad_id: int, device) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import digest as json_digest
+from opd_steps.models.special import encode_as_text, leading_ids, names_in
 
 PAD, EOS = "<pad>", "<eos>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -43,10 +44,7 @@ def bpe_tokenizer(alphabet: str, texts: Sequence[str]) -> PreTrainedTokenizerFas
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte of UTF-8 (byte-level BPE without merges), <pad>, <eos> and ChatML marks; takes every text.
-
-    As with every HF tokenizer, the names of special tokens inside a text become those tokens.
-    """
+    """One token a byte of UTF-8 (byte-level BPE without merges), <pad>, <eos> and ChatML marks; takes every text."""
     specials = [PAD, EOS, IM_START, IM_END]
     vocab = {token: i for i, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     core = Tokenizer(models.BPE(vocab, merges=[]))
@@ -63,14 +61,30 @@ def _wrap(core: Tokenizer, eos: str, chat: str, more: list[str] = ()) -> PreTrai
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids without added special tokens. Raises UserError naming the character that the tokenizer lacks."""
+    """Token ids of a text, without added special tokens; a special token's name in it is text.
+
+    Raises UserError naming the character that the tokenizer lacks.
+    """
+    return _encode(tokenizer, text, encode_as_text if names_in(tokenizer, text) else _plainly)
+
+
+def encode_markup(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The same of text that means special tokens by their names: a rendered chat."""
+    return _encode(tokenizer, text, _plainly)
+
+
+def _plainly(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, how: Callable) -> list[int]:
     try:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
+        return how(tokenizer, text)
     except Exception as error:  # tokenizers raises bare Exception
         if "UNK" not in str(error):
             raise
         vocab = tokenizer.get_vocab()
-        lacking = next(c for c in text if c not in vocab)
+        lacking = next((c for c in text if c not in vocab), text[:1])
         raise UserError("tokenizer", f"the character {lacking!r} is not in its alphabet (text: {text[:60]!r})") from None
 
 
@@ -83,8 +97,9 @@ def vocab_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of vocabulary, merges, special tokens and chat template: equal digests, equal treatment of every text."""
+    """sha256 of vocabulary, merges, special tokens, BOS rule and chat template: equal digests, equal treatment of every text."""
     specials = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "pad_token")}
+    specials["leading"] = leading_ids(tokenizer)
     return json_digest({"vocab": vocab_digest(tokenizer), "specials": specials, "chat": tokenizer.chat_template})
 
 

@@ -37,7 +37,7 @@ class Engine(Protocol):
         """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row."""
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
-        """Take the model's weights. Raises RuntimeError when both do not agree afterwards."""
+        """Take the model's weights. Raises UserError when both do not agree afterwards."""
 
 
 class Teacher(Protocol):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.config import plugs
-from opd_steps.config.method_rules import GROUPS, reference_need, teacher_need, teacher_topk
-from opd_steps.errors import UserError
+from opd_steps.config.needs import GROUPS, reference_need, teacher_need, teacher_topk
 from opd_steps.nouns.dist import Recorded, StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
@@ -121,14 +120,8 @@ VANILLA = {
 
 
 def build(options: dict) -> Stream:
-    """The stream of checked options (config.kinds.Stream). Raises UserError where a plug refuses its options' values."""
-
-    def load(slot: str, item: dict) -> Any:
-        try:
-            return plugs.load(GROUPS[slot], item)
-        except ValueError as error:
-            raise UserError(f"{slot} {item['name']}", str(error)) from None
-
+    """The stream of checked options (config.kinds.Stream)."""
+    load = lambda slot, item: plugs.load(GROUPS[slot], item)
     return Stream(
         **{slot: load(slot, options[slot]) for slot in ("target", "support", "signal", "estimator", "baseline")},
         transform=tuple(load("transform", item) for item in options["transform"]),

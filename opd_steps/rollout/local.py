@@ -26,13 +26,13 @@ def decode(
     max_new_tokens: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    eos_id: int,
+    ends: Sequence[int],
     pad_id: int,
     vocab: int | None = None,
     batch: int = 256,
     companion: tuple[PreTrainedModel, float] | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
-    """Continue every context until its end token or `max_new_tokens`; temperature 0 is greedy.
+    """Continue every context until one of the end tokens `ends` or `max_new_tokens`; temperature 0 is greedy.
 
     Returns per row the new ids [T] (end token included), their log-probs [T] (fp32) under the distribution that was
     sampled from, and whether the row ended by itself. Row i's tokens depend on its context and seeds[i] alone.
@@ -44,7 +44,7 @@ def decode(
     order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))  # rows of like length pad little
     for start in range(0, len(order), batch):
         picks = order[start : start + batch]
-        args = (max_new_tokens, temperature, top_p, eos_id, pad_id, vocab)
+        args = (max_new_tokens, temperature, top_p, ends, pad_id, vocab)
         mixed = [(model, 1.0)] if companion is None else [(model, 1 - companion[1]), companion]
         rows = _decode_batch(mixed, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
         for i, row in zip(picks, rows, strict=True):
@@ -53,8 +53,9 @@ def decode(
     return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
 
 
-def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eos_id, pad_id, vocab):
+def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, ends, pad_id, vocab):
     device = mixed[0][0].device
+    ends_E = torch.tensor(list(ends), device=device)
     width = max(map(len, contexts))
     ids = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
     mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * (len(c) + max_new_tokens) for c in contexts], device=device)
@@ -74,7 +75,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eo
         logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
         new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p))
         token_B = new[-1][0]
-        ended_B |= token_B == eos_id  # an ended row may decode on for a while; nobody looks at it
+        ended_B |= torch.isin(token_B, ends_E)  # an ended row may decode on for a while; nobody looks at it
         left = len(ended_B) - int(ended_B.sum())
         thin = left <= 0.75 * len(alive)  # so few that dropping the others pays for the copy
         if thin or t == max_new_tokens - 1:
@@ -91,11 +92,10 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, eo
             uniform_BT = uniform_BT[keep] if temperature else None
         ids, positions = token_B[:, None], positions[:, -1:] + 1
     tokens_BT, logp_BT = tokens_BT.cpu(), logp_BT.cpu()
-    at_end_BT = tokens_BT == eos_id
+    at_end_BT = torch.isin(tokens_BT, ends_E.cpu())
+    ended = at_end_BT.any(-1).tolist()
     lengths = torch.where(at_end_BT.any(-1), at_end_BT.int().argmax(-1) + 1, max_new_tokens).tolist()
-    return [
-        (tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), int(tokens_BT[b, n - 1]) == eos_id) for b, n in enumerate(lengths)
-    ]
+    return [(tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), ended[b]) for b, n in enumerate(lengths)]
 
 
 def _mixture(each_BV: list[Tensor], shares: list[float], temperature: float) -> Tensor:

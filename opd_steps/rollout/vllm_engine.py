@@ -13,10 +13,12 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from opd_steps.errors import UserError
+from opd_steps.rollout.lengths import engine_length, longest
 
 SETTINGS = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else the trainer's threads are bound with it
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # rollout.lengths checks against the model, and asks for one more
 }
 _IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives here and ends here: no process is left behind
@@ -29,12 +31,14 @@ class VllmEngine:
     """One model in vLLM. Rows are token ids, nothing is tokenised or detokenised here.
 
     options    config.kinds.Engine
+    ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
     `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.
+    `limit`: tokens of the longest row that it takes, prompt and answer.
     """
 
-    def __init__(self, path: str, options: dict, dtype: str, eos_id: int, learns: bool = False, scores: int = 0):
-        self.eos_id, self.version = eos_id, 0
+    def __init__(self, path: str, options: dict, dtype: str, ends: Sequence[int], learns: bool = False, scores: int = 0):
+        self.ends, self.version = list(ends), 0
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self._vllm = vllm = import_vllm("engine.name", "local")
         require_fitting_heads(path)
@@ -43,7 +47,7 @@ class VllmEngine:
             "tensor_parallel_size": options["tensor_parallel"],
             "gpu_memory_utilization": options["memory"],
             "max_num_seqs": options["batch"],
-            "max_model_len": options["max_model_len"] or None,
+            "max_model_len": engine_length(path, options["max_model_len"]),
             "max_logprobs": scores,
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
             "skip_tokenizer_init": True,
@@ -60,14 +64,19 @@ class VllmEngine:
                 raise UserError("engine", f"vLLM does not start on {path}: {type(error).__name__}: {error}") from error
             if learns:
                 self.llm.init_weight_transfer_engine({"init_info": {}})
+        self.limit = self.llm.llm_engine.vllm_config.model_config.max_model_len - 1
 
     def generate(
         self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], *, max_new_tokens: int, temperature: float, top_p: float
     ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
         """As rollout.local.decode: new ids [T] (end token included), their log-probs [T] under the sampling, ended by itself?
 
-        One seed a request: a row depends on its context and its seed alone.
+        One seed a request: a row depends on its context and its seed alone. Raises UserError for a row that would be cut.
         """
+        if (needed := longest(contexts) + max_new_tokens) > self.limit:
+            raise UserError(
+                "engine.max_model_len", f"a prompt and its answer may have {needed} tokens, the engine takes {self.limit}"
+            )
         asked = [
             self._vllm.SamplingParams(
                 temperature=temperature,
@@ -75,7 +84,7 @@ class VllmEngine:
                 seed=seed % 2**63,
                 max_tokens=max_new_tokens,
                 ignore_eos=True,
-                stop_token_ids=[self.eos_id],
+                stop_token_ids=self.ends,
                 logprobs=0,
                 flat_logprobs=True,
                 detokenize=False,
@@ -106,7 +115,7 @@ class VllmEngine:
         """Take the weights of `model`, forget what the old ones computed, and compare both on one fixed sequence.
 
         Every name is sent, tied ones twice: vLLM keeps a packed copy of the head, which a tied checkpoint leaves out.
-        Raises RuntimeError when the update fails or engine and trainer disagree by more than `tolerance` nats on any token.
+        Raises UserError when the update fails or engine and trainer disagree by more than `tolerance` nats on any token.
         """
         self.version = None
         try:
@@ -116,13 +125,15 @@ class VllmEngine:
                 self.llm.finish_weight_update(weight_version=str(version))
                 self.llm.reset_prefix_cache()
         except Exception as error:
-            raise RuntimeError(f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}") from error
+            said = f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}"
+            raise UserError("engine.name", said) from error
         self.version = version
         if (gap := self.gap(model)) > self.tolerance:
             self.version = None
-            raise RuntimeError(
+            raise UserError(
+                "engine.tolerance",
                 f"after the weights of step {version} went to vLLM, its log-probs differ from the trainer's by up to {gap:.3g} "
-                f"nats on a fixed sequence (tolerance {self.tolerance:g}): an update that is incomplete, or another dtype"
+                f"nats on a fixed sequence (tolerance {self.tolerance:g}): an update that is incomplete, or another dtype",
             )
 
     def weights(self, model: torch.nn.Module) -> dict[str, Tensor]:
@@ -134,8 +145,7 @@ class VllmEngine:
 
         Scoring computes the sequence anew, generating reads its prefix from the cache: it is long enough to stand there.
         """
-        config = self.llm.llm_engine.vllm_config
-        length = min(config.cache_config.block_size + 8, config.model_config.max_model_len - 1)
+        length = min(self.llm.llm_engine.vllm_config.cache_config.block_size + 8, self.limit - 1)
         ids = [7 * (i + 1) % model.config.vocab_size for i in range(length)]
         token, logp, _ = self.generate([ids], [0], max_new_tokens=1, temperature=0.0, top_p=1.0)
         said_T = torch.cat([self.score([ids], [1], 0)[0][0], logp[0]])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 
 @dataclass(frozen=True)
@@ -12,15 +12,12 @@ class EntropyGate:
     """
 
     VALUES: ClassVar[tuple[str, ...]] = ("stages",)  # options that hold values of what it sets
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(stages) >= 2", "stages == sorted(stages)")
 
     sets: str
-    stages: list[int] = field(default_factory=list)
-    every: int = 20  # steps
-    h_min: float = 0.05  # nats
-
-    def __post_init__(self) -> None:
-        if len(self.stages) < 2 or sorted(self.stages) != self.stages:
-            raise ValueError(f"stages is a growing list of at least two values, found {self.stages}")
+    stages: Annotated[list[int], "any"] = field(default_factory=list)
+    every: Annotated[int, "at least 1"] = 20  # steps
+    h_min: Annotated[float, "at least 0"] = 0.05  # nats
 
     def start(self, now: int) -> tuple[int, dict]:
         return self.stages[0], {"stage": 0, "stopped": False}

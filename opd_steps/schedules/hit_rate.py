@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 
 @dataclass(frozen=True)
@@ -14,17 +14,14 @@ class HitRate:
 
     READS: ClassVar[tuple[str, ...]] = ("prune_hits",)  # curves
     VALUES: ClassVar[tuple[str, ...]] = ("low", "high")  # options that hold values of what it sets
+    CHECKS: ClassVar[tuple[str, ...]] = ("low <= high",)
 
     sets: str
-    low: int
-    high: int
-    step: int = 100  # tokens
-    share: float = 0.1
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high:
-            raise ValueError(f"expected 0 < low <= high, found {self.low} and {self.high}")
+    low: Annotated[int, "at least 1"]
+    high: Annotated[int, "at least 1"]
+    step: Annotated[int, "at least 1"] = 100  # tokens
+    share: Annotated[float, "0 to 1"] = 0.1
+    patience: Annotated[int, "at least 1"] = 3
 
     def start(self, now: int) -> tuple[int, dict]:
         return min(max(now, self.low), self.high), {"misses": 0}

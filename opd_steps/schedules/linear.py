@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,9 @@ class Linear:
     VALUES: ClassVar[tuple[str, ...]] = ("first", "last")  # options that hold values of what it sets
 
     sets: str
-    first: float
-    last: float
-    over: float = 1.0  # share of the node's steps
-
-    def __post_init__(self) -> None:
-        if not 0 < self.over <= 1:
-            raise ValueError(f"over is a share of the steps, above 0 and at most 1, found {self.over}")
+    first: Annotated[float, "any"]
+    last: Annotated[float, "any"]
+    over: Annotated[float, "above 0, at most 1"] = 1.0  # share of the node's steps
 
     def start(self, now: float) -> tuple[float, dict]:
         return self._at(0.0, now), {}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,11 @@ class RaiseOnLoss:
     READS: ClassVar[tuple[str, ...]] = ("loss",)
 
     sets: str
-    last: float = 1.0
-    step: float = 0.1
-    every: int = 20  # steps of a window
-    eps: float = 0.1
+    last: Annotated[float, "any"] = 1.0
+    step: Annotated[float, "above 0"] = 0.1
+    every: Annotated[int, "at least 1"] = 20  # steps of a window
+    eps: Annotated[float, "at least 0"] = 0.1
     since: Literal["raise", "previous"] = "raise"
-
-    def __post_init__(self) -> None:
-        if self.step <= 0 or self.every < 1:
-            raise ValueError(f"step is above 0 and every at least 1, found {self.step} and {self.every}")
 
     def start(self, now: float) -> tuple[float, dict]:
         return now, {"sum": 0.0, "before": None}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,7 @@ class Switch:
 
     sets: str
     to: Any
-    at: float = 0.5  # share of the node's steps
-
-    def __post_init__(self) -> None:
-        if not 0 < self.at < 1:
-            raise ValueError(f"at is a share of the steps between 0 and 1, found {self.at}")
+    at: Annotated[float, "above 0, below 1"] = 0.5  # share of the node's steps
 
     def start(self, now: Any) -> tuple[Any, dict]:
         return now, {}

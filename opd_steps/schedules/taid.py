@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,13 @@ class TAIDSchedule:
     """
 
     VALUES: ClassVar[tuple[str, ...]] = ("first", "last")  # options that hold values of what it sets
+    CHECKS: ClassVar[tuple[str, ...]] = ("first <= last",)
 
     sets: str = "method.target.t"
-    first: float = 0.4
-    last: float = 1.0
-    rate: float = 5e-4
-    momentum: float = 0.99
+    first: Annotated[float, "0 to 1"] = 0.4
+    last: Annotated[float, "0 to 1"] = 1.0
+    rate: Annotated[float, "at least 0"] = 5e-4
+    momentum: Annotated[float, "at least 0, below 1"] = 0.99
 
     def start(self, now: float) -> tuple[float, dict]:
         return self.first, {"loss": None, "momentum": 0.0}

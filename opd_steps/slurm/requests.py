@@ -23,6 +23,7 @@ class Request:
     cpus: int
     mem_mb: int
     runtime: int  # minutes
+    extra: str = ""  # further options of sbatch
 
 
 @dataclass
@@ -60,6 +61,7 @@ def request(job) -> Request:
         cpus=number("cpus_per_task", job.threads),
         mem_mb=number("mem_mb"),
         runtime=number("runtime"),
+        extra=str(job.resources.get("slurm_extra") or ""),
     )
 
 
@@ -98,6 +100,12 @@ def check(requests: list[Request], known: list[Partition]) -> None:
             raise UserError(r.job, f"{problem}; see resources in the paper, and slurm/profile.yaml")
 
 
+def lead(extra: str) -> float:
+    """Minutes before the walltime at which a job is sent a signal (sbatch's --signal); 0 without one."""
+    found = re.search(r"--signal[= ]['\"]?(?:[BR]+:)?\w+(?:@(\d+))?", extra)
+    return int(found[1] or 60) / 60 if found else 0.0
+
+
 def _problem(r: Request, known: list[Partition]) -> str | None:
     names = r.partition.split(",") if r.partition else [p.name for p in known if p.default]
     if not names:
@@ -113,6 +121,11 @@ def _problem(r: Request, known: list[Partition]) -> str | None:
     )
     if r.runtime > (longest := max(p.minutes for p in mine)):
         return f"runtime: {r.runtime} minutes; the longest walltime {at} is {longest:.0f}"
+    if r.runtime and r.runtime <= (ahead := lead(r.extra)):
+        return (
+            f"runtime: {r.runtime} minutes; the signal of slurm_extra ({r.extra}) comes {ahead:g} minutes before their end, so at "
+            f"once: expected more than {ahead:g}, or a shorter lead"
+        )
     if r.gpu > (most := max(map(have, nodes), default=0)):
         return f"gpu: {r.gpu}; no node {at} has more than {most}" + (f" of model {r.gpu_model}" if r.gpu_model else "")
     for key, asked, has in (("mem_mb", r.mem_mb, lambda n: n.mem_mb), ("cpus", r.cpus, lambda n: n.cpus)):

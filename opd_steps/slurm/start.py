@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from getpass import getuser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from opd_steps.slurm.commands import ask
 from opd_steps.slurm.executor import Executor
 from opd_steps.slurm.requests import check, partitions, request
 from opd_steps.slurm.requeue import ALLOWED
+from opd_steps.slurm.srun import CONF
 
 GONE_WITHIN = 180  # seconds: KillWait (30 s) and the epilog, with room
 
@@ -23,8 +25,18 @@ def start(workflow) -> None:
     if workflow.execution_settings.lock:  # without --nolock no other run works in this folder
         end_earlier_jobs(Path.cwd())
     if workflow.executor_settings.requeue:
-        os.environ[ALLOWED] = "1"  # sbatch --export=ALL hands it to the jobs
+        os.environ[ALLOWED] = "1"
+    os.environ |= for_jobs(os.environ)
     Executor.watch(workflow.scheduler._executor)
+
+
+def for_jobs(environment: Mapping[str, str]) -> dict[str, str]:
+    """What `sbatch --export=ALL` hands to the jobs beside the environment: their srun is that of opd_steps/slurm/srun.py."""
+    added = {
+        "PATH": os.pathsep.join([str(Path(__file__).parent / "bin"), environment["PATH"]]),
+        "DISTILLERY_PYTHON": sys.executable,
+    }
+    return added | ({CONF: environment["SLURM_CONF"]} if "SLURM_CONF" in environment else {})
 
 
 def end_earlier_jobs(folder: Path) -> None:

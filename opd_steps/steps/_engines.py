@@ -1,31 +1,58 @@
-"""Inference engines that a step runs beside the torch models: vLLM in its own process, or a server."""
+"""Inference engines that a step runs beside the torch models: vLLM in its own process, or a server. Cheap checks come before their start."""
 
 from __future__ import annotations
 
+import torch
+
 from opd_steps.artifacts import Job
 from opd_steps.models.checkpoint import load_tokenizer, where
+from opd_steps.models.ends import end_ids, stated_ends
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
+from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.engine import EngineTeacher
 
 
-def sampling_engine(job: Job, role: str, learns: bool = False) -> VllmEngine | None:
-    """Who samples for the parent `role`, from its weights; None: the torch model itself. `learns`: new weights will come."""
+def sampling_engine(job: Job, role: str, pool: PromptPool, answer: int, learns: bool = False) -> VllmEngine | None:
+    """Who samples for the parent `role`, from its weights; None: the torch model itself. `learns`: new weights will come.
+
+    Raises UserError where the pool's longest prompt and an answer of `answer` tokens do not fit.
+    """
     options = job.options["engine"]
     if options["name"] == "local":
         return None
-    eos = load_tokenizer(job.path(role)).eos_token_id
-    return VllmEngine(where(job.path(role)), options, job.options.get("dtype", "float32"), eos, learns)
+    path = where(job.path(role))
+    require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
+    ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
+    return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 
 
 def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
-    """The parent `teacher` behind the node's teacher_engine, vllm or server."""
+    """The parent `teacher` behind the node's teacher_engine, vllm or server; not started yet."""
     options, path, dtype = job.options["teacher_engine"], where(job.path("teacher")), job.options.get("dtype", "float32")
     tokenizer = load_tokenizer(job.path("teacher"))
 
-    def start(scores: int) -> VllmEngine | VllmServer:
+    def make(scores: int) -> VllmEngine | VllmServer:
         if options["name"] == "server":
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
-        return VllmEngine(path, options, dtype, tokenizer.eos_token_id, scores=scores)
+        return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
-    return EngineTeacher(start, tokenizer, need, topk, temperature)
+    return EngineTeacher(make, tokenizer, need, topk, temperature)
+
+
+def start_teacher(job: Job, teacher: EngineTeacher, prompt: int, answer: int = 0) -> None:
+    """Start the teacher's engine for prompts and answers of up to so many tokens. Raises UserError where they do not fit."""
+    asked = job.options["teacher_engine"]["max_model_len"]
+    require_room("teacher_engine.max_model_len", where(job.path("teacher")), asked, prompt, answer)
+    teacher.start(prompt + answer)
+
+
+def longest_seen(context, pool: PromptPool, seed: int) -> int:
+    """Tokens of the longest prompt as a teacher's context shows it; of one made of samples, which are not there yet, the plain one's."""
+    contexts = pool.contexts(range(len(pool)))
+    if getattr(context, "GROUP", False):
+        return longest(contexts)
+    rows = Trajectory(contexts, [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
+    return longest(context.prepare(rows, pool, seed).extra.get("context:teacher", contexts))

@@ -14,6 +14,7 @@ from pathlib import Path
 from opd_steps.artifacts import Job
 from opd_steps.config.process_checks import refused
 from opd_steps.errors import UserError, one_line_errors
+from opd_steps.fingerprint import ROOT, source_hash
 from opd_steps.heap import keep_freed_memory
 from opd_steps.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
@@ -39,7 +40,7 @@ def main(step: Callable[[Job], None]) -> None:
         if ranks:
             ranks.join()
         try:
-            with Job(config, json.loads(args.code), args.out, LOCK_WAIT, not ranks or ranks.first()) as job:
+            with Job(config, _now(json.loads(args.code)), args.out, LOCK_WAIT, not ranks or ranks.first()) as job:
                 done = job.writes and job.done()
                 _run(step, job, ranks.gather(done)[0] if ranks else done)  # the others wait here for the first one's lock
         except SystemExit:  # stopped, all ranks at the same step
@@ -50,9 +51,14 @@ def main(step: Callable[[Job], None]) -> None:
             ranks.leave()
 
 
+def _now(planned: dict[str, str]) -> dict[str, str]:
+    """The source hashes as they are when the step starts: somebody may have edited a file since the run was planned, hours ago."""
+    return {file: source_hash(ROOT / file) if (ROOT / file).is_file() else "" for file in planned}
+
+
 def _run(step: Callable[[Job], None], job: Job, done: bool) -> None:
     if done:
-        print("another process has published this result meanwhile; nothing to do", flush=True)
+        print("this result is there already, of this config, code and inputs; kept as it is", flush=True)
         if job.writes:
             job.clear()
     else:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.artifacts import Job, write_json, write_jsonl
-from opd_steps.errors import UserError
+from opd_steps.artifacts import Job
 from opd_steps.evaluation.harness import clean, evaluate, flat_metrics, load_tasks
 from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.evaluation.pass_at_k import pass_at_k_table
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
+from opd_steps.files import write_json, write_jsonl
 from opd_steps.models.checkpoint import where
 from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer
@@ -25,8 +26,6 @@ OWN_PROMPTS = 256
 def run(job: Job) -> None:
     """Own-rollout statistics first, then every task in one lm-eval run; publishes metrics, tables/ and samples/."""
     options = job.options
-    if not options["splits"]:
-        raise UserError("evaluate.splits", "name at least one split")
     sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
     policy = load_policy(job, "model", sampling, options["batch"])
     tokenizer = policy.tokenizer
@@ -36,13 +35,19 @@ def run(job: Job) -> None:
     tasks = load_tasks([c for s in splits for c in s.configs()], options["benchmarks"], options["fewshot"], job.seed)
 
     first = next(iter(pools.values()))
+    own = {name: s.pool for s in splits for name in s.names}
+    if options["backend"] == "vllm":
+        prompt = max(longest(pool.contexts(range(len(pool)))) for pool in pools.values())
+        asked = options["options"].get("max_model_len") or options["options"].get("max_length") or 0  # lm-eval knows both
+        require_room("evaluate.options.max_model_len", where(job.path("model")), asked, prompt, options["max_new_tokens"])
     metrics = own_metrics(job, policy, first.contexts(list(range(min(OWN_PROMPTS, len(first))))), sampling)
     if options["backend"] == "vllm":
+        ends = policy.ends
         del policy  # vLLM loads its own copy and wants the memory
         torch.cuda.empty_cache()
-        lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), options["options"])
+        lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), own, ends, options["options"])
     else:
-        lm = PolicyLM(policy, job.seed, [name for s in splits for name in s.names], **options["options"])
+        lm = PolicyLM(policy, job.seed, own, **options["options"])
     results = clean(evaluate(lm, tasks, options["limit"], first.task.chat, first.task.system, job.seed))
     metrics |= flat_metrics(results["results"])
     if options["k"]:

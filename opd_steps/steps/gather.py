@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from opd_steps.artifacts import MANIFEST, write_json
-from opd_steps.fingerprint import file_sha256
+from opd_steps.artifacts import MANIFEST
+from opd_steps.errors import one_line_errors
+from opd_steps.files import write_json
+from opd_steps.report.results import Plan
+from opd_steps.views import MADE_OF, made_of
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", required=True, type=Path)
     parser.add_argument("--results", required=True, type=Path)
     parser.add_argument("--paper", required=True)
-    parser.add_argument("--out", required=True, type=Path, help="JSON to write: path of a manifest -> its sha256")
+    parser.add_argument("--out", required=True, type=Path, help="JSON to write: the manifests, and a digest of them all")
     args = parser.parse_args()
-    found = args.results.joinpath(args.paper).glob(f"*/*/seed*/{MANIFEST}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(args.out, {str(path.relative_to(args.results)): file_sha256(path) for path in found})
+    with one_line_errors():
+        plan = Plan.read(args.plan, args.results)
+        found = [path for path, node in plan.everything().items() if node["owner"] == args.paper]
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        whole = made_of("", [args.results / path / MANIFEST for path in found])
+        write_json(args.out, {MADE_OF: whole, "results": sorted(found)})
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from pathlib import Path
 
-from opd_steps.artifacts import Job, write_json
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.models import external
 from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
+from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.given import judge
+from opd_steps.models.positions import positions
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.steps._main import main
 from opd_steps.tasks.dataset import load_split
@@ -35,7 +40,7 @@ def _link(job: Job, path: str, revision: str | None) -> None:
     tokenizer = read_tokenizer(str(folder))
     judge(folder, config, tokenizer)
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
-    link = {"path": path if on_hub else str(folder), "revision": folder.name if on_hub else None}
+    link = {"path": path, "revision": folder.name if on_hub else None}
     files = external.file_hashes(folder)
     write_json(job.stage / LINK, {**link, "files": files})
     facts = {
@@ -43,8 +48,7 @@ def _link(job: Job, path: str, revision: str | None) -> None:
         "source": path,
         "revision": link["revision"],
         "weights": {name: entry for name, entry in files.items() if name.endswith(".safetensors")},
-        "tokenizer": describe(tokenizer),
-        "vocab_size": config.get_text_config().vocab_size,
+        **_tokens(tokenizer, folder, config),
         "architectures": config.architectures,
     }
     job.publish({}, facts)
@@ -59,12 +63,22 @@ def _fresh(job: Job) -> None:
     save_model(made, tokenizer, job.stage / MODEL)
     facts = {
         "kind": "fresh",
-        "tokenizer": describe(tokenizer),
+        **_tokens(tokenizer, job.stage / MODEL, made.config),
         "parameters": sum(p.numel() for p in made.parameters()),
-        "vocab_size": made.config.get_text_config().vocab_size,
         "architectures": made.config.architectures,
     }
     job.publish({}, facts)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> dict:
+    """Facts of what a model reads and says. Raises UserError for an end or padding token that its embedding lacks."""
+    vocab = config.get_text_config().vocab_size
+    for name, token in (("end", tokenizer.eos_token_id), ("padding", tokenizer.pad_token_id)):
+        if token >= (known := min(vocab, len(tokenizer))):
+            message = f"the tokenizer's {name} token is {token}; tokenizer and embedding have {known} tokens in common"
+            raise UserError(str(folder), message)
+    ends = list(end_ids(tokenizer, stated_ends(folder)))
+    return {"tokenizer": describe(tokenizer), "vocab_size": vocab, "ends": ends, "positions": positions(config)}
 
 
 def _tokenizer(job: Job) -> PreTrainedTokenizerBase:

@@ -10,7 +10,7 @@ import torch
 
 from opd_steps.artifacts import Job
 from opd_steps.config import plugs
-from opd_steps.config.method_rules import outcome_need, terms
+from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
@@ -19,12 +19,15 @@ from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.objective import NEEDS, Objective
 from opd_steps.loop.prefixes import Prefixes
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
+from opd_steps.nouns.batch import Batch
 from opd_steps.objectives.outcome import group_advantage
+from opd_steps.rollout.lengths import longest
 from opd_steps.rollout.table import read_rollouts, with_scores
-from opd_steps.steps._engines import engine_teacher, sampling_engine
+from opd_steps.steps._engines import engine_teacher, longest_seen, sampling_engine, start_teacher
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model, require_same_tokenizer, weights_id
+from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
+from opd_steps.steps._training import publish_model
 from opd_steps.steps.sft import solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
@@ -37,7 +40,6 @@ def run(job: Job) -> None:
     objectives = [Objective.from_method(o["method"], 1) for o in versions(options)]
     asks_reference = any(o.needs("reference") != "none" for o in objectives)
     student = load_policy(job, "student", sampling, options["engine"]["batch"], train=True)
-    student.engine = sampling_engine(job, "student", learns=True)
     models, source = {"student": student}, plugs.load("teachers/sources", options["teacher_source"])
     for role in ("teacher", "reference"):
         if role in job.parents and (role == "teacher" or asks_reference):
@@ -88,16 +90,22 @@ def live_batches(
     texts = any(m["prefix"]["source"] in ("dataset", "mixture") for m in methods) or any(
         s["rows"] == "dataset" for s in streams
     )
+    solutions = solution_rows(job, models["student"].tokenizer, method["prefix"]["column"]) if texts else None
     prefixes = Prefixes(
         models["student"],
         models["teacher"],
         pool,
         plugs.load("tasks/selection", options["select"]),
         job.seed,
-        solution_rows(job, models["student"].tokenizer, method["prefix"]["column"]) if texts else None,
+        solutions,
         pass_rates(job) if "pass_rates" in job.parents else None,
     )
     context = plugs.load("teachers/contexts", options["context"])
+    sampled = max(o["sampling"]["max_new_tokens"] for o in versions(options))
+    if options["teacher_engine"]["name"] != "local":
+        answer = max(sampled, longest(solutions.actions) if texts else 0)
+        start_teacher(job, models["teacher"], longest_seen(context, pool, job.seed), answer)
+    models["student"].engine = sampling_engine(job, "student", pool, sampled, learns=True)
     outcome = any(outcome_need(row) for row in streams)
 
     def make(step: int, version: int) -> Batch:

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 from opd_steps import plan
-from opd_steps.artifacts import write_json
 from opd_steps.errors import one_line_errors
+from opd_steps.files import write_json
+from opd_steps.fingerprint import digest
 from opd_steps.graph import Graph
+from opd_steps.views import MADE_OF, made_of
 
 
 def main() -> None:
@@ -21,7 +23,9 @@ def main() -> None:
     with one_line_errors():
         graph = Graph.of(root)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, plan.make(graph, root), sort_keys=False)  # the report shows nodes in the author's order
+        made = plan.make(graph, root)
+        view = {MADE_OF: made_of(digest(made), [])} | made
+        write_json(args.out, view, sort_keys=False)  # the report shows nodes in the author's order
 
 
 if __name__ == "__main__":

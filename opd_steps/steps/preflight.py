@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
-from opd_steps.artifacts import write_json
 from opd_steps.errors import one_line_errors
+from opd_steps.files import write_json
 from opd_steps.graph import Graph
 from opd_steps.preflight import check
+from opd_steps.preflight_rows import rows
+from opd_steps.tasks.room import check_rows
+from opd_steps.views import MADE_OF, made_of
 
 
 def main() -> None:
@@ -18,9 +22,18 @@ def main() -> None:
     parser.add_argument("--paper", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--code", default="", help="digest of this step's source, and of the nodes that it looks at")
+    parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="manifests of the models")
     args = parser.parse_args()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with one_line_errors():
-        write_json(args.out, check(Graph.of(json.loads(args.config)), args.paper, args.seed, args.out.parents[2]))
+        made = made_of(args.code, args.inputs)
+        graph, results = Graph.of(json.loads(args.config)), args.out.parents[2]
+        compared = check(graph, args.paper, args.seed, results)
+        longest, notes = check_rows(results, rows(graph, args.paper, args.seed))
+        for note in notes:
+            print(note, flush=True)
+        write_json(args.out, {MADE_OF: made, "compared": compared, "rows": longest, "notes": notes})
 
 
 if __name__ == "__main__":

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from opd_steps.artifacts import write_json
 from opd_steps.errors import one_line_errors
+from opd_steps.files import write_json
+from opd_steps.fingerprint import file_sha256
 from opd_steps.report.judge import judge
 from opd_steps.report.page import render
 from opd_steps.report.results import Plan
+from opd_steps.views import MADE_OF, made_of
 
 
-def run(plan_file: Path, results: Path, template: Path, out: Path) -> None:
-    """Judge every claim, write claims.json, then `out` (one HTML file that opens offline)."""
+def run(plan_file: Path, results: Path, template: Path, out: Path, made: str = "") -> None:
+    """Judge every claim, write `out` (one HTML file that opens offline), then claims.json, which says what both are made of."""
     plan = Plan.read(plan_file, results)
     claims = {paper: judge(plan, paper) for paper in plan.papers}
     out.parent.mkdir(parents=True, exist_ok=True)
     root = {key: plan.root[key] for key in ("scale", "seeds", "papers")}
-    write_json(out.with_name("claims.json"), root | {"claims": [claim for found in claims.values() for claim in found]})
-    out.write_text(render(plan, claims, template), encoding="utf-8")
+    scratch = out.with_name(out.name + ".tmp")
+    scratch.write_text(render(plan, claims, template), encoding="utf-8")
+    os.replace(scratch, out)
+    judged = {"claims": [claim for found in claims.values() for claim in found]}
+    write_json(out.with_name("claims.json"), {MADE_OF: made, "page": file_sha256(out)} | root | judged)
 
 
 def main() -> None:
@@ -28,9 +34,11 @@ def main() -> None:
     parser.add_argument("--results", required=True, type=Path)
     parser.add_argument("--template", required=True, type=Path, help="folder with index.html.j2 and captions.yaml")
     parser.add_argument("--out", required=True, type=Path, help="the page to write; claims.json goes beside it")
+    parser.add_argument("--code", default="", help="digest of this step's source")
+    parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="all files that the job reads")
     args = parser.parse_args()
     with one_line_errors():
-        run(args.plan, args.results, args.template, args.out)
+        run(args.plan, args.results, args.template, args.out, made_of(args.code, args.inputs))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, publish_model
+from opd_steps.steps._models import load_policy
+from opd_steps.steps._training import publish_model
 from opd_steps.tasks.prompts import PromptPool
 
 
@@ -22,8 +24,8 @@ def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
-    policy.engine = sampling_engine(job, "policy", learns=True)
     pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
+    policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"], learns=True)
     reference = load_policy(job, "policy", sampling) if options["kl"] else None
 
     def make_batch(step: int) -> Batch:

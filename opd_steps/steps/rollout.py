@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job, write_jsonl
+from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
+from opd_steps.files import write_jsonl
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import write_rollouts
@@ -17,8 +18,8 @@ def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
-    policy.engine = sampling_engine(job, "policy")
     pool = PromptPool.load(job.path("data"), options["split"], policy.tokenizer, options["limit"])
+    policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows
     found = rollout_metrics(rows)
     ids = [f"{pool.rows[int(p)]['id']}/{i % sampling['n']}" for i, p in enumerate(rows.prompt_B)]

@@ -9,7 +9,7 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import read_rollouts, write_scores
-from opd_steps.steps._engines import engine_teacher
+from opd_steps.steps._engines import engine_teacher, start_teacher
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, weights_id
 
@@ -29,6 +29,8 @@ def run(job: Job) -> None:
     if options["topk"] > (vocab := len(teacher.tokenizer)):
         raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {vocab} tokens")
     rows = read_rollouts(job.path("rollouts"))
+    if elsewhere:
+        start_teacher(job, teacher, max(len(c) + len(a) for c, a in zip(rows.contexts, rows.actions, strict=True)))
     logp, ids, topk = [], [], []
     for start in range(0, len(rows), options["micro_batch"]):
         part = rows.rows(slice(start, start + options["micro_batch"]))

@@ -10,7 +10,8 @@ from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, mle_objective, publish_model, supervised_rows
+from opd_steps.steps._models import load_policy
+from opd_steps.steps._training import mle_objective, publish_model, supervised_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 

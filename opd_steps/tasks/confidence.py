@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from opd_steps.tasks.thoughts import after_thought
+
 MARKS = "ABCDEFGHIJK"  # A = 0, B = .1, ..., K = 1
-_LINE = re.compile(r"\n?Confidence:\s*([0-9]*\.?[0-9]+)[\s.]*\Z", re.IGNORECASE)
+_LINE = re.compile(r"\n?\*{0,2}Confidence\*{0,2}:\*{0,2}\s*([0-9]*+\.[0-9]++|[0-9]++)\s?(%?)[\s.*]*+\Z", re.IGNORECASE)
 
 
 def state(value: float, style: str) -> str:
@@ -16,11 +18,14 @@ def state(value: float, style: str) -> str:
 
 
 def split(text: str, style: str) -> tuple[str, float | None]:
-    """(completion without its statement, stated confidence); without a valid statement at its end (text, None)."""
+    """(completion without its statement, stated confidence); without a valid statement at its end, or in a thought, (text, None)."""
+    if after_thought(text) is None:
+        return text, None
     if style == "mark":
         body = text.rstrip()
         return (body[:-1], MARKS.index(body[-1]) / 10) if body and body[-1] in MARKS else (text, None)
     found = _LINE.search(text)
-    if not found or float(found[1]) > 1:
+    value = float(found[1]) / (100 if found[2] else 1) if found else None
+    if value is None or value > 1:
         return text, None
-    return text[: found.start()], float(found[1])
+    return text[: found.start()], value

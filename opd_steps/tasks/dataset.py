@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from opd_steps.artifacts import read_jsonl, read_manifest
+from opd_steps.artifacts import read_manifest
 from opd_steps.config import plugs
 from opd_steps.tasks.attempts import Hints
+from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.tasks.render import prompt_ids
 from opd_steps.tasks.verify import Verifier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Task:
-    """How prompts are shown to a model (`chat`, `system`, with attempts `hints`) and completions judged."""
+    """How prompts are shown to a model (`chat`, `system`, `bos`, with attempts `hints`) and completions judged."""
 
     verifier: Verifier
     hints: Hints
     chat: bool
     system: str | None
+    bos: str = "auto"
+
+    def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+        """The tokens that every reader of this data shows a model for `prompt` (tasks/render.py)."""
+        return prompt_ids(tokenizer, prompt, self.chat, self.system, self.bos)
 
 
 def load_task(folder: Path) -> Task:
@@ -27,7 +38,7 @@ def load_task(folder: Path) -> Task:
     verifier, hints = (
         plugs.load(f"tasks/{group}", facts[key]) for group, key in (("verifiers", "verifier"), ("hints", "hints"))
     )
-    return Task(verifier, hints, facts["chat"], facts["system"])
+    return Task(verifier, hints, facts["chat"], facts["system"], facts["bos"])
 
 
 def load_split(folder: Path, split: str) -> list[dict]:

@@ -13,7 +13,7 @@ from opd_steps.errors import UserError
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, epoch_order
 from opd_steps.tasks.dataset import Task, load_split, load_task
-from opd_steps.tasks.render import completion_text, prompt_ids
+from opd_steps.tasks.render import completion_text
 from opd_steps.tasks.verify import rewards
 
 
@@ -39,19 +39,20 @@ class PromptPool:
         """Prompt token ids of some rows; with `corpus`, of the prompts as pretraining shows them (tasks/rows.py)."""
         rows = [self.rows[i] for i in picks]
         texts = [row.get("corpus_prompt", row["prompt"]) if corpus else row["prompt"] for row in rows]
-        return [prompt_ids(self.tokenizer, text, self.task.chat, self.task.system) for text in texts]
+        return [self.task.prompt_ids(self.tokenizer, text) for text in texts]
 
     def hinted(self, index: int, right: Sequence[str] = (), wrong: Sequence[str] = (), note: str = "") -> list[int]:
         """Token ids of a row's prompt with attempts shown; the plain prompt where there are none (tasks/attempts.py)."""
         text = self.task.hints.hinted_prompt(self.rows[index]["prompt"], right, wrong, note)
-        return prompt_ids(self.tokenizer, text, self.task.chat, self.task.system)
+        return self.task.prompt_ids(self.tokenizer, text)
 
     def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
         """The prompts of a step: shuffled epochs, a function of seed and step alone."""
         return epoch_order(len(self.rows), (step - 1) * count, count, seed, purpose)
 
     def texts(self, trajectory: Trajectory) -> list[str]:
-        return [completion_text(self.tokenizer, actions.tolist()) for actions in trajectory.actions]
+        ended = [False] * len(trajectory) if trajectory.ended_B is None else trajectory.ended_B.tolist()
+        return [completion_text(self.tokenizer, a.tolist(), e) for a, e in zip(trajectory.actions, ended, strict=True)]
 
     def rewards(self, trajectory: Trajectory) -> list[float]:
         """The verifier's 0 or 1 for every row."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from opd_steps.artifacts import read_jsonl
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
+from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.rows import SPLITS, row
+from opd_steps.tasks.texts import is_blank
 
 
 @dataclass(frozen=True)
@@ -23,23 +26,30 @@ class Records:
     def where(self, index: int) -> str:
         if not self.lines:
             return f"{self.path}[{index}]"
+        return f"{self.path}:{self._numbers[index]}"
+
+    @cached_property
+    def _numbers(self) -> list[int]:
         text = Path(self.path).read_text(encoding="utf-8")
-        numbers = [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return f"{self.path}:{numbers[index]}"
+        return [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
 
     def column(self, index: int, name: str) -> str:
-        """Text of a column; numbers are written out. Raises UserError naming the place and the columns found."""
+        """Text of a column, never a blank one; numbers are written out. Raises UserError naming the place and the columns found."""
         record = self.rows[index]
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             found = "is missing" if name not in record else f"is {type(value).__name__}, not text or a number"
             raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
-        return str(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(self.where(index), f"column '{name}' is {value}, no value")
+        if is_blank(text := str(value)):
+            raise UserError(self.where(index), f"column '{name}' is empty")
+        return text
 
     def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
-        """Rows by column names; without a `solution` column the answer alone is the solution."""
+        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution."""
         columns = (prompt, answer, solution or answer)
-        return [row(*(self.column(i, name) for name in columns)) for i in range(len(self.rows))]
+        return [row(*(self.column(i, name) for name in columns)) | {"where": self.where(i)} for i in range(len(self.rows))]
 
 
 def from_jsonl(path: str) -> dict[str, Records]:
@@ -53,7 +63,11 @@ def from_jsonl(path: str) -> dict[str, Records]:
         files = {"train": root}
     else:
         raise UserError(str(root), "no such data file or folder")
-    return {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
+    found = {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
+    for records in found.values():
+        if not records.rows:
+            raise UserError(records.path, "no rows in this file: expected a JSON object on each line")
+    return found
 
 
 def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str = "") -> dict[str, Records]:
@@ -76,7 +90,11 @@ def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str =
     for ours, name in names.items():
         if name and name not in data:
             raise UserError(path, f"no split '{name}' for {ours}; this data set has: {', '.join(data)}")
-    return {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+    found = {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+    for records in found.values():
+        if not records.rows:
+            raise UserError(records.path, "no rows in this split")
+    return found
 
 
 def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:

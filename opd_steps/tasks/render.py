@@ -1,4 +1,8 @@
-"""Text to tokens and back. Prompt and response are tokenised apart, so that a prompt's tokens never depend on the response."""
+"""Text to tokens and back, for every reader of a data node alike: training, rollouts, scoring, lm-eval, whatever the engine.
+
+Prompt and response are tokenised apart, so that a prompt's tokens never depend on the response. Names of special tokens inside
+prompts, system messages and responses are text (models/special.py).
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,49 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opd_steps.errors import UserError
-from opd_steps.models.tokenizers import encode
+from opd_steps.models.special import encode_guarded, guard, leading_ids, names_in
+from opd_steps.models.tokenizers import encode, encode_markup
+from opd_steps.tasks.chat import chat_text, messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool = False, system: str | None = None) -> list[int]:
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool = False, system: str | None = None, bos: str = "auto"
+) -> list[int]:
     """Tokens of a prompt; with `chat`, of the chat template's text up to where the assistant begins.
 
-    Raises UserError on a character that the tokenizer lacks, and when it has no chat template.
+    bos   auto: what the tokenizer's own rule puts in front of a text, in a chat what the template writes; always: a BOS in
+          front of both, once; never: none, in a chat neither the template's
+
+    Raises UserError on a character that the tokenizer lacks, when it has no chat template or the template fails, for a BOS that
+    it does not have, and for a prompt of no tokens.
     """
-    if not chat:
-        return encode(tokenizer, prompt)
-    if not tokenizer.chat_template:
-        raise UserError("chat", "this tokenizer has no chat template; set chat: false, or take another tokenizer")
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    return encode(tokenizer, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    ids = _chat_ids(tokenizer, prompt, system) if chat else encode(tokenizer, prompt)
+    ids = _with_bos(tokenizer, ids, chat, bos)
+    if not ids:
+        raise UserError("prompt", f"no tokens at all in {prompt[:60]!r}: nothing that a response could stand behind")
+    return ids
+
+
+def _chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, system: str | None) -> list[int]:
+    texts = [text for text in (prompt, system) if text is not None]
+    if not any(names_in(tokenizer, text) for text in texts):
+        return encode_markup(tokenizer, chat_text(tokenizer, messages(prompt, system)))
+    texts, free = guard(tokenizer, texts)
+    return encode_guarded(tokenizer, chat_text(tokenizer, messages(*texts)), free)
+
+
+def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], chat: bool, bos: str) -> list[int]:
+    if bos == "auto":
+        return ids if chat else [*leading_ids(tokenizer), *ids]
+    if bos == "never":
+        return ids[1:] if chat and ids and ids[0] == tokenizer.bos_token_id else ids
+    front = list(leading_ids(tokenizer)) or [tokenizer.bos_token_id]
+    if front == [None]:
+        raise UserError("bos", "always, but this tokenizer has no BOS token")
+    return ids if ids[: len(front)] == front else [*front, *ids]
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -32,6 +60,6 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [*encode(tokenizer, text), tokenizer.eos_token_id]
 
 
-def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Text of response tokens without special tokens."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ended: bool = False) -> str:
+    """Text of response tokens without special tokens; of a row that ended by itself without its end token, special or not."""
+    return tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

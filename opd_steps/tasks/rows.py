@@ -1,11 +1,14 @@
 """Rows of a task: prompt, answer, solution and corpus text, in splits that share no prompt.
 
-A published row may also have `corpus_prompt`: the prompt as pretraining shows it, when that is not `prompt`.
+A row of a file has `where`, its place for messages, which is not published. A published row may also have `corpus_prompt`: the
+prompt as pretraining shows it, when that is not `prompt`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from opd_steps.errors import UserError
 
 SPLITS = ("train", "test", "ood")
 TEXTS = ("prompt", "answer", "solution", "corpus", "corpus_prompt")
@@ -23,10 +26,15 @@ def row(prompt: str, answer: str, solution: str, corpus: str | None = None, **me
 
 
 def splits(train: Iterable[dict], test: Iterable[dict], ood: Iterable[dict] = ()) -> dict[str, list[dict]]:
-    """The splits with ids `<split>-<i>`; a prompt of test is dropped from ood and train, one of ood from train."""
-    test = list(test)
+    """The splits with ids `<split>-<i>`; a prompt of test is dropped from ood and train, one of ood from train.
+
+    Raises UserError where that leaves no train row.
+    """
+    test, train = list(test), list(train)
     held = {r["prompt"] for r in test}
     ood = [r for r in ood if r["prompt"] not in held]
     held |= {r["prompt"] for r in ood}
     parts = {"train": [r for r in train if r["prompt"] not in held], "test": test, "ood": ood}
+    if train and not parts["train"]:
+        raise UserError("train split", f"no row is left of {len(train)}: the prompt of each also stands in test or ood")
     return {name: [{"id": f"{name}-{i}", **r} for i, r in enumerate(rows)] for name, rows in parts.items()}

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical, Recorded
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.lengths import longest
 from opd_steps.teachers.cached import CachedTeacher
 
 WHOLE = 8192  # tokens: the largest vocabulary that an engine is asked for at every position
@@ -20,7 +21,7 @@ WHOLE = 8192  # tokens: the largest vocabulary that an engine is asked for at ev
 class EngineTeacher(CachedTeacher):
     """`engine.score` (rollout.vllm_engine, rollout.vllm_server) asked for no more than the method needs.
 
-    start         makes the engine, given the largest k that it will be asked for
+    make          makes the engine, given the largest k that it will be asked for; `start` calls it, once the cheap checks are done
     need          sampled | topk | full (objective.needs)
     topk          how many of the likeliest tokens, where the need is topk
     temperature   of the sampling; engines score at 1, so another one takes the whole vocabulary
@@ -30,13 +31,13 @@ class EngineTeacher(CachedTeacher):
 
     def __init__(
         self,
-        start: Callable[[int], Any],
+        make: Callable[[int], Any],
         tokenizer: PreTrainedTokenizerBase,
         need: str,
         topk: int = 0,
         temperature: float = 1.0,
     ):
-        self.tokenizer, self.temperature = tokenizer, temperature
+        self.make, self.tokenizer, self.temperature = make, tokenizer, temperature
         self.whole = need == "full" or temperature not in (0.0, 1.0)
         self.k = -1 if self.whole else topk if need == "topk" else 0
         if self.whole and len(tokenizer) > WHOLE:
@@ -45,12 +46,22 @@ class EngineTeacher(CachedTeacher):
                 f"this method asks for the teacher's whole distribution over {len(tokenizer)} tokens, an engine answers for at most "
                 f"{WHOLE}: use local, or the support sampled or teacher_topk at temperature 1",
             )
-        self.engine = start(self.k)
+
+    def start(self, tokens: int) -> None:
+        """Make the engine, for rows of up to so many tokens. Raises UserError where it takes none of that length."""
+        self.engine = self.make(self.k)
+        self._require_room(tokens)
+
+    def _require_room(self, tokens: int) -> None:
+        if tokens > self.engine.limit:
+            what = f"rows of up to {tokens} tokens are to be scored, the engine takes {self.engine.limit}"
+            raise UserError("teacher_engine.max_model_len", what)
 
     def prepare(self, rows: Trajectory) -> Trajectory:
         """Columns teacher_logp, and teacher_topk_ids with teacher_topk_logp, or teacher_whole [T, V], per row."""
         contexts = rows.extra.get("context:teacher", rows.contexts)
         asked = [[*context, *action.tolist()] for context, action in zip(contexts, rows.actions, strict=True)]
+        self._require_room(longest(asked))  # a context may show the teacher more than the prompt
         logp, ids, topk = self.engine.score(asked, [len(c) for c in contexts], self.k)
         columns: dict[str, list[Tensor]] = {"teacher_logp": logp}
         if self.whole:

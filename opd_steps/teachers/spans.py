@@ -7,7 +7,9 @@ the sum over its tokens; equal tokenizers make every token a span.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -16,8 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from opd_steps.nouns.dist import Recorded
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.render import completion_text, prompt_ids, response_ids
+from opd_steps.tasks.render import completion_text, response_ids
 
+SPACE = "\u2581"  # how SentencePiece writes a space
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 CHUNK = 1024  # decision points whose log-probs over the vocabulary exist at once
 
 
@@ -39,13 +43,51 @@ def align(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """Bytes of text that each token stands for; 0 for special tokens. Byte-level tokens write one character a byte."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    byte_level = "ByteLevel" in json.dumps(backend.get("decoder"))
-    special = set(tokenizer.all_special_ids)
-    tokens = tokenizer.convert_ids_to_tokens(list(ids))
-    size = lambda token: len(token) if byte_level else len(token.replace("\u2581", " ").encode())
-    return [0 if i in special else size(token) for i, token in zip(ids, tokens, strict=True)]
+    """Bytes of text that each token stands for; 0 for special tokens.
+
+    Byte-level tokens write one character a byte; with byte fallback `<0x0A>` is one byte; "\u2581" stands for a space.
+    """
+    sizes = _sizes(tokenizer)
+    return [sizes[i] for i in ids]
+
+
+@lru_cache(maxsize=8)
+def _sizes(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """token_bytes of the whole vocabulary: once a tokenizer, not once a row."""
+    decoder = tokenizer.backend_tokenizer.decoder
+    how = json.loads(decoder.__getstate__()) if decoder is not None else None
+    kinds, text = _kinds(how), json.dumps(how, ensure_ascii=False)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
+    added = tokenizer.added_tokens_decoder
+    ids = range(max(tokenizer.get_vocab().values()) + 1)
+
+    def size(i: int, token: str | None) -> int:
+        if i in special or token is None:
+            return 0
+        if i in added:  # it stands in the text as it is written
+            return len(token.encode())
+        if "ByteLevel" in kinds:
+            return len(token)
+        if "ByteFallback" in kinds and _BYTE.fullmatch(token):
+            return 1
+        return len((token.replace(SPACE, " ") if "Metaspace" in kinds or SPACE in text else token).encode())
+
+    return [size(i, token) for i, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True)]
+
+
+def _kinds(decoder: dict | None) -> set[str]:
+    """Types of a decoder and of those in its sequence."""
+    return set() if decoder is None else {decoder["type"]}.union(*(_kinds(part) for part in decoder.get("decoders", ())))
+
+
+def text_sizes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[int]:
+    """token_bytes of tokens that spell `text`, without the space that some decoders drop at the start."""
+    sizes = token_bytes(tokenizer, ids)
+    first = next((i for i, size in enumerate(sizes) if size), None)
+    begins = first is not None and str(tokenizer.convert_ids_to_tokens(ids[first])).startswith(SPACE)
+    if begins and sum(sizes) == len(text.encode()) + 1:
+        sizes[first] -= 1
+    return sizes
 
 
 class SpanTeacher:
@@ -57,24 +99,26 @@ class SpanTeacher:
     def prepare(self, rows: Trajectory) -> Trajectory:
         """Each text in the teacher's tokens, and the spans of both: extra columns teacher_actions, span, teacher_span.
 
-        Rows whose text the student's own tokens do not spell (a cut character) have no span at all: -1.
+        Rows whose text either's tokens do not spell (a cut character, a normaliser) have no span at all: -1.
         """
         mine, its = self.pool.tokenizer, self.policy.tokenizer
         contexts, actions, spans, teacher_spans = [], [], [], []
         for i, prompt in enumerate(rows.prompt_B.tolist()):
             ids = rows.actions[i].tolist()
-            text, ended = completion_text(mine, ids), bool(rows.ended_B[i])
+            ended = bool(rows.ended_B[i])
+            text = completion_text(mine, ids, ended)
             said = response_ids(its, text)
             said = said if ended or len(said) == 1 else said[:-1]
-            sizes, its_sizes = token_bytes(mine, ids), token_bytes(its, said)
+            sizes, its_sizes = (text_sizes(t, row[: len(row) - ended], text) for t, row in ((mine, ids), (its, said)))
+            mute = [size == 0 for size in token_bytes(mine, ids[: len(ids) - ended])] + [False] * ended
             if ended:  # the end token is a token of the text like any other
-                sizes[-1], its_sizes[-1] = 1, 1
+                sizes, its_sizes = [*sizes, 1], [*its_sizes, 1]
             own, other = align(sizes, its_sizes)
-            if sum(sizes) != len(text.encode()) + ended:
+            if {sum(sizes), sum(its_sizes)} != {len(text.encode()) + ended}:
                 own, other = [-1] * len(own), [-1] * len(other)
-            contexts.append(prompt_ids(its, self.pool.rows[prompt]["prompt"], self.pool.task.chat, self.pool.task.system))
+            contexts.append(self.pool.task.prompt_ids(its, self.pool.rows[prompt]["prompt"]))
             actions.append(torch.tensor(said))
-            spans.append(torch.tensor([-1 if size == 0 else span for size, span in zip(sizes, own, strict=True)]))
+            spans.append(torch.tensor([-1 if no_text else span for no_text, span in zip(mute, own, strict=True)]))
             teacher_spans.append(torch.tensor(other))
         columns = {"context:teacher": contexts, "teacher_actions": actions, "span": spans, "teacher_span": teacher_spans}
         return rows.with_columns(extra=rows.extra | columns)

@@ -8,7 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
-from opd_steps.artifacts import MANIFEST, write_json
+from opd_steps.artifacts import MANIFEST
+from opd_steps.files import write_json
 from opd_steps.fingerprint import digest
 from opd_steps.report.curves import gaps, standalone
 from opd_steps.report.options import flatten
@@ -39,7 +40,7 @@ def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, s
         "opd.scale": scale,
         "opd.fingerprint": m["fingerprint"],
         "opd.content": digest([m["fingerprint"], m["files"], repr(sorted(m["metrics"].items()))]),
-        "opd.parents": json.dumps({role: parent["fingerprint"] for role, parent in m["parents"].items()})[:MAX_TAG],
+        "opd.parents": json.dumps({role: parent["content"] for role, parent in m["parents"].items()})[:MAX_TAG],
         "opd.code": digest(m["code"])[:12],
         **axis_tags(axes),
         **commit_tags(m["git_commit"]),

@@ -53,7 +53,7 @@ def main() -> None:
 
         imported = time.process_time(), time.perf_counter()
         options = dataclasses.asdict(Engine()) | {"kv_cache_mb": 256, "max_model_len": 512, "batch": args.batch}
-        engine = VllmEngine(str(Path(folder) / "model"), options, "float32", eos, learns=True, scores=-1)
+        engine = VllmEngine(str(Path(folder) / "model"), options, "float32", [eos], learns=True, scores=-1)
         started = time.process_time(), time.perf_counter()
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ def main() -> None:
         torch.log_softmax(model(ids).logits[:, args.prompt - 1 : -1].float(), -1).gather(-1, ids[:, args.prompt :, None]).cpu()
 
     seeds = range(args.batch)
-    local = lambda: decode(model, contexts, seeds, **sampling, eos_id=eos, pad_id=0)
+    local = lambda: decode(model, contexts, seeds, **sampling, ends=[eos], pad_id=0)
     parameters = sum(p.numel() for p in model.parameters())
     sizes = f"{parameters / 1e6:.2f} M parameters, {args.batch} x ({args.prompt} + {args.new}) tokens"
     print(f"{chip(device)}, torch {torch.__version__}, fp32; {sizes}")

@@ -38,8 +38,8 @@ class Checkout:
         assert text.count(old) >= 1, f"{old!r} does not stand in {file}"
         path.write_text(text.replace(old, new))
 
-    def snakemake(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run with two cores; stdout and stderr joined."""
+    def command(self, *args: str) -> dict:
+        """What to run, where and in which environment, for subprocess: Snakemake with two cores, stdout and stderr joined."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *args]
         if not any(a.startswith("papers=") for a in args):
             command += ["--config", "papers=[smoke]"]
@@ -49,7 +49,10 @@ class Checkout:
             "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        run = subprocess.run(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return {"args": command, "cwd": self.folder, "env": env, "text": True, "stderr": subprocess.STDOUT}
+
+    def snakemake(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:
+        run = subprocess.run(**self.command(*args), stdout=subprocess.PIPE)
         assert not check or run.returncode == 0, run.stdout[-6000:]
         return run
 

@@ -143,6 +143,24 @@ MISTAKES = [
         ["teacher_engine", "vllmm"],
     ),
     ("unknown scale", "config.yaml", "scale: tiny", "scale: huge", ["scales", "no scale 'huge'"]),
+    (
+        "out of range, in the scale",
+        PAPER,
+        "opd: {steps: 4",
+        "opd: {optim: {lr: -1}, steps: 4",
+        ["smoke.yaml: scales.tiny.kinds.opd.optim.lr: expected at least 0, found -1"],
+    ),
+    (
+        "out of range, in a plug",
+        PAPER,
+        VOPD,
+        "method: {signal: {name: jsd, beta: 2}, support: full, estimator: exact}}",
+        ["smoke.yaml: nodes.vopd.method.signal.beta: expected 0 to 1, found 2"],
+    ),
+    ("a key twice", PAPER, VOPD, VOPD[:-1] + ", method: {}}", ["smoke.yaml:", "the key 'method' stands twice"]),
+    ("seeds twice", "config.yaml", "scale: tiny", "seeds: [1]\nscale: tiny", ["config.yaml:", "the key 'seeds' stands twice"]),
+    ("config.yaml not YAML", "config.yaml", "scale: tiny", "scale: [tiny", ["config.yaml:", "not valid YAML"]),
+    ("a number as text", "config.yaml", "scale: tiny", "scale: 12", ["config.yaml: scale: expected text, found 12: put it in"]),
 ]
 
 
@@ -171,6 +189,31 @@ def test_unknown_paper(fresh):
     run = fresh.snakemake("-n", "all", "--config", "papers=[smok]", check=False)
     assert run.returncode == 2
     assert "no paper file workflow/papers/smok.yaml; known papers:" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("seeds=[-1]", "--config: seeds[0]: expected at least 0, found -1"),
+        ("scale=61e9540", "--config: scale: expected text, found inf: put it in quotes"),
+        ("pathvars=", "--config: pathvars: expected {results: <folder>, logs: <folder>} or one of them, found nothing"),
+        ("pathvars={foo: x}", "--config: pathvars: expected {results: <folder>"),
+        ("papers=[report]", "--config: papers: 'report' names no paper"),
+    ],
+)
+def test_mistakes_on_the_command_line(fresh, given, says):
+    run = fresh.snakemake("-n", "all", "--config", given, *([] if "papers=" in given else ["papers=[smoke]"]), check=False)
+    assert run.returncode == 2
+    assert next(line for line in run.stdout.splitlines() if "error" in line).startswith(f"distillery: error: {says}")
+
+
+def test_a_config_that_is_not_utf8(fresh):
+    path = fresh.folder / "config.yaml"
+    before = path.read_bytes()
+    path.write_bytes(before + "# caf\xe9\n".encode("latin-1"))
+    run = fresh.snakemake("-n", "all", check=False)
+    path.write_bytes(before)
+    assert run.returncode == 2 and "distillery: error: config.yaml:" in run.stdout and "not UTF-8" in run.stdout
 
 
 def test_unknown_result(fresh):

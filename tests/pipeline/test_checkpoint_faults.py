@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from opd_steps import preflight
-from opd_steps.artifacts import write_json
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.models.checkpoint import load_model
 from opd_steps.models.tokenizers import char_tokenizer
 from tests.pipeline.checkout import ROOT, Checkout

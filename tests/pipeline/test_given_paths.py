@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from opd_steps.artifacts import write_json, write_jsonl
+from opd_steps.files import write_json, write_jsonl
 from opd_steps.fingerprint import file_sha256
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.stages import save_checkpoint

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +52,16 @@ def test_an_analysis_reruns_alone(copy):
 def test_the_dry_run_names_the_file_that_caused_it(copy):
     path = copy.folder / "opd_steps/objectives/signals/jsd.py"
     path.write_text(path.read_text() + "\n\nCHANGED = True\n")
-    assert "opd_steps/objectives/signals/jsd.py changed since opd/opd_jsd ran" in copy.snakemake("-n", "all").stdout
+    said = copy.snakemake("-n", "all").stdout
+    assert "distillery: opd_steps/objectives/signals/jsd.py changed; to run again: opd/opd_jsd\n" in said
+    assert "Reason: opd_steps/objectives/signals/jsd.py changed\n" in said
+
+
+def test_the_dry_run_names_the_option_that_caused_it(copy):
+    copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
+    said = copy.snakemake("-n", "all").stdout
+    assert "distillery: optim.lr was 0.001, is 0.002; to run again: opd/vopd\n" in said
+    assert "Reason: optim.lr was 0.001, is 0.002\n" in said
 
 
 @pytest.mark.parametrize("file", ["opd_steps/loop/train.py", "opd_steps/objectives/signals/jsd.py", "opd_steps/graph.py"])
@@ -75,6 +87,103 @@ def test_touched_files_rerun_nothing(copy):
     assert copy.planned("all") == set()
 
 
+def lost_records(copy) -> None:
+    shutil.rmtree(copy.folder / ".snakemake")
+
+
+def copied_results(copy) -> None:
+    """New times, in whatever order the copy had, and no records of Snakemake."""
+    lost_records(copy)
+    os.rename(copy.folder / "results", copy.folder / "old")
+    subprocess.run(["cp", "-r", "old", "results"], cwd=copy.folder, check=True)
+
+
+@pytest.mark.parametrize("loss", [lost_records, copied_results])
+def test_the_manifests_alone_say_what_is_current(copy, loss):
+    loss(copy)
+    assert copy.planned("all") == set()
+    copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
+    assert copy.planned("all") == {"opd smoke/vopd seed 0", "evaluate smoke/vopd seed 0", "plan"} | VIEWS
+
+
+def test_results_elsewhere_are_as_current_as_here(copy):
+    os.rename(copy.folder / "results", copy.folder / "elsewhere")
+    lost_records(copy)
+    there = ("--config", "papers=[smoke]", "pathvars={results: elsewhere}", "tracking={uri: sqlite:///elsewhere/mlflow.db}")
+    assert copy.planned("all", *there) <= {"plan"} | VIEWS  # the plan holds the changed uri
+    copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
+    assert "opd smoke/vopd seed 0" in copy.planned("all", *there)
+
+
+def test_a_dry_run_changes_nothing_on_disk(copy):
+    model = copy.folder / "results/smoke/pretrain/base/seed0/model"
+    os.rename(model, copy.folder / "away")
+    before = state(copy.folder)
+    assert "rl smoke/teacher seed 0" in copy.planned("all")
+    assert state(copy.folder) == before
+    os.rename(copy.folder / "away", model)
+    assert copy.planned("all") == set()
+
+
+def state(folder: Path) -> dict[str, tuple]:
+    """Name, size and time of every file but those in which Snakemake keeps its own."""
+    stats = {
+        p: p.stat() for p in folder.rglob("*") if p.is_file() and ".snakemake" not in p.parts and "__pycache__" not in p.parts
+    }
+    return {str(p): (s.st_size, s.st_mtime_ns, s.st_ino) for p, s in stats.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "jobs"),
+    {
+        "mlflow.db": {"track"},
+        "report/mlflow.json": {"track"},
+        "report/claims.json": {"report"},
+        "report/index.html": {"report"},
+        "report/plan.json": {"plan"} | VIEWS,
+        "report/manifests/smoke.json": VIEWS,
+        "smoke/preflight/seed0.json": {"preflight smoke seed 0"},
+        "smoke/evaluate/vopd/seed0/manifest.json": {"evaluate smoke/vopd seed 0"} | VIEWS,
+    }.items(),
+)
+def test_what_was_deleted_or_cut_off_is_made_again(copy, file, jobs):
+    path = copy.folder / "results" / file
+    data = path.read_bytes()
+    path.unlink()
+    assert copy.planned("all") == jobs
+    if file != "mlflow.db":
+        path.write_bytes(data[:-20])
+        assert copy.planned("all") == jobs
+
+
+def test_an_edited_manifest_is_none(copy):
+    path = copy.folder / "results/smoke/evaluate/vopd/seed0/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["test/accuracy"] = 1.0
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    assert copy.planned("all") == {"evaluate smoke/vopd seed 0"} | VIEWS
+
+
+def test_what_comes_out_the_same_trains_nothing_anew(copy):
+    """The data are made again; all that stands on them looks at what came out, and stays."""
+    results = copy.folder / "results/smoke"
+    weights = results / "opd/vopd/seed0/model/model.safetensors"
+    before = weights.stat().st_ino, weights.stat().st_mtime_ns
+    (results / "data/data/seed0/manifest.json").unlink()
+    assert "opd smoke/vopd seed 0" in copy.planned("all")
+    copy.snakemake("all")
+    assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == before
+    assert "kept as it is" in (copy.folder / "logs/smoke/opd/vopd/seed0.log").read_text()
+    assert copy.planned("all") == set()
+
+
+def test_a_job_that_is_asked_for_by_name_runs_in_earnest(copy):
+    weights = copy.folder / "results/smoke/opd/vopd/seed0/model/model.safetensors"
+    before = weights.read_bytes(), weights.stat().st_ino
+    copy.snakemake("results/smoke/opd/vopd/seed0/manifest.json", "-f")
+    assert weights.read_bytes() == before[0] and weights.stat().st_ino != before[1]
+
+
 def test_a_fresh_clone_over_existing_results_trains_nothing(copy):
     time.sleep(0.05)
     for part in ("opd_steps", "workflow", "rules"):  # new files, new times, no records of Snakemake
@@ -83,8 +192,8 @@ def test_a_fresh_clone_over_existing_results_trains_nothing(copy):
             os.utime(path)
         shutil.rmtree(copy.folder / part)
         os.rename(copy.folder / "new", copy.folder / part)
-    shutil.rmtree(copy.folder / ".snakemake")
-    assert kinds(copy.planned("all")).isdisjoint({*ALL_TRAINING, "data", "model", "evaluate", "analyze"})
+    lost_records(copy)
+    assert copy.planned("all") == set()
 
 
 def test_the_sft_data_reruns_what_stands_on_it_but_not_the_teacher(copy):

@@ -48,39 +48,43 @@ def test_killed_at_random_moments(copy, kind, name):
 
 
 def test_sigterm_saves_a_checkpoint_and_the_job_goes_on_from_it(copy, monkeypatch):
-    folder = copy.folder / "results/smoke/opd/vopd/seed0"
-    unbroken = tree(folder)
-    shutil.rmtree(folder)
+    """With steps enough that the signal comes among them; the same job all three times, or there would be nothing to go on from."""
+    copy.edit("workflow/papers/smoke.yaml", "opd: {steps: 4, prompts: 8,", "opd: {steps: 80, prompts: 8,")
     monkeypatch.chdir(copy.folder)
     node = Graph(["smoke"], "tiny").nodes["smoke", "opd", "vopd"]
-    slow = json.loads(node.job_config(0))
-    command = [
-        sys.executable,
-        "-m",
-        "opd_steps.steps.opd",
-        "--code",
-        json.dumps(node.code),
-        "--out",
-        str(folder / "manifest.json"),
-    ]
-    env = link_to_tests(copy)
-    slow["options"]["steps"] = 100000
-    first = subprocess.Popen(
-        [*command, "--config", json.dumps(slow)], cwd=copy.folder, env=env, stderr=subprocess.PIPE, text=True
+    folder, work, env = copy.folder / "results" / node.path(0), copy.folder / "results/.work", link_to_tests(copy)
+    step = [sys.executable, "-m", "opd_steps.steps.opd", "--code", json.dumps(node.code), "--config", node.job_config(0)]
+    run = lambda: subprocess.Popen(
+        [*step, "--out", str(folder / "manifest.json")],
+        cwd=copy.folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    work = copy.folder / "results/.work"
+    shutil.rmtree(folder)
+    whole = run()
+    said, _ = whole.communicate(timeout=120)
+    assert whole.returncode == 0, said
+    unbroken = tree(folder)
+    shutil.rmtree(folder)
+
+    first = run()
     deadline = time.monotonic() + 120
-    while not list(work.glob("*/checkpoint-*[0-9]")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while not list(work.glob("*/checkpoint-*[0-9]")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
     first.send_signal(signal.SIGTERM)
-    _, errors = first.communicate(timeout=60)
-    assert first.returncode == 128 + signal.SIGTERM
-    assert "its checkpoint is saved" in errors
-    step = int(next(work.glob("*/checkpoint-*[0-9]")).name.split("-")[1])
+    said, _ = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGTERM and "its checkpoint is saved" in said
+    assert not folder.exists()
+    saved = int(next(work.glob("*/checkpoint-*[0-9]")).name.split("-")[1])
     rows = next(work.glob("*/metrics.jsonl")).read_text().splitlines()
-    assert json.loads(rows[-1])["step"] == step
-    done = subprocess.run([*command, "--config", node.job_config(0)], cwd=copy.folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert json.loads(rows[-1])["step"] == saved < 80
+
+    second = run()
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode == 0 and f"resuming after step {saved}" in said
     assert tree(folder) == unbroken
 
 

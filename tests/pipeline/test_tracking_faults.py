@@ -7,19 +7,17 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from collections import defaultdict
 
 import pytest
 
 pytest.importorskip("mlflow")
 
-from opd_steps.fingerprint import file_sha256
 from opd_steps.steps import track
 from tests.pipeline.checkout import ROOT
+from tests.pipeline.mlflow_store import stored
 from tests.unit.fake_results import FakeResults
 
 KILLS = 5
@@ -54,27 +52,6 @@ def refused(run: subprocess.CompletedProcess, *parts: str) -> None:
         assert part in lines[0]
 
 
-def stored(fake: FakeResults) -> dict[str, dict]:
-    """All that the store holds, by node instead of by random run id, without the times at which claims were judged."""
-    database = sqlite3.connect(fake.root / "mlflow.db")
-    query = lambda what: database.execute(f"select run_uuid, {what}").fetchall()
-    nodes = dict(query("value from tags where key = 'opd.node'"))
-    runs = query("name, status, start_time, end_time, lifecycle_stage from runs")
-    assert len(runs) == len(nodes) == len(set(nodes.values()))
-    found: dict[str, dict] = {nodes[r]: defaultdict(list, run=[tuple(row)]) for r, *row in runs}
-    for table, columns in {"params": "key, value", "tags": "key, value", "metrics": "key, value, step, timestamp"}.items():
-        for run, key, value, *rest in query(f"{columns} from {table}"):
-            value = nodes.get(value, str(value).replace(str(fake.root), "<results>"))
-            found[nodes[run]][table].append((key, value, *([] if key.startswith("claim/") else rest)))
-        for content in found.values():
-            content[table].sort()
-    database.close()
-    for run, node in nodes.items():
-        folder = fake.root / "mlartifacts" / run / "artifacts"
-        found[node]["files"] = {str(p.relative_to(folder)): file_sha256(p) for p in folder.rglob("*") if p.is_file()}
-    return {node: dict(content) for node, content in found.items()}
-
-
 @pytest.fixture
 def fake(tmp_path) -> FakeResults:
     return FakeResults(tmp_path, seeds=(0,))
@@ -86,7 +63,7 @@ def unbroken(tmp_path_factory) -> dict[str, dict]:
     fake = FakeResults(tmp_path_factory.mktemp("unbroken"), seeds=(0,))
     run = import_once(fake)
     assert (run.returncode, run.stderr) == (0, "")
-    return stored(fake)
+    return stored(fake.root)
 
 
 def test_a_dead_server_costs_only_the_tracking(copy):
@@ -127,7 +104,7 @@ def test_a_full_disk(fake, unbroken, mib):
     os.rename(f"{fake.root}.kept", fake.root)  # what the full disk held, on one with room
     assert not (fake.root / "report/mlflow.json").exists()
     assert import_once(fake).returncode == 0
-    assert stored(fake) == unbroken
+    assert stored(fake.root) == unbroken
 
 
 def test_a_file_that_may_not_grow(fake, unbroken):
@@ -136,13 +113,13 @@ def test_a_file_that_may_not_grow(fake, unbroken):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
     refused(import_once(fake, preexec_fn=limit), "config.yaml: tracking.uri")
     assert import_once(fake).returncode == 0
-    assert stored(fake) == unbroken
+    assert stored(fake.root) == unbroken
 
 
 def test_a_read_only_disk(fake, unbroken):
     refused(in_namespace(fake, READ_ONLY, ":"), "config.yaml: tracking.uri", "cannot write this database")
     assert import_once(fake).returncode == 0
-    assert stored(fake) == unbroken
+    assert stored(fake.root) == unbroken
 
 
 def test_an_index_that_cannot_be_written(fake):
@@ -183,4 +160,4 @@ def test_killed_at_random_moments(fake, unbroken):
         assert os.WIFSIGNALED(status) or status == 0
         kills += os.WIFSIGNALED(status)
     assert os.waitpid(attempt(fake), 0)[1] == 0
-    assert stored(fake) == unbroken
+    assert stored(fake.root) == unbroken

@@ -101,7 +101,7 @@ class LoopSlurm:
     def __init__(self, nodes: int = 9, grace: int = 0):
         install()
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: sockets have 108 characters
-        for part in ("state", "spool", "log", "dev", "bin"):
+        for part in ("state", "spool", "log", "dev"):
             (self.folder / part).mkdir()
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         host, (port, *ports) = socket.gethostname().split(".")[0], _free_ports(nodes + 1)
@@ -114,11 +114,7 @@ class LoopSlurm:
         files = f"Name=gpu Type=fake Flags=nvidia_gpu_env File={self.folder}/dev/nvidia[0-1]\n"
         (self.folder / "gres.conf").write_text(f"AutoDetect=off\nNodeName=n[1-{nodes}] {files}")
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\n")
-        # the jobstep plugin drops SLURM_CONF before its srun; sites have theirs where srun looks by itself
-        shim = self.folder / "bin/srun"
-        shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec {shutil.which("srun")} "$@"\n')
-        shim.chmod(0o755)
-        self.env = os.environ | {"SLURM_CONF": str(self.conf), "PATH": f"{self.folder}/bin:{_path()}"}
+        self.env = os.environ | {"SLURM_CONF": str(self.conf), "PATH": _path()}
         self.daemons: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> LoopSlurm:

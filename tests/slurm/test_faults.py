@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,24 +91,44 @@ def freeze(cluster, job: str) -> None:
 
 
 def test_the_controller_and_nodes_go_away(copy):
-    """One node crashes with its slurmd, one is declared down; then nobody answers for 30 s, longer than the run asks at a time."""
-    cluster = copy.cluster
-    add_nodes(copy, "kept", "lost", "split")
+    """Nobody answers for 20 s and more: when jobs are submitted, when their srun starts, and when one node has crashed with its slurmd
+    and one was declared down. Each time longer than a command of Slurm's waits; no retry is used."""
+    cluster, names = copy.cluster, ("kept", "lost", "split")
+    add_nodes(copy, *names)
+    (copy.folder / "results/faults/preflight/seed0.json").unlink()  # made first, on this machine
     run = copy.run("teachers", *PAPER, "--slurm-status-attempts", "1")
-    jobs = {name: started(run, name) for name in ("kept", "lost", "split")}
+    run.until("the run has begun", lambda: "preflight: faults seed 0" in run.text)
+    with away(cluster, 20):
+        run.until("a submission waits", lambda: "rule pretrain waits for it" in run.text)
+    run.until("they run", lambda: [j["state"] for n in names for j in copy.slurm_jobs(n)] == ["RUNNING"] * 3)
+    with away(cluster, 25):
+        pass
+    jobs = {name: started(run, name) for name in names}
     cluster.crash(jobs["lost"]["node"], jobs["lost"]["id"])
     cluster.run("scontrol", "update", f"nodename={jobs['split']['node']}", "state=down", "reason=test")
-    cluster.stop("slurmctld")
-    time.sleep(30)
-    cluster.start("slurmctld")
-    run.end()
+    with away(cluster, 30):
+        pass
+    text = run.end()
     cluster.start(jobs["lost"]["node"])
     cluster.run(
         "scontrol", "update", f"nodename={jobs['split']['node']}", "state=resume", check=False
     )  # unless it is back by itself
     as_undisturbed(copy, *jobs)
-    assert {name: len(copy.slurm_jobs(name)) for name in jobs} == {"kept": 1, "lost": 1, "split": 1}
+    assert {name: len(copy.slurm_jobs(name)) for name in jobs} == {"kept": 1, "lost": 1, "split": 1}, text[-4000:]
     assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
+    logs = [p.read_text() for p in (copy.folder / "logs/slurm/rule_pretrain").rglob("*.log")]
+    assert any("distillery: Slurm's controller does not answer; asking again" in log for log in logs)
+    assert "sacct" not in text and "account" not in text  # noise of the plugin
+
+
+@contextmanager
+def away(cluster, seconds: float):
+    """The controller is stopped, for so long and until the body is done."""
+    cluster.stop("slurmctld")
+    begun = time.monotonic()
+    yield
+    time.sleep(max(0, begun + seconds - time.monotonic()))
+    cluster.start("slurmctld")
 
 
 def test_snakemake_itself_is_killed(copy):

@@ -17,6 +17,10 @@ NAME = "distillery: error: rule pretrain, faults/wrong seed 0: "
         ("gpu=3", "gpu: 3; no node in partition gpu has more than 2"),
         ("mem_mb=5001", "mem_mb: 5001; no node in partition gpu has more than 5000"),
         ("runtime=61", "runtime: 61 minutes; the longest walltime in partition gpu is 60"),
+        (
+            "runtime=2",
+            "runtime: 2 minutes; the signal of slurm_extra (--signal=TERM@120 --open-mode=append) comes 2 minutes before",
+        ),
     ],
 )
 def test_refused_before_submission(copy, ask, says):

@@ -26,7 +26,7 @@ class Bigram:
 
     def __post_init__(self):
         self.vocab = len(self.logits_VV)
-        self.tokenizer = FakeTokenizer(self.vocab)
+        self.tokenizer, self.ends = FakeTokenizer(self.vocab), (self.vocab - 1,)
 
     def rollout(self, contexts, prompt_ids, seeds, version: int = 0) -> Trajectory:
         actions = []

@@ -6,7 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from opd_steps.artifacts import write_json, write_jsonl
+from opd_steps.artifacts import sealed
+from opd_steps.files import write_json, write_jsonl
 from opd_steps.fingerprint import digest
 from opd_steps.metrics import summarise
 from opd_steps.seeds import rng
@@ -157,7 +158,7 @@ class FakeResults:
             metrics = _evaluation(_SKILL[node["name"]], draw, "teacher" not in node["name"])
             files |= _file(folder, "tables/test.json", json.dumps([{"prompt": "1+1", "right": True}]))
         if node["kind"] == "rollout":
-            metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal(), "rollout/kept": math.nan}
+            metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal()}
         if node["kind"] == "analyze":
             metrics = {"update/norm": 2.5 + 0.1 * draw.standard_normal(), "update/sparsity_rel1e-3": 0.25}
         fingerprint = digest([path, version])
@@ -172,14 +173,15 @@ class FakeResults:
             "fingerprint": fingerprint,
             "config": {"kind": node["kind"], "options": options, "parents": parents, "seed": seed},
             "code": {"opd_steps/steps/x.py": "abc"},
-            "parents": {role: {"path": p, "fingerprint": self.fingerprints[p]} for role, p in parents.items()},
+            "sources": {},
+            "parents": {role: {"path": p, "content": digest(self.fingerprints[p])} for role, p in parents.items()},
             "files": files,
             "metrics": metrics,
             "facts": {},
             "git_commit": "0123456789abcdef0123456789abcdef01234567+",
         }
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / "manifest.json", sealed(manifest))
         timing = {"started": 1.7e9 + seed, "wall_s": 31.0 + seed, "cpu_s": 28.5 + 3 * draw.random(), "peak_mib": 400.0}
         write_json(folder.with_name(folder.name + ".timing.json"), timing)
 

@@ -10,6 +10,7 @@ import torch
 from opd_steps import ranks
 from opd_steps.config.kinds import OpdNode
 from opd_steps.config.merge import merge
+from opd_steps.lifetime import Stopped
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
@@ -55,8 +56,11 @@ def node(**changes) -> dict:
     return merge(OpdNode, named | small | sampling | changes, "toy")
 
 
-def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie: bool = True, **changes) -> SimpleNamespace:
-    """Run the node in `folder`; `patch`: pytest's monkeypatch; `kill_at`: die while making the batch of that step.
+def run(
+    folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie: bool = True, stop_at: int = 0, **changes
+) -> SimpleNamespace:
+    """Run the node in `folder`; `patch`: pytest's monkeypatch; `kill_at`: die while making the batch of that step; `stop_at`: be told to
+    stop while a teacher is waited for in it.
 
     Returns the student's weights, the models that were loaded, and the bytes of metrics.jsonl.
     """
@@ -73,7 +77,10 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie:
         def make(step: int):
             if step == kill_at:
                 raise Killed
-            return make_batch(step)
+            batch = make_batch(step)
+            if step == stop_at:
+                raise Stopped
+            return batch
 
         return train(job, student, make, *args, **more)
 
@@ -92,6 +99,7 @@ def run(folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie:
         work=folder,
         seed=SEED,
         name="p/opd/toy/seed3",
+        note=print,
         manifests={"student": {"facts": {}}, "teacher": {"facts": {}}},
     )
     opd.run(job)

@@ -27,7 +27,7 @@ from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import epoch_order
-from opd_steps.steps._models import mle_objective
+from opd_steps.steps._training import mle_objective
 from opd_steps.steps.rl import group_batch, objective
 from tests.unit import opd_toys
 from tests.unit.opd_toys import VOCAB, Killed, ToyPool, solutions

@@ -97,12 +97,12 @@ def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
         (
             {"model": "a", "teacher": "b", "data": "d"},
             {"name": "ranking", "n": 1},
-            r"x\.analysis\.n: expected at least 2, found 1",
+            r"x\.analysis\.n: expected 2 to 1024, found 1",
         ),
         (
             {"model": "a", "other": "b"},
             {"name": "update", "ratio": 1.5},
-            r"x\.analysis\.ratio: expected at most 1.0, found 1.5",
+            r"x\.analysis\.ratio: expected above 0, at most 1, found 1.5",
         ),
     ],
 )

@@ -6,10 +6,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from opd_steps import plan, preflight
-from opd_steps.artifacts import write_json
+from opd_steps.artifacts import sealed
 from opd_steps.config import plugs
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError, one_line_errors
+from opd_steps.files import write_json
 from opd_steps.graph import Graph
 
 NODES = {
@@ -103,7 +104,7 @@ REFUSED = {
     "unknown metric": ({"buffer": {"batches": 2, "metric": "freshnes", "below": 0.1}}, "buffer.metric: reads train/freshnes"),
     "metric of no buffer": ({"buffer": {"metric": "entropy", "below": 0.1}}, "buffer.metric: rollouts used once are never old"),
     "bound of no metric": ({"buffer": {"batches": 2, "below": 0.1}}, "buffer.below: this is the bound of a metric; name it"),
-    "no passes": ({"buffer": {"passes": 0}}, "buffer: expected batches and passes of at least 1"),
+    "no passes": ({"buffer": {"passes": 0}}, "buffer.passes: expected at least 1, found 0"),
     # controllers
     "no such path": (control("linear", "method.add[0].coef", first=1, last=2), "controllers[0].sets: 'method.add[0].coef' names"),
     "not while it trains": (control("linear", "optim.lr", first=1, last=2), "controllers[0].sets: 'optim.lr' cannot change"),
@@ -156,8 +157,8 @@ REFUSED = {
     "bridge from a file": ({"scores": "scores", **method(target="veto")}, "the target veto asks the teacher about any token"),
     "other source": ({"scores": "scores", **method(prefix={"source": "teacher"})}, "prefix.source: with scores the prefixes"),
     # shares
-    "share of the student": (method(prefix={"source": "mixture", "student_share": 1.5}), "student_share: a probability"),
-    "share of the teacher": (method(prefix={"source": "token_mix", "teacher_share": 0.0}), "teacher_share: expected a share"),
+    "share of the student": (method(prefix={"source": "mixture", "student_share": 1.5}), "student_share: expected 0 to 1, found 1.5"),
+    "share of the teacher": (method(prefix={"source": "token_mix", "teacher_share": 0.0}), "share: expected above 0, below 1, found 0.0"),
 }  # fmt: skip
 
 
@@ -203,7 +204,7 @@ def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
     for entry in asked:
         folder = tmp_path / "results" / entry["model"]
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "manifest.json", {"facts": {"tokenizer": {"size": 12}}})
+        write_json(folder / "manifest.json", sealed({"facts": {"tokenizer": {"size": 12}}}))
     preflight.check_topk(tmp_path / "results", [e for e in asked if e["k"] < 13])
     with pytest.raises(SystemExit) as stop, one_line_errors():
         preflight.check_topk(tmp_path / "results", asked)

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 
 from opd_steps.loop.buffer import RolloutRing
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 
 PROMPTS, SAMPLES, AGES = 6, 2, 3

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from omegaconf import OmegaConf
 
-from opd_steps.config.method_rules import outcome_need
+from opd_steps.config.needs import outcome_need
 from opd_steps.graph import Graph
 from opd_steps.loop.buffer import RolloutBuffer
 from opd_steps.loop.checkpoint import load, save
-from opd_steps.loop.train import Batch
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.steps.opd import all_terms
 

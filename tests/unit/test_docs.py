@@ -1,35 +1,46 @@
-"""The README names every plug, and the page of papers is what their files say."""
+"""The README's tables name every plug in its own row, with its default, and the page of papers is what their files say."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from opd_steps.config import plugs
+from opd_steps.config.kinds import ANALYSES, Method, OpdNode
+from opd_steps.config.merge import merge
 from tests.paper_table import PAGE, page
 
 ROOT = Path(__file__).parents[2]
-GROUPS = [
-    *(
-        f"objectives/{group}"
-        for group in ("targets", "supports", "signals", "estimators", "baselines", "transforms", "weights")
-    ),
-    "teachers/sources",
-    "teachers/contexts",
-    "tasks/selection",
-    "schedules",
-    "hooks",
-    "analyses",
-]
+ROWS = {
+    line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+    for line in (ROOT / "README.md").read_text().splitlines()
+    if line.count("|") == 4
+}
+"""First cell of each row of three cells: the other two."""
+SLOTS = {f.name: f for cls in (OpdNode, Method) for f in dataclasses.fields(cls) if "plug" in f.metadata}
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_the_readme_names_every_plug(group):
-    words = set(
-        (ROOT / "README.md").read_text().replace(",", " ").replace(";", " ").replace(":", " ").replace("|", " ").split()
-    )
-    assert [name for name in plugs.names(group) if name not in words] == []
+def listed(cell: str) -> set[str]:
+    """The names of a list such as "of the advantage: clip (at 1), zscore; tanh only sometimes": what is in brackets says more of them."""
+    items = [item.split() for item in re.split("[,;:]", re.sub(r"\(.*?\)", "", cell))]
+    return {words[0] for words in items if words and (len(words) == 1 or "_" in words[0])}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_each_row_of_the_readme_lists_the_plugs_of_its_slot(slot):
+    default, what = ROWS[slot]
+    assert listed(what) == set(plugs.names(SLOTS[slot].metadata["plug"]))
+    options = merge(Method, {}, "x") | merge(OpdNode, {"kind": "opd", "student": "s", "data": "d"}, "x")
+    assert default == ("–" if SLOTS[slot].metadata["many"] else options[slot]["name"])
+
+
+@pytest.mark.parametrize("name", plugs.names(ANALYSES))
+def test_the_readme_says_what_each_analysis_reads(name):
+    reads, what = ROWS[name]
+    assert tuple(reads.split(", ")) == plugs.constant(ANALYSES, name, "NEEDS") and what
 
 
 def test_the_page_of_papers_is_what_the_files_say(monkeypatch):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
-from opd_steps.artifacts import Job, read_jsonl, read_manifest, write_jsonl
+from opd_steps.artifacts import Job, read_manifest
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
+from opd_steps.files import read_jsonl, write_jsonl
 from opd_steps.models.checkpoint import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
@@ -167,8 +168,8 @@ def test_lm_evals_own_generation_agrees(results, data):
     """The same greedy task through HFLM's `generate`: other code, same text."""
     model, tokenizer = load_model(results / "p/model/base/seed0", "float32"), load_tokenizer(results / "p/model/base/seed0")
     found = []
-    for own in ([], ["test"]):
-        pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
+    pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
+    for own in ({}, {"test": pool}):
         split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
         lm = PolicyLM(LMPolicy(model, tokenizer), 0, own)
         harness.evaluate(lm, harness.load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
@@ -176,10 +177,11 @@ def test_lm_evals_own_generation_agrees(results, data):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("splits", [["train"], ["nowhere"], []])
-def test_empty_and_unknown_splits_are_refused(results, splits):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(("splits", "says"), [(["train"], "train"), (["nowhere"], "nowhere")])
+def test_empty_and_unknown_splits_are_refused(results, splits, says):
+    with pytest.raises(UserError, match=says):
         evaluate(results, "bad", splits=splits)
+    assert not (results / "p/evaluate/bad/seed0").exists()
 
 
 @pytest.mark.slow
@@ -254,4 +256,4 @@ def test_built_in_tasks_run_beside_our_own(results, tmp_path, monkeypatch):
 def test_without_vllm_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match=r"^evaluate\.backend: vllm is not installed"):
-        vllm_lm("anywhere", 0, {})
+        vllm_lm("anywhere", 0, {}, (1,), {})

@@ -10,7 +10,6 @@ import torch
 
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
-from opd_steps.objectives.signals.power import Power
 from tests.estimator_table.measure import Pairs, stream
 from tests.unit.objectives_toys import close, draw
 
@@ -55,8 +54,3 @@ def test_noise_to_signal_is_lower_than_vanillas_in_the_median():
 
     ratio = noise(stream(signal={"name": "power", "alpha": 5.0})) / noise(stream())
     assert ratio.median() < 0.9
-
-
-def test_alpha_is_above_zero():
-    with pytest.raises(ValueError, match="alpha is above 0"):
-        Power(0.0)

@@ -11,7 +11,8 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.config.kinds import Stream as StreamOptions
 from opd_steps.config.merge import merge
-from opd_steps.config.method_rules import GROUPS, check_stream
+from opd_steps.config.method_rules import check_stream
+from opd_steps.config.needs import GROUPS
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
@@ -79,11 +80,6 @@ def test_stream_applies_weights_and_coefficient():
     masked, _ = build(row(weight=[{"name": "gap_mask", "max_gap": 1.0}], coef=0.5)).loss(q, evidence)
     close(masked, 0.5 * plain * (gap.abs() < 1))
     assert 0 < (gap.abs() < 1).sum() < 8
-
-
-def test_build_names_the_plug_that_refuses_its_options():
-    with pytest.raises(UserError, match="signal jsd: beta is a share"):
-        build(row(signal={"name": "jsd", "beta": 2.0}))
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "k3_clamped", "k3_plus", "mle"])

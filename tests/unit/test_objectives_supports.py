@@ -124,8 +124,6 @@ def test_jsd_conventions():
     m_V = 0.3 * p_V + 0.7 * q_V
     direct = 0.3 * (p_V * (p_V / m_V).log()).sum(-1) + 0.7 * (q_V * (q_V / m_V).log()).sum(-1)
     close(value(JSD(0.3), z, p), direct)
-    with pytest.raises(ValueError, match="beta"):
-        JSD(1.5)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

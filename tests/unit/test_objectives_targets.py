@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical, Recorded
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Stream
@@ -120,7 +121,7 @@ def test_taid_starts_at_the_student_and_veto_never_asks_what_the_student_deems_i
     assert (plain < -0.9).all() and (vetoed.abs() < 1e-8).all()
 
 
-@pytest.mark.parametrize("target", [{"name": "taid", "t": 1.5}, {"name": "veto", "beta": -1.0}])
-def test_targets_refuse_what_is_no_share(target):
-    with pytest.raises(Exception, match=target["name"]):
-        stream(target=target, **EXACT)
+@pytest.mark.parametrize(("name", "key", "value"), [("taid", "t", 1.5), ("veto", "beta", -1.0)])
+def test_targets_refuse_what_is_no_share(name, key, value):
+    with pytest.raises(UserError, match=rf"target.*\b{key}\b.*{value}"):
+        stream(target={"name": name, key: value}, **EXACT)

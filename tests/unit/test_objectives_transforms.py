@@ -116,9 +116,3 @@ def test_a_wide_transform_acts_before_the_others():
 
 
 # outcomes
-
-
-def test_impossible_options_are_refused():
-    for name, options in (("floor", {"lam": 1.0}), ("scale_outcome", {"eps": 1.0})):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            plug(name, **options)

@@ -55,6 +55,18 @@ def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     assert ("quickstart", "opd", "vopd") not in wanted  # nobody asked for it
 
 
+def jobs(**changes) -> dict[str, str]:
+    """What each wanted node's job depends on, by its folder; no two nodes in one folder."""
+    wanted = graph(**changes).wanted()
+    found = {node.path(0): node.job_config(0) + node.code_json for node in wanted}
+    assert len(found) == len(wanted)
+    return found
+
+
 def test_all_papers_together_share_one_graph():
+    """It holds what each asks for alone, each job once and the same, whatever runs beside it."""
     names = sorted({paper for paper, _ in CASES})
-    assert len(graph(papers=names).wanted()) >= max(len(graph(papers=[n]).wanted()) for n in names)
+    alone = [jobs(papers=[name]) for name in names]
+    assert jobs(papers=names) == {path: job for found in alone for path, job in found.items()}
+    assert jobs(papers=names[::-1]) == jobs(papers=names)
+    assert len(jobs(papers=names)) < sum(map(len, alone))  # they do share

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -64,14 +65,12 @@ def test_page_is_whole_and_offline(fake, tmp_path):
     assert {link[1:] for link in tags.links if link.startswith("#")} <= set(tags.ids)
     assert [link for link in tags.links if "://" in link] == ["https://arxiv.org/abs/2605.07865"]
     assert not re.search(r"<script|<link|@import|url\(|src=", page)
-    for text in (
-        "holds",
-        "does not hold",
-        "not enough evidence",
-        "not measured",
-        "tiny model, built-in arithmetic",
-        "+2.1 points",
-    ):
+    badges = [" ".join(found.split()) for found in re.findall(r'<span class="badge [\w-]+">(.*?)</span>', page, re.S)]
+    verdicts = [c["direction"]["verdict"] for c in json.loads((tmp_path / "claims.json").read_text())["claims"]]
+    assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
+    assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
+    assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not measured"}
+    for text in ("tiny model, built-in arithmetic", "+2.1 points"):
         assert text in page
     assert "One seed" not in page
 

@@ -82,6 +82,24 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch, case):
     )  # what is tested did move something
 
 
+@pytest.mark.parametrize("case", ["ema teacher", "stale buffer", "replay buffer", "mixed ages", "early refresh", "linear"])
+def test_one_that_was_told_to_stop_while_it_waited(tmp_path, monkeypatch, capsys, case):
+    """Its step is given up, the ones before it are saved, and nothing of it shows afterwards: in the first step, in a filled buffer's
+    first, in its second, and again before any other step was done."""
+    whole = run(tmp_path / "whole", monkeypatch, **CASES[case])
+    for stop_at in (1, 4, 6, 6):
+        with pytest.raises(SystemExit):
+            run(tmp_path / "broken", monkeypatch, stop_at=stop_at, **CASES[case])
+        saved = sorted(p.name for p in (tmp_path / "broken").glob("checkpoint-*"))
+        assert saved == ([f"checkpoint-{stop_at - 1:08d}"] if stop_at > 1 else [])
+    resumed = run(tmp_path / "broken", monkeypatch, **CASES[case])
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
+    assert resumed.metrics == whole.metrics
+    said = capsys.readouterr().out
+    assert "stopped by signal 0 before its first step; run again to begin" in said
+    assert "stopped by signal 0 after step 5; its checkpoint is saved, in " in said
+
+
 def curve(metrics: bytes, name: str) -> list[float]:
     return [row[f"train/{name}"] for row in map(json.loads, metrics.splitlines()) if f"train/{name}" in row]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from opd_steps.loop.objective import Objective
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build

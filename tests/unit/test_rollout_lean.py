@@ -100,7 +100,7 @@ def test_what_is_unknown_says_so_and_decodes_all_the_same(capsys):
     assert "decoding with transformers' cache: the lean path knows" in capsys.readouterr().out
     decoder_for(other, 4)
     assert capsys.readouterr().out == ""  # once
-    tokens, _, _ = decode(other, PROMPTS["ragged"], range(3), max_new_tokens=5, eos_id=-1, pad_id=0)
+    tokens, _, _ = decode(other, PROMPTS["ragged"], range(3), max_new_tokens=5, ends=[-1], pad_id=0)
     assert [len(row) for row in tokens] == [5, 5, 5]
 
 

@@ -9,7 +9,7 @@ from opd_steps.rollout.local import decode, sample
 from tests.unit.tiny import qwen
 
 CONTEXTS = [[3, 4, 5, 6][: 1 + i % 4] for i in range(9)]
-ARGS = {"max_new_tokens": 8, "eos_id": 23, "pad_id": 22}
+ARGS = {"max_new_tokens": 8, "ends": [23], "pad_id": 22}
 
 
 def test_greedy_is_generate():
@@ -59,7 +59,7 @@ def test_top_p_keeps_the_smallest_sufficient_set():
 
 
 def test_rows_end_at_their_first_end_token_while_others_go_on():
-    model, args = qwen(tie=False), ARGS | {"eos_id": 3, "max_new_tokens": 20, "vocab": 8}
+    model, args = qwen(tie=False), ARGS | {"ends": [3], "max_new_tokens": 20, "vocab": 8}
     torch.nn.init.zeros_(model.lm_head.weight)  # each token, the end token too, has probability 1/8
     contexts = [[4, 5 + i % 7] for i in range(40)]
     whole, _, ended = decode(model, contexts, range(40), **args)
@@ -90,7 +90,7 @@ def test_drawing_in_blocks_is_drawing(monkeypatch):
 
 def test_rows_that_are_dropped_on_the_way_keep_their_own_tokens():
     """Two thirds of the rows end early: what the others sample is what each samples alone."""
-    model, args = qwen(tie=False), ARGS | {"eos_id": 3, "max_new_tokens": 30, "vocab": 8}
+    model, args = qwen(tie=False), ARGS | {"ends": [3], "max_new_tokens": 30, "vocab": 8}
     with torch.no_grad():
         model.lm_head.weight.mul_(0.02)
     contexts = [[4 + i % 3] * (1 + i % 2) for i in range(30)]

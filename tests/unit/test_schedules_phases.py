@@ -58,8 +58,3 @@ def test_raise_on_loss_by_hand():
     assert since_raise[::2] == pytest.approx([0, 0, 0.4, 0.4, 0.4, 0.8])  # 2.25 >= 2.2, and 3 >= 2.45
     since_previous = trace(RaiseOnLoss("x", step=0.4, every=2, eps=0.0, since="previous"), losses, 0.0)
     assert since_previous[::2] == pytest.approx([0, 0, 0.4, 0.4, 0.8, 1.0])  # equal is enough; never above last
-
-
-def test_raise_on_loss_refuses_empty_windows():
-    with pytest.raises(ValueError, match="every at least 1"):
-        RaiseOnLoss("x", every=0)

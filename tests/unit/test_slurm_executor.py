@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,8 @@ class Watched(executor.Executor):
         self.workflow = SimpleNamespace(executor_settings=SimpleNamespace(init_seconds_before_status_checks=5))
         self.run_uuid, self.said = "run", []
         self.lock, self.active_jobs, self._looked_at = threading.Lock(), [], []
+        self._sent, self._unsent, self._over, self.slurm_logdir = {"1"}, set(), threading.Event(), Path("logs")
+        self._main_event_loop = None
 
     def report_job_success(self, job):
         self._ended.add(job.external_jobid)
@@ -29,6 +32,9 @@ class Watched(executor.Executor):
     def report_job_error(self, job, msg="", **_):
         self._ended.add(job.external_jobid)
         self.said.append((job.external_jobid, msg))
+
+    def report_job_submission(self, job):
+        self.said.append((job.external_jobid, "submitted", str(job.aux["slurm_logfile"])))
 
     def cancel_jobs(self, jobs):
         self.said += [(job.external_jobid, "cancelled") for job in jobs]
@@ -129,6 +135,69 @@ def test_an_unusual_reason_to_wait_is_told_once(watched, capsys):
     for reason in ("Priority", "PartitionDown", "PartitionDown", "Resources"):
         assert look({"1": ("PENDING", reason)}) == ["1"]
     assert capsys.readouterr().err == "distillery: Slurm job 1 (opd) waits: PartitionDown\n"
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """submit(errors, queue): what is said of a job whose submissions fail one after the other, the controller being away for two looks."""
+    w = Watched()
+    job = SimpleNamespace(name="opd", is_group=lambda: False, wildcards_dict={"paper": "p", "node": "x", "seed": "0"})
+
+    def submit(errors, queue=()):
+        answers = [False, False, True] * len(errors)
+
+        def run_job(self, job):
+            if errors:
+                return self._report_job_error_threadsafe(SimpleNamespace(job=job, external_jobid=None), errors.pop(0))
+            self.said.append("sbatch")
+
+        monkeypatch.setattr(executor.Plugin, "run_job", run_job)
+        monkeypatch.setattr(executor, "_answers", lambda: answers.pop(0))
+        monkeypatch.setattr(executor, "_say", lambda *command: "\n".join(queue))
+        monkeypatch.setattr(executor, "get_job_wildcards", lambda job: "p_x_0")
+        monkeypatch.setattr(w._over, "wait", lambda seconds: w._over.is_set())
+        w.run_job(job)
+        return w.said
+
+    return w, submit
+
+
+FAILED = "SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: {}'.".format
+AWAY = FAILED("Unable to contact slurm controller (connect failure)")
+LOST = FAILED("Socket timed out on send/recv operation")
+
+
+def test_a_submission_waits_for_the_controller(submitted, capsys):
+    _, submit = submitted
+    assert submit([AWAY, LOST]) == ["sbatch"]
+    assert capsys.readouterr().err.count("distillery: Slurm's controller does not answer; rule opd waits for it") == 2
+
+
+def test_one_whose_answer_was_lost_is_not_submitted_twice(submitted):
+    """Job 1 is an earlier attempt of this run; 3 is another node's."""
+    _, submit = submitted
+    queue = ["1|rule_opd_wildcards_p_x_0", "3|rule_opd_wildcards_p_y_0", "4|rule_opd_wildcards_p_x_0"]
+    assert submit([LOST], queue) == [("4", "submitted", "logs/rule_opd/p_x_0/4.log")]
+
+
+def test_a_refused_submission_is_an_error_at_once(submitted):
+    _, submit = submitted
+    refused = "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: gpuu'."
+    assert submit([refused]) == [(None, refused)]
+
+
+def test_an_interrupt_ends_the_wait_for_the_controller(submitted):
+    w, submit = submitted
+    w._over.set()
+    assert submit([AWAY]) == []
+
+
+def test_why_a_job_failed(monkeypatch):
+    shown = "JobId=7 JobName=x JobState=FAILED Reason=NonZeroExitCode Dependency=(null) ExitCode=1:0 RunTime=00:00:04 TimeLimit=00:01:00 X=1"
+    monkeypatch.setattr(executor, "_say", lambda *command: shown)
+    assert executor._why("7") == "Slurm's reason: NonZeroExitCode; exit code 1:0; it ran for 00:00:04, of 00:01:00 at most."
+    monkeypatch.setattr(executor, "_say", lambda *command: "")
+    assert executor._why("7") == "Slurm says no more of it."
 
 
 @pytest.mark.parametrize(("quiet", "gap"), [(0, 5), (29, 5), (60, 10), (300, 50), (86400, 60)])

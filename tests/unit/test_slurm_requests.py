@@ -7,7 +7,7 @@ import math
 import pytest
 
 from opd_steps.errors import UserError
-from opd_steps.slurm.requests import Node, Partition, Request, check, gpus, minutes
+from opd_steps.slurm.requests import Node, Partition, Request, check, gpus, lead, minutes
 
 KNOWN = [
     Partition("gpu", True, 1440.0, [Node(64, 512000, {"a100": 4}), Node(128, 1000000, {"h100": 8})]),
@@ -40,6 +40,10 @@ def asked(**changes) -> Request:
         {"gpu": 4, "gpu_model": "a100"},
         {"gpu": 0, "gpu_model": "v100"},
         {"partition": "cpu", "gpu": 0, "runtime": 10**6},
+        {"runtime": 3, "extra": "--signal=TERM@120"},
+        {"runtime": 1, "extra": "--signal=TERM@30"},
+        {"runtime": 1, "extra": "--exclude=n1"},
+        {"runtime": 0, "extra": "--signal=TERM@120"},  # nothing is known of it
     ],
 )
 def test_what_some_node_has(changes):
@@ -59,6 +63,15 @@ def test_what_some_node_has(changes):
         ({"cpus": 129}, "cpus: 129; no node in partition gpu has more than 128"),
         ({"runtime": 1441}, "runtime: 1441 minutes; the longest walltime in partition gpu is 1440"),
         ({"gpu": 4, "gpu_model": "a100", "mem_mb": 600000}, "no node in partition gpu has all three"),
+        (
+            {"runtime": 1, "extra": "--signal=TERM@120"},
+            "runtime: 1 minutes; the signal of slurm_extra (--signal=TERM@120) comes 2 minutes",
+        ),
+        (
+            {"runtime": 2, "extra": "--open-mode=append --signal TERM@120"},
+            "so at once: expected more than 2, or a shorter lead",
+        ),
+        ({"runtime": 1, "extra": "--signal=B:USR1"}, "comes 1 minutes before their end"),
     ],
 )
 def test_what_no_node_has(changes, says):
@@ -93,3 +106,17 @@ def test_gpus_of_a_node(text, found):
 )
 def test_walltimes(text, found):
     assert minutes(text) == found
+
+
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [
+        ("", 0),
+        ("--signal=TERM@120 --open-mode=append", 2),
+        ("--signal 15@90", 1.5),
+        ("--signal=RB:USR1", 1),
+        ("--signal='TERM@30'", 0.5),
+    ],
+)
+def test_the_lead_of_a_signal(extra, found):
+    assert lead(extra) == found

@@ -50,6 +50,12 @@ def test_a_refusal_is_told(slurm):
     )
 
 
+def test_a_controller_that_is_away_is_asked_again(slurm, tmp_path):
+    away = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    found = slurm(f"x >/dev/null; test -e {tmp_path}/once || {{ touch {tmp_path}/once; {away}; }}; echo RUNNING")
+    assert found == ("Slurm job 17 is to end soon: requeued", "requeue 17")
+
+
 def test_outside_slurm(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv(ALLOWED, "1")

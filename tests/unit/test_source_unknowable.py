@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from opd_steps.errors import UserError
 from opd_steps.seeds import rng
 from opd_steps.tasks.sources.arithmetic import Arithmetic
 from opd_steps.tasks.sources.unknowable import Unknowable
@@ -35,9 +32,3 @@ def test_attempts_at_a_marked_prompt():
     source = Unknowable(SUMS)
     assert source.right_attempt(row, rng(0, "a")) == row["solution"]
     assert not SCORE(source.wrong_attempt(row, [str(d) for d in range(10)], rng(0, "a")), row["answer"])
-
-
-@pytest.mark.parametrize(("options", "says"), [({"share": 1.5}, "a probability"), ({"mark": ""}, "at least one character")])
-def test_bad_options(options, says):
-    with pytest.raises(UserError, match=says):
-        Unknowable(SUMS, **options).rows(0)

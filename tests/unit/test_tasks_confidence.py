@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opd_steps.errors import UserError
 from opd_steps.seeds import rng
 from opd_steps.tasks.confidence import MARKS, split, state
 from opd_steps.tasks.sources.arithmetic import Arithmetic
@@ -45,6 +44,9 @@ def test_what_is_no_confidence_cannot_be_stated(value):
         ("Confidence: 0.2\n3+4=7\nConfidence: 0.75", "Confidence: 0.2\n3+4=7", 0.75),
         ("Confidence: 0.75\n3+4=7", "Confidence: 0.75\n3+4=7", None),
         ("3+4=7\nConfidence: 75", "3+4=7\nConfidence: 75", None),
+        ("3+4=7\nConfidence: 75%", "3+4=7", 0.75),
+        ("3+4=7\n**Confidence:** 0.75", "3+4=7", 0.75),
+        ("<think>3+4=7\nConfidence: 0.75", "<think>3+4=7\nConfidence: 0.75", None),
         ("3+4=7\nConfidence: high", "3+4=7\nConfidence: high", None),
         ("3+4=7", "3+4=7", None),
         ("", "", None),
@@ -136,9 +138,3 @@ def test_attempts_state_some_confidence():
     for texts in (right, wrong):
         assert {MARK.confidence(t) for t in texts} == {i / 10 for i in range(11)}
         assert abs(sum(MARK.confidence(t) == 1.0 for t in texts) / 300 - 6 / 11) < 0.12
-
-
-@pytest.mark.parametrize("options", [{"overconfident": 1.5}, {"noise": -1}])
-def test_source_refuses(options):
-    with pytest.raises(UserError, match=f"stated_confidence.{next(iter(options))}"):
-        StatedConfidence(SUMS, **options).rows(0)

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from opd_steps.artifacts import Job, read_jsonl, read_manifest
+from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.files import read_jsonl
 from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model, where
 from opd_steps.models.tokenizers import char_tokenizer, describe
 from opd_steps.steps.data import data
@@ -91,7 +92,7 @@ def test_data_refuses_an_unheard_system_message_and_emptiness(tmp_path):
         run(tmp_path, "data", **SUMS, system="hello")
     file = tmp_path / "x.jsonl"
     file.write_text("")
-    with pytest.raises(UserError, match="no train rows"):
+    with pytest.raises(UserError, match="no rows in this file"):
         run(tmp_path, "data", source={"name": "jsonl", "path": str(file)})
 
 

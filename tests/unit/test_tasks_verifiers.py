@@ -1,17 +1,31 @@
-"""Verifiers: which completions count as right."""
+"""Verifiers beside their table of verdicts (verifier_pairs.yaml): options, odd texts, and math-verify's process."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opd_steps.tasks.verifiers import _worker
 from opd_steps.tasks.verifiers.exact import Exact
+from opd_steps.tasks.verifiers.json_ranking import JsonRanking
 from opd_steps.tasks.verifiers.math import Math
 from opd_steps.tasks.verifiers.numeric import Numeric
-from opd_steps.tasks.verify import rewards
+from opd_steps.tasks.verifiers.with_confidence import WithConfidence
+from opd_steps.tasks.verify import rewards, unreadable
+
+EQUAL = (r"\boxed{\frac{1}{\sqrt 3}}", r"\frac{\sqrt 3}{3}")  # no short cut: math-verify says so
+ENDLESS = r"\boxed{\binom{10000000}{5000000}}"
+
+
+@pytest.fixture(autouse=True)
+def asked_anew():
+    _worker.equal.cache_clear()
 
 
 def test_exact():
@@ -21,66 +35,99 @@ def test_exact():
     assert rewards(after, completions, ["45"] * 5) == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("completion", "answer", "right"),
-    [
-        ("so it is 1,234 apples.", "1234", 1),
-        ("1,2345", "2345", 1),
-        ("it costs $5.", "5", 1),
-        ("-$3.50", "-3.5", 1),
-        ("\u22123", "-3", 1),
-        ("12-5", "5", 1),
-        ("x=-5", "-5", 1),
-        ("f(2)-5", "5", 1),
-        ("007", "7", 1),
-        (".5", "0.50", 1),
-        ("0.1", "0.10000000000000000001", 0),
-        ("3\n#### 1,080", "1080", 1),
-        ("#### 7 (of 12)", "7", 0),
-        ("7 #### ", "7", 0),
-        ("seven", "7", 0),
-        ("", "7", 0),
-        ("no number", "none", 0),
-        ("1 2 3", "3", 1),
-        ("9" * 5000, "9" * 5000, 1),
-    ],
-)
-def test_numeric(completion, answer, right):
-    assert Numeric().score(completion, answer) == right
-
-
 @given(st.text(), st.integers())
 def test_numeric_takes_any_text(text, number):
     assert Numeric().score(text, str(number)) in (0.0, 1.0)
-    assert Numeric().score(f"{text} {number:,}", str(number)) == 1.0
+    assert Numeric().score(f"{text} so {number:,}", str(number)) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("completion", "answer", "right"),
+    ("verifier", "answer", "problem"),
     [
-        (r"\boxed{3}, no: \boxed{\frac{1}{2}}", r"\frac12", 1),
-        (r"the answer is $0.5$", "1/2", 1),
-        (r"\boxed{x^2+1}", "1+x^2", 1),
-        (r"\boxed{2^{10}}", r"\boxed{1024}", 1),
-        (r"\boxed{1}, no: \boxed{2}", "1", 0),
-        (r"\boxed{", "5", 0),
-        ("nothing", "5", 0),
-        ("", "5", 0),
-        ("9**9**9**9", "5", 0),  # must not be computed
-        ("9^{9^{9}}", "5", 0),
-        ("100000!", "5", 0),
+        (Numeric(), "10:30", "is no number; take the verifier exact or math"),
+        (Numeric(), "5", ""),
+        (Exact(), " ", "is empty"),
+        (Exact(), "x=5", ""),
+        (Exact(after="="), "x=5", "holds '=', and the verifier exact reads only what follows the last one"),
+        (Math(), r"\text{ }", "is no value"),
+        (Math(), "NaN", "is no value"),
+        (Math(), r"\frac{1}{2", "has unbalanced braces"),
+        (Math(), r"\boxed{", "is no value"),
+        (Math(), r"\{1, 2\}", ""),
+        (JsonRanking(), '["b","a"]', ""),
+        (JsonRanking(), "b, a", "is no JSON list of strings"),
+        (WithConfidence(of=Numeric()), "10:30", "is no number; take the verifier exact or math"),
+        (WithConfidence(of=Numeric()), "", "is empty"),
     ],
 )
-def test_math(completion, answer, right):
-    assert Math().score(completion, answer) == right
+def test_what_cannot_be_judged_against_is_said(verifier, answer, problem):
+    assert unreadable(verifier, answer) == problem
+
+
+@pytest.mark.parametrize("style", ["mark", "words"])
+def test_a_thought_that_never_ended_states_no_confidence(style):
+    verifier = WithConfidence(of=Numeric(), style=style)
+    right = verifier.restate("<think>5</think> 7", 1.0)
+    assert verifier.score(right, "7") == 1.0 and verifier.confidence(right) == 1.0
+    cut = verifier.restate("<think>so 7", 1.0)
+    assert verifier.score(cut, "7") == 0.0 and verifier.confidence(cut) is None
 
 
 def test_math_off_the_main_thread():
     found = []
-    thread = threading.Thread(target=lambda: found.append(Math().score(r"\boxed{\frac{2}{4}}", "1/2")))
-    thread.start()
-    thread.join()
-    assert found == [1.0]
+    for _ in range(2):  # the process lives longer than the thread that started it
+        thread = threading.Thread(target=lambda: found.append(Math().score(*EQUAL)))
+        thread.start()
+        thread.join()
+    assert found == [1.0, 1.0] and Math().score(*EQUAL) == 1.0
+
+
+def test_math_ends_what_takes_too_long_and_goes_on():
+    before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    used = os.times().children_user
+    assert Math(timeout=1).score(ENDLESS, "7") == 0.0
+    assert os.times().children_user - used < 4  # the process was ended and waited for
+    assert Math().score(*EQUAL) == 1.0
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == before
+
+
+def test_math_survives_the_end_of_its_process():
+    assert Math().score(*EQUAL) == 1.0
+    _worker._worker(os.getpid()).process.kill()
+    _worker.equal.cache_clear()
+    assert Math().score(*EQUAL) == 1.0
+
+
+def test_math_in_a_forked_process_has_a_process_of_its_own():
+    assert Math().score(*EQUAL) == 1.0
+    mine = _worker._worker(os.getpid()).process.pid
+    if not (child := os.fork()):
+        _worker.equal.cache_clear()
+        right = Math().score(*EQUAL)
+        os._exit(0 if right == 1.0 and _worker._worker(os.getpid()).process.pid != mine else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    _worker.equal.cache_clear()
+    assert Math().score(*EQUAL) == 1.0
+
+
+def test_maths_process_ends_with_its_caller():
+    code = (
+        "import os; from opd_steps.tasks.verifiers import _worker\n"
+        f"_worker.equal({EQUAL[0]!r}, {EQUAL[1]!r}, 5)\n"
+        "print(_worker._worker(os.getpid()).process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid, deadline = int(run.stdout), time.monotonic() + 60
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.returncode == -9 and not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_data_step_imports_no_torch():

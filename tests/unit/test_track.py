@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("mlflow")
 
 from opd_steps.errors import UserError
+from opd_steps.fingerprint import digest
 from opd_steps.report.results import Plan
 from opd_steps.steps import track
-from opd_steps.tracking import content, importer, store
+from opd_steps.tracking import content, store
 from opd_steps.tracking.importer import import_results
 from tests.unit.fake_results import STEPS, FakeResults
 
@@ -72,7 +73,7 @@ def test_what_a_run_holds(fake):
     assert (tags["opd.axis.slot"], tags["opd.scale"], tags["opd.uncommitted"]) == ("post-sft", "tiny", "true")
     assert tags["mlflow.source.git.commit"] == "0123456789abcdef0123456789abcdef01234567"
     assert tags["opd.fingerprint"] == fake.fingerprints["vopd/opd/vopd/seed1"]
-    assert json.loads(tags["opd.parents"])["teacher"] == fake.fingerprints["quickstart/rl/teacher/seed1"]
+    assert json.loads(tags["opd.parents"])["teacher"] == digest(fake.fingerprints["quickstart/rl/teacher/seed1"])
     assert tags["model.path"].endswith("vopd/opd/vopd/seed1/model") and len(tags["model.sha256"]) == 64
     assert run.data.params["method.baseline.name"] == "neg_kl" and run.data.params["optim.betas"] == "[0.9, 0.95]"
     assert run.data.params["teacher"] == "quickstart/rl/teacher"
@@ -223,4 +224,7 @@ def test_names_that_mlflow_accepts():
     assert content.name("pass@8") == "pass_at_8"
     assert content.name("acc,none") == "acc_none"
     assert content.name("train/loss:max") == "train/loss:max"
-    assert importer.COMPLETE not in content.axis_tags({"slot": ""})
+    assert content.axis_tags({"slot": "", "teacher": "external", "signal": "logits"}) == {
+        "opd.axis.teacher": "external",
+        "opd.axis.signal": "logits",
+    }

@@ -12,8 +12,9 @@ from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import gradient_variance, learning_rate, make_optimizer
-from opd_steps.loop.train import Batch, train
+from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 from tests.unit.tiny import FakeTokenizer, method, qwen
 

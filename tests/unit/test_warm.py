@@ -164,3 +164,60 @@ def test_without_a_server_the_step_starts_by_itself(tmp_path):
         [sys.executable, "-m", "opd_steps.warm", "plan", "--help"], env=environment, capture_output=True, text=True
     )
     assert found.returncode == 0 and "--config" in found.stdout
+
+
+def test_a_server_whose_source_was_edited_forks_no_more(tmp_path):
+    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "other.py").write_text("VALUE = 1\n")
+    address = str(tmp_path / "socket")
+    program = SERVER.replace("warm.PRELOAD = ()", 'warm.PRELOAD = ("other",)')
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), address, str(os.getpid())])
+    until(lambda: Path(address).exists())
+    assert ask(address, "exit", "7").wait() == 7
+    (tmp_path / "other.py").write_text("VALUE = 22\n")
+    own = ask(address, "exit", "7")
+    said = own.communicate()[1]
+    process.kill()
+    process.wait()
+    assert own.returncode == 1 and "No module named opd_steps.steps.toy" in said  # it went to make its own imports
+
+
+TRAINING = """
+import os, sys, time
+from opd_steps.lifetime import StopFlag
+stop = StopFlag()
+print(os.getpid(), flush=True)
+while not stop.wanted:
+    time.sleep(0.02)
+open(sys.argv[1], "w").write(f"saved {stop.wanted}")
+"""
+
+
+RUN = """
+import os, subprocess, sys, time
+server, step = sys.argv[1].split("|"), sys.argv[2].split("|")
+if server != [""]:
+    subprocess.Popen([*server, str(os.getpid())])
+    while not os.path.exists(server[-1]):
+        time.sleep(0.02)
+subprocess.Popen(step)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_run_that_is_killed_stops_its_steps(tmp_path, warm):
+    """They get SIGTERM, so that a training saves; then the run's server ends too."""
+    address, saved = tmp_path / "socket", tmp_path / "saved"
+    (tmp_path / "toy.py").write_text(TRAINING)
+    (tmp_path / "sitecustomize.py").write_text(f"import opd_steps.steps\nopd_steps.steps.__path__.append({str(tmp_path)!r})\n")
+    environment = os.environ | {"DISTILLERY_WARM": str(address), "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
+    server = "|".join([sys.executable, "-c", SERVER, str(tmp_path), str(address)]) if warm else ""
+    step = "|".join([sys.executable, "-m", "opd_steps.warm", "toy", str(saved)])
+    run = subprocess.Popen([sys.executable, "-c", RUN, server, step], env=environment, stdout=subprocess.PIPE, text=True)
+    pid = int(run.stdout.readline())
+    run.kill()
+    run.wait()
+    until(lambda: gone(pid), 20)
+    assert saved.read_text() == "saved 15"
+    until(lambda: not address.exists(), 20)

@@ -10,15 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from opd_steps import graph, workflow
-from opd_steps.artifacts import MANIFEST
-from opd_steps.fingerprint import canonical, file_sha256
+from opd_steps import graph, plan, workflow
+from opd_steps.fingerprint import PACKAGE, code_hashes
+from opd_steps.steps._main import _now
+from opd_steps.views import why
 
 TOY = """
 paper: {{title: Toy}}
 nodes:
   data: {{kind: data, seed: 0}}
   init: {{kind: model, data: data, config: {{hidden_size: 8}}}}
+  teacher: {{kind: rl, policy: init, data: data}}
 {variants}
 evaluate: {{models: [v0, v1], options: {{data: data}}}}
 """
@@ -54,7 +56,15 @@ def test_sources_are_hashed_once_for_all_variants_that_run_the_same(flow, monkey
 
 
 def test_the_code_of_a_job_is_its_nodes(flow):
-    assert flow.job_code("opd", wildcards("v1")) == canonical(flow.node_of("opd", wildcards("v1")).code)
+    """v0 and v1 differ by one plug: in its file, and in nothing else."""
+    plain, vopd, again = (json.loads(flow.job_code("opd", wildcards(name))) for name in ("v0", "v1", "v2"))
+    baselines = "opd_steps/objectives/baselines"
+    assert plain.keys() - vopd.keys() == {f"{baselines}/none.py"} and f"{baselines}/neg_kl.py" in vopd.keys() - plain.keys()
+    assert {file: vopd[file] for file in plain.keys() & vopd.keys()} == {
+        file: plain[file] for file in plain.keys() & vopd.keys()
+    }
+    assert again == plain and "opd_steps/steps/opd.py" in plain and "opd_steps/steps/rl.py" not in plain
+    assert "opd_steps/steps/rl.py" in json.loads(flow.job_code("rl", wildcards("teacher")))
 
 
 def test_what_all_nodes_ask_alike_is_a_number(flow):
@@ -67,11 +77,24 @@ def test_a_papers_manifests_are_gathered_in_one_file(flow, tmp_path):
     wanted = flow.manifests_of(SimpleNamespace(paper="toy"))
     assert sorted(wanted) == sorted(flow.manifests())
     assert flow.gathered() == ["<results>/report/manifests/toy.json"]
-    manifest = tmp_path / "toy/opd/v0/seed0" / MANIFEST
-    manifest.parent.mkdir(parents=True)
+    paths = [Path(file.replace("<results>", str(tmp_path))) for file in wanted]
+    plan_file, out, views = tmp_path / "plan.json", tmp_path / "report/toy.json", []
+    plan_file.write_text(json.dumps(plan.make(flow._graph, flow._root)))
     for text in ("{}", "[]"):
-        manifest.write_text(text)
-        out = tmp_path / "report/toy.json"
-        command = ["-m", "opd_steps.steps.gather", "--results", str(tmp_path), "--paper", "toy", "--out", str(out)]
-        subprocess.run([sys.executable, *command], check=True, cwd=Path(__file__).parents[2])
-        assert json.loads(out.read_text()) == {f"toy/opd/v0/seed0/{MANIFEST}": file_sha256(manifest)}
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        command = ["-m", "opd_steps.steps.gather", "--plan", str(plan_file), "--results", str(tmp_path), "--paper", "toy"]
+        subprocess.run([sys.executable, *command, "--out", str(out)], check=True, cwd=Path(__file__).parents[2])
+        views.append(json.loads(out.read_text()))
+        assert why(out, "", paths) == ""
+    assert [len(view["results"]) for view in views] == [len(wanted)] * 2
+    assert views[0]["made_of"] != views[1]["made_of"]
+    paths[0].write_text("{}")
+    assert "made of something else" in why(out, "", paths)
+
+
+def test_a_step_records_the_source_that_it_runs():
+    """Not the one that was there when the run was planned."""
+    now = code_hashes(PACKAGE / "seeds.py")
+    assert _now({file: "planned" for file in now} | {"opd_steps/gone.py": "planned"}) == {**now, "opd_steps/gone.py": ""}

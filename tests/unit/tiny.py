@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -15,10 +17,15 @@ class FakeTokenizer:
     def __init__(self, size: int):
         self.size, self.eos_token_id, self.pad_token_id = size, size - 1, size - 2
 
+    added_tokens_decoder: ClassVar[dict] = {}
+
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, text: str, add_special_tokens: bool = False) -> dict:
+    def num_special_tokens_to_add(self) -> int:
+        return 0
+
+    def __call__(self, text: str, add_special_tokens: bool = False, split_special_tokens: bool = False) -> dict:
         return {"input_ids": [ord(c) % (self.size - 2) for c in text]}
 
 

@@ -8,7 +8,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from opd_steps.artifacts import MANIFEST, write_json, write_jsonl
+from opd_steps.artifacts import MANIFEST, sealed
+from opd_steps.files import write_json, write_jsonl
 from opd_steps.fingerprint import file_sha256
 
 CHAT = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}=>{% endif %}"
@@ -37,7 +38,8 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3ForCau
 def publish(folder: Path, facts: dict) -> None:
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     entries = {str(p.relative_to(folder)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}
-    write_json(folder / MANIFEST, {"fingerprint": str(folder.name), "files": entries, "facts": facts, "metrics": {}})
+    manifest = {"fingerprint": str(folder.name), "files": entries, "facts": facts, "metrics": {}, "parents": {}}
+    write_json(folder / MANIFEST, sealed(manifest))
 
 
 def publish_model(results: Path, name: str, seed: int = 0) -> str:
@@ -53,5 +55,7 @@ def publish_data(results: Path, name: str, splits: dict[str, list[dict]], **fact
     folder = results / "p" / "data" / name / "seed0"
     for split, rows in splits.items():
         write_jsonl(folder / f"{split}.jsonl", rows)
-    publish(folder, {"verifier": {"name": "exact"}, "hints": {"name": "none"}, "chat": False, "system": None} | facts)
+    publish(
+        folder, {"verifier": {"name": "exact"}, "hints": {"name": "none"}, "chat": False, "system": None, "bos": "auto"} | facts
+    )
     return str(folder.relative_to(results))

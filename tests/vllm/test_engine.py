@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
-from tests.vllm.conftest import engine_options, moved, policy_of, prompts
+from tests.vllm.conftest import SMALL, engine_options, moved, policy_of, prompts
 
 CLOSE = 1e-4  # nats: both compute in fp32, in another order
 
@@ -20,7 +22,7 @@ CLOSE = 1e-4  # nats: both compute in fp32, in another order
 def pair(request, checkpoints):
     """(the model in torch, the model in vLLM); tests may move the weights of both."""
     policy = policy_of(checkpoints[request.param])
-    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.tokenizer.eos_token_id, True, -1)
+    engine = VllmEngine(where(checkpoints[request.param]), engine_options(), "float32", policy.ends, True, -1)
     yield policy, engine
     engine.close()
 
@@ -40,10 +42,25 @@ def test_log_probs_of_samples_are_those_of_transformers(pair, temperature):
     expected_NV = torch_logp(policy, contexts, tokens, temperature)
     found_N = torch.cat(logp)
     assert float((expected_NV.gather(-1, torch.cat(tokens)[:, None])[:, 0] - found_N).abs().max()) < CLOSE
-    eos = policy.tokenizer.eos_token_id
-    assert ended == [row[-1].item() == eos for row in tokens]
+    assert ended == [row[-1].item() in policy.ends for row in tokens]
     assert all(end or len(row) == 24 for end, row in zip(ended, tokens, strict=True))
     assert len(found_N) > 300
+
+
+def test_any_of_several_end_tokens_ends_a_row(pair, monkeypatch):
+    """Greedy rows are those of one end token, cut at the first of several; both engines cut alike."""
+    policy, engine = pair
+    contexts, asked = prompts(20, policy.vocab), {"max_new_tokens": 24, "temperature": 0.0, "top_p": 1.0}
+    whole, *_ = engine.generate(contexts, range(20), **asked)
+    ends = [*policy.ends, *{int(row[len(row) // 2]) for row in whole[:3]}]
+    monkeypatch.setattr(engine, "ends", ends)
+    rows, _, ended = engine.generate(contexts, range(20), **asked)
+    local, _, local_ended = decode(policy.model, contexts, range(20), **asked, ends=ends, pad_id=0, vocab=policy.vocab)
+    for all_T, row, stopped in zip(whole, rows, ended, strict=True):
+        at = next((i for i, token in enumerate(all_T.tolist()) if token in ends), None)
+        assert row.tolist() == (all_T.tolist() if at is None else all_T.tolist()[: at + 1]) and stopped == (at is not None)
+    assert ([row.tolist() for row in local], local_ended) == ([row.tolist() for row in rows], ended)
+    assert sum(ended) >= 3
 
 
 def test_samples_follow_the_distribution(pair):
@@ -102,6 +119,22 @@ def test_scores_of_given_rows(pair, k):
         assert float((expected_NV.topk(ids_NK.shape[1]).values - best_NK).abs().max()) < CLOSE  # no likelier one is left out
 
 
+def test_no_row_is_cut(pair):
+    """The last token that fits is scored, and one that may not fit is refused."""
+    policy, engine = pair
+    assert engine.limit == SMALL["max_model_len"]
+    row = np.random.default_rng(1).integers(0, 200, engine.limit).tolist()
+    expected_NV = torch_logp(policy, [row[:1]], [torch.tensor(row[1:])])
+    logp, *_ = engine.score([row], [1], 0)
+    assert float((logp[0] - expected_NV.gather(-1, torch.tensor(row[1:])[:, None])[:, 0]).abs().max()) < CLOSE
+    sampling = {"temperature": 1.0, "top_p": 1.0}
+    assert len(engine.generate([row[:-3]], [0], max_new_tokens=3, **sampling)[0][0]) in (1, 2, 3)
+    with pytest.raises(
+        UserError, match=rf"engine.max_model_len: .* {engine.limit + 1} tokens, the engine takes {engine.limit}"
+    ):
+        engine.generate([row[:-3]], [0], max_new_tokens=4, **sampling)
+
+
 def test_new_weights_again_and_again(pair):
     policy, engine = pair
     contexts = prompts(16, policy.vocab)
@@ -147,7 +180,7 @@ def test_a_stale_prefix_cache_is_seen(pair, monkeypatch):
     moved(policy.model, 30)
     with monkeypatch.context() as patch:
         patch.setattr(engine.llm, "reset_prefix_cache", lambda: None)
-        with pytest.raises(RuntimeError, match="differ from the trainer's by up to"):
+        with pytest.raises(UserError, match="differ from the trainer's by up to"):
             engine.sync(policy.model, 30)
     engine.sync(policy.model, 31)
     assert engine.gap(policy.model) < CLOSE
@@ -162,7 +195,7 @@ def test_an_update_without_the_head(pair, checkpoints, monkeypatch):
         monkeypatch.setattr(
             engine, "weights", lambda model: {n: w for n, w in model.state_dict().items() if "lm_head" not in n}
         )
-    with pytest.raises(RuntimeError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
+    with pytest.raises(UserError, match=r"after the weights of step 41 .* differ .* fixed sequence \(tolerance 0\.001\)"):
         engine.sync(policy.model, 41)
     with pytest.raises(RuntimeError, match="not completed"):
         engine.generate(prompts(1, policy.vocab), [0], max_new_tokens=2, temperature=1.0, top_p=1.0)

@@ -1,14 +1,15 @@
-"""A real `vllm serve` on loopback as the teacher: its scores, its death, and servers that are the wrong ones."""
+"""A real `vllm serve` on loopback as the teacher: its scores, its deaths, and servers that are the wrong ones.
+
+Servers that are too many or too slow to be real are in tests/unit/test_vllm_server.py.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import socket
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +19,29 @@ import torch
 from opd_steps.errors import UserError
 from opd_steps.models.checkpoint import where
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.vllm_process import OwnServer, healthy
 from opd_steps.rollout.vllm_server import VllmServer
+from opd_steps.teachers.engine import EngineTeacher
 from tests.vllm.conftest import engine_options, policy_of, prompts
 
 CAP = 20
 
 
-class Foreign(VllmServer):
-    """As somebody else starts one: it knows its tokenizer."""
-
-    def _command(self, port: int) -> list[str]:
-        return [part for part in super()._command(port) if part != "--skip-tokenizer-init"]
+LENGTH = 96  # tokens of the longest row
 
 
 @pytest.fixture(scope="module")
 def server(checkpoints, tmp_path_factory):
+    """It knows its tokenizer, as one that somebody else starts."""
+    command = OwnServer.command
+    foreign = lambda self, port: [part for part in command(self, port) if part != "--skip-tokenizer-init"]
     policy = policy_of(checkpoints["tied"])
     log = tmp_path_factory.mktemp("server") / "server.log"
-    found = Foreign(where(checkpoints["tied"]), engine_options(), "float32", policy.tokenizer, CAP, log)
-    yield found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OwnServer, "command", foreign)
+        options = engine_options(max_model_len=LENGTH)
+        found = VllmServer(where(checkpoints["tied"]), options, "float32", policy.tokenizer, CAP, log)
+        yield found
     found.close()
 
 
@@ -64,18 +69,18 @@ def test_its_scores_are_those_of_transformers(server, checkpoints, k):
 
 def attach(server, checkpoint: Path, tokenizer, scores: int = CAP, **changes) -> VllmServer:
     options = engine_options(name="server", **({"url": server.url} | changes))
-    return VllmServer(where(checkpoint), options, "float32", tokenizer, scores, server.log)
+    return VllmServer(where(checkpoint), options, "float32", tokenizer, scores, server.own.log)
 
 
 def test_one_that_runs_already_is_used(server, checkpoints):
     policy = policy_of(checkpoints["tied"])
     other = attach(server, checkpoints["tied"], policy.tokenizer)
-    assert other.process is None
+    assert other.own is None
     rows = prompts(3, policy.vocab)
     for one, same in zip(server.score(rows, [1] * 3, 2), other.score(rows, [1] * 3, 2), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     other.close()
-    assert server._healthy()  # not ours to stop
+    assert healthy(server.url)  # not ours to stop
 
 
 class Shifted:
@@ -106,21 +111,22 @@ def test_the_wrong_ones_are_refused_before_the_first_request(server, checkpoints
         attach(server, checkpoints["tied"], tokenizer, url=f"http://127.0.0.1:{port}")
 
 
-def test_something_else_behind_the_url(server, checkpoints):
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"hello": "world"}).encode())
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Other) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        with pytest.raises(UserError, match="no vLLM server answers there"):
-            attach(server, checkpoints["tied"], None, url=f"http://127.0.0.1:{other.server_port}")
-        other.shutdown()
+def test_rows_that_fill_the_length_are_scored(server, checkpoints):
+    """To the last token; one more is too many, for a step whose rows may be longer as well."""
+    policy = policy_of(checkpoints["tied"])
+    assert server.limit == LENGTH
+    ids = np.random.default_rng(0).integers(0, 200, LENGTH + 1)
+    whole, short = server.score([ids[:-1].tolist()], [1], 0)[0][0], server.score([ids[:20].tolist()], [1], 0)[0][0]
+    dist = policy.dist(Trajectory([ids[:1].tolist()], [torch.from_numpy(ids[1:-1])], torch.arange(1)))
+    expected_N = dist.chunk(0, len(dist)).logp_NV.gather(-1, torch.from_numpy(ids[1:-1])[:, None])[:, 0]
+    assert float((whole - expected_N).abs().max()) < 1e-4 and torch.allclose(short, whole[:19], atol=1e-4)
+    teacher = EngineTeacher(lambda k: server, policy.tokenizer, "sampled")
+    teacher.start(LENGTH)
+    says = rf"teacher_engine\.max_model_len: rows of up to {LENGTH + 1} tokens are to be scored, the engine takes {LENGTH}"
+    with pytest.raises(UserError, match=says):
+        teacher.start(LENGTH + 1)
+    with pytest.raises(UserError, match=says):
+        teacher.prepare(Trajectory([ids[:2].tolist()], [torch.from_numpy(ids[2:])], torch.arange(1)))
 
 
 def test_a_model_that_does_not_load_is_one_line(checkpoints, tmp_path):
@@ -130,14 +136,31 @@ def test_a_model_that_does_not_load_is_one_line(checkpoints, tmp_path):
         VllmServer(str(tmp_path / "model"), engine_options(), "float32", None, 0, tmp_path / "server.log")
 
 
-def test_one_of_our_own_that_dies_is_started_again(server, checkpoints):
+def family(server) -> dict[str, list[int]]:
+    """The pids of a server's processes, by name."""
+    found: dict[str, list[int]] = {"server": [], "EngineCore": [], "Worker": []}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            _, group = stat.read_text().rpartition(")")[2].split()[1:3]
+            words = (stat.parent / "cmdline").read_bytes()
+            if int(group) == server.own.family.pid and words:
+                name = next((n for n in found if f"VLLM::{n}".encode() in words), "server" if stat.parent.name == group else "")
+                found.setdefault(name, []).append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("who", ["server", "EngineCore"])
+def test_one_of_our_own_that_dies_is_started_again(server, checkpoints, who):
+    """Whichever of its processes dies: the same scores again, and nobody of the old one is left."""
     policy = policy_of(checkpoints["tied"])
     rows = prompts(3, policy.vocab)
-    before = server.score(rows, [1] * 3, 2)
-    os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait()
+    before, restarts, old = server.score(rows, [1] * 3, 2), server.restarts, family(server)
+    assert old["server"] and old["EngineCore"], old
+    os.kill(old[who][0], signal.SIGKILL)
     after = server.score(rows, [1] * 3, 2)
-    assert server.restarts == 1
+    assert server.restarts == restarts + 1
+    left = [pid for pids in old.values() for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+    assert [pid for pid in left if Path(f"/proc/{pid}/cmdline").read_bytes()] == []  # empty: a zombie
     for one, same in zip(before, after, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
 
@@ -145,9 +168,11 @@ def test_one_of_our_own_that_dies_is_started_again(server, checkpoints):
 def test_one_of_others_that_dies_ends_the_run(server, checkpoints):
     """The last test of this file: it stops the server."""
     policy = policy_of(checkpoints["tied"])
-    other = attach(server, checkpoints["tied"], policy.tokenizer)
+    other = attach(server, checkpoints["tied"], policy.tokenizer, url=f"{server.url}/v1/")
     started = time.monotonic()
     server.close()
-    with pytest.raises(RuntimeError, match=r"the teacher's server http://127\.0\.0\.1:\d+ is gone"):
+    with pytest.raises(
+        UserError, match=r"teacher_engine\.url http://127\.0\.0\.1:\d+: the server is gone .*run again to go on"
+    ):
         other.score(prompts(1, policy.vocab), [1], 0)
     assert time.monotonic() - started < 60

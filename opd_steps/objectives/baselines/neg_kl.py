@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class NegKL:
     TEACHER: ClassVar[str] = "full"
 
     support: Literal["full", "student_topk"] = "full"
-    k: int = 100
+    k: Annotated[int, "at least 1"] = 100
 
     @torch.no_grad()
     def value_N(self, q: Categorical, p: Categorical, signal: Any) -> Tensor:

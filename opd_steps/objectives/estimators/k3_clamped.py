@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 
@@ -26,11 +26,7 @@ class K3Clamped:
     BASELINE: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ("clamped",)
 
-    cap: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.cap <= 0:
-            raise ValueError(f"cap is the greatest loss of a token, above 0, found {self.cap}")
+    cap: Annotated[float, "above 0"] = 10.0
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -33,20 +33,14 @@ class PolicyGradient:
     SIGNAL: ClassVar[str] = "any"
     BASELINE: ClassVar[bool] = True
     TRANSFORM: ClassVar[bool] = True
+    CHECKS: ClassVar[tuple[str, ...]] = ("mask_low < mask_high or mask_high == 0",)
 
     ratio: Literal["none", "sampler"] = "none"
-    clip_low: float = 0.0
-    clip_high: float = 0.0
-    is_cap: float = 0.0
-    mask_low: float = 0.0
-    mask_high: float = 0.0
-
-    def __post_init__(self) -> None:
-        clips = self.clip_low or self.clip_high
-        if self.ratio == "none" and (clips or self.is_cap or self.mask_low or self.mask_high):
-            raise ValueError("clip, is_cap and mask act on the importance ratio: set ratio to sampler")
-        if clips and self.is_cap:
-            raise ValueError("clip and is_cap are two ways to bound the importance ratio: choose one")
+    clip_low: Annotated[float, "0 to 1"] = 0.0
+    clip_high: Annotated[float, "at least 0"] = 0.0
+    is_cap: Annotated[float, "at least 0"] = 0.0
+    mask_low: Annotated[float, "at least 0"] = 0.0
+    mask_high: Annotated[float, "at least 0"] = 0.0
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any, transforms: tuple = ()

@@ -13,8 +13,3 @@ def log_mixture(share: float, loga: Tensor, logb: Tensor) -> Tensor:
     if share in (0.0, 1.0):  # no logarithm of 0
         return loga if share else logb
     return torch.logaddexp(math.log(share) + loga, math.log1p(-share) + logb)
-
-
-def check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is a share between 0 and 1, found {value}")

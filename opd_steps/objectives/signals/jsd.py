@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from opd_steps.objectives.signals._mixture import check_share, log_mixture
+from opd_steps.objectives.signals._mixture import log_mixture
 from opd_steps.objectives.signals.fkl import ForwardKL
 from opd_steps.objectives.signals.rkl import ReverseKL
 
@@ -17,10 +18,7 @@ class JSD:
     reward: (1-beta) (log M_v - log q_v).
     """
 
-    beta: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_share("beta", self.beta)
+    beta: Annotated[float, "0 to 1"] = 0.5
 
     def term(self, logq: Tensor, logp: Tensor) -> Tensor:
         if self.beta in (0, 1):

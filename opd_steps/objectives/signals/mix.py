@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from opd_steps.objectives.signals._mixture import check_share
 from opd_steps.objectives.signals.fkl import ForwardKL
 from opd_steps.objectives.signals.rkl import ReverseKL
 
@@ -13,10 +13,7 @@ from opd_steps.objectives.signals.rkl import ReverseKL
 class Mix:
     """weight KL(q||p) + (1 - weight) KL(p||q): a linear mixture of both directions (arXiv 2605.16826)."""
 
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_share("weight", self.weight)
+    weight: Annotated[float, "0 to 1"] = 0.5
 
     def term(self, logq: Tensor, logp: Tensor) -> Tensor:
         return self.weight * ReverseKL().term(logq, logp) + (1 - self.weight) * ForwardKL().term(logq, logp)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -15,11 +15,7 @@ class Power:
 
     KIND: ClassVar[str] = "reward"
 
-    alpha: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise ValueError(f"alpha is above 0, found {self.alpha}; for alpha -> 0 take log_ratio")
+    alpha: Annotated[float, "above 0"] = 5.0
 
     def reward(self, logq: Tensor, logp: Tensor) -> Tensor:
         return (self.alpha * logp).exp() - (self.alpha * logq).exp()

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from opd_steps.objectives.signals._mixture import check_share, log_mixture
+from opd_steps.objectives.signals._mixture import log_mixture
 from opd_steps.objectives.signals.fkl import MAX_LOG
 
 
@@ -17,11 +17,8 @@ class Skew:
     reverse  KL(q || (1-alpha) p + alpha q)    reward log M_v - log q_v + alpha q_v / M_v
     """
 
-    alpha: float = 0.1
+    alpha: Annotated[float, "0 to 1"] = 0.1
     direction: Literal["forward", "reverse"] = "forward"
-
-    def __post_init__(self) -> None:
-        check_share("alpha", self.alpha)
 
     def term(self, logq: Tensor, logp: Tensor) -> Tensor:
         own, other = (logp, logq) if self.direction == "forward" else (logq, logp)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class Union:
 
     TEACHER: ClassVar[str] = "full"
 
-    k: int = 16
+    k: Annotated[int, "at least 1"] = 16
     norm: Literal["raw", "renormalise", "tail"] = "raw"
 
     def select(self, q: Categorical, p: Categorical, action_N: Tensor | None = None) -> Selected:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ class ZeroOutsideTopk:
 
     TEACHER: ClassVar[str] = "topk"
 
-    k: int = 64
-    floor: float = -100.0  # nats; stands for log 0
+    k: Annotated[int, "at least 1"] = 64
+    floor: Annotated[float, "below 0"] = -100.0  # nats; stands for log 0
 
     def select(self, q: Categorical, p: Categorical | Recorded, action_N: Tensor | None = None) -> Selected:
         logp_NK, ids_NK = topk(p, self.k)

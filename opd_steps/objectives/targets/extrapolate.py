@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
 from opd_steps.objectives.evidence import Evidence
@@ -20,7 +20,7 @@ class Extrapolate:
     NEUTRAL: ClassVar[dict] = {"lam": 1.0}  # options that make it the teacher itself
     NORMALISED: ClassVar[bool] = False
 
-    lam: float = 1.25
+    lam: Annotated[float, "at least 0"] = 1.25
 
     def of(self, q: StepDist, evidence: Evidence) -> StepDist:
         p, r = evidence.teacher, evidence.reference

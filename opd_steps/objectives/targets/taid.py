@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
-from opd_steps.objectives.signals._mixture import check_share
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,7 @@ class TAID:
 
     TEACHER: ClassVar[str] = "full"
 
-    t: float = 0.4
-
-    def __post_init__(self) -> None:
-        check_share("t", self.t)
+    t: Annotated[float, "0 to 1"] = 0.4
 
     def of(self, q: Categorical, evidence: Evidence) -> Categorical:
         mixed_NV = (1 - self.t) * q.logp_NV.detach() + self.t * evidence.teacher.logp_NV

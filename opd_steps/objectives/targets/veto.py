@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -15,11 +15,7 @@ class Veto:
 
     TEACHER: ClassVar[str] = "full"
 
-    beta: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise ValueError(f"beta is at least 0, found {self.beta}")
+    beta: Annotated[float, "at least 0"] = 0.5
 
     def of(self, q: Categorical, evidence: Evidence) -> Categorical:
         return Categorical(torch.log_softmax(evidence.teacher.logp_NV + self.beta * q.logp_NV.detach(), -1))

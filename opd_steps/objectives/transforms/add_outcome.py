@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ class AddOutcome:
 
     OUTCOME: ClassVar[bool] = True
 
-    coef: float = 1.0
+    coef: Annotated[float, "any"] = 1.0
 
     def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
         return advantage_NK + self.coef * evidence.outcome_N[:, None]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -11,8 +12,10 @@ from opd_steps.objectives.evidence import Evidence
 class Clip:
     """A clipped to [low, high]. Biased: a control of PowerOPD (arXiv 2606.17199)."""
 
-    low: float = -1.0
-    high: float = 1.0
+    CHECKS: ClassVar[tuple[str, ...]] = ("low < high",)
+
+    low: Annotated[float, "any"] = -1.0
+    high: Annotated[float, "any"] = 1.0
 
     def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
         return advantage_NK.clamp(self.low, self.high)

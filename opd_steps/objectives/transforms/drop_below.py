@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from opd_steps.objectives.evidence import Evidence
 class DropBelow:
     """A, but 0 where A < threshold: strong penalties are left out (REOPOLD's phase I, arXiv 2603.11137)."""
 
-    threshold: float = -1.72
+    threshold: Annotated[float, "any"] = -1.72
 
     def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
         return advantage_NK.masked_fill(advantage_NK < self.threshold, 0.0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -12,11 +13,7 @@ from opd_steps.objectives.evidence import Evidence
 class Floor:
     """max(A, log(lam) / (1 - lam)): extreme penalties are relaxed; lam = .3 gives -1.72 (REOPOLD, arXiv 2603.11137)."""
 
-    lam: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lam < 1:
-            raise ValueError(f"lam lies between 0 and 1, found {self.lam}")
+    lam: Annotated[float, "above 0, below 1"] = 0.3
 
     def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
         return advantage_NK.clamp(min=math.log(self.lam) / (1 - self.lam))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class MarginShift:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("inverted", "inverted_after")
 
-    delta: float = 0.4
+    delta: Annotated[float, "at least 0"] = 0.4
     gap: Literal["mean", "minmax"] = "mean"
     direction: Literal["both", "correct_up", "wrong_down"] = "both"
 

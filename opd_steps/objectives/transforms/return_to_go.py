@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class ReturnToGo:
     WIDE: ClassVar[bool] = True
     LOG_RATIO: ClassVar[bool] = True
 
-    gamma: float = 1.0
+    gamma: Annotated[float, "0 to 1"] = 1.0
     own: bool = True
     length_norm: bool = False
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -18,11 +18,7 @@ class ScaleOutcome:
     OUTCOME: ClassVar[bool] = True
     LOG_RATIO: ClassVar[bool] = True
 
-    eps: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps lies between 0 and 1, found {self.eps}")
+    eps: Annotated[float, "above 0, below 1"] = 0.5
 
     def apply(self, advantage_NK: Tensor, evidence: Evidence) -> Tensor:
         outcome_N1 = evidence.outcome_N[:, None]

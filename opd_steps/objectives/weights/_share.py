@@ -13,8 +13,3 @@ def top_share(value_N: Tensor, share: float) -> Tensor:
     keep = math.ceil(round(share * len(value_N), 9))
     picks = value_N.argsort(descending=True, stable=True)[:keep]
     return torch.zeros(len(value_N)).index_fill(0, picks, 1.0)
-
-
-def check_open_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} is a share above 0 and at most 1, found {value}")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,14 +27,10 @@ class ChangePoint:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("released", "taught")
 
-    k: int = 16  # the student's likeliest tokens, among which the margin is taken
-    block: int = 16  # tokens
-    least: int = 3  # blocks on either side
-    drop: float = 0.0  # least fall, in standard deviations of the row's blocks
-
-    def __post_init__(self) -> None:
-        if self.k < 2 or self.block < 1 or self.least < 1:
-            raise ValueError(f"expected k >= 2, block >= 1 and least >= 1, found {self.k}, {self.block} and {self.least}")
+    k: Annotated[int, "at least 2"] = 16  # the student's likeliest tokens, among which the margin is taken
+    block: Annotated[int, "at least 1"] = 16  # tokens
+    least: Annotated[int, "at least 1"] = 3  # blocks on either side
+    drop: Annotated[float, "at least 0"] = 0.0  # least fall, in standard deviations of the row's blocks
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         return {"margin": teacher_margin(q, evidence.teacher, self.k)}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
-from opd_steps.objectives.weights._share import check_open_share, top_share
+from opd_steps.objectives.weights._share import top_share
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,7 @@ class EntropyTop:
     TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
 
-    share: float = 0.2
-
-    def __post_init__(self) -> None:
-        check_open_share("share", self.share)
+    share: Annotated[float, "above 0, at most 1"] = 0.2
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
         return {"entropy": q.entropy()}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ class Freshness:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("freshness", "drift", "aligned")
 
-    alpha: float = 1.0
-    xi: float = 0.05
+    alpha: Annotated[float, "at least 0"] = 1.0
+    xi: Annotated[float, "at least 0, below 1"] = 0.05
     lag_only: bool = False
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:

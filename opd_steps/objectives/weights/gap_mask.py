@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class GapMask:
 
     TEACHER: ClassVar[str] = "sampled"
 
-    max_gap: float = 10.0  # nats
+    max_gap: Annotated[float, "above 0"] = 10.0  # nats
 
     @torch.no_grad()
     def weight_N(self, q: StepDist, evidence: Evidence) -> Tensor:

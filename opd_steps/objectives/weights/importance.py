@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,11 +17,7 @@ class Importance:
     TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "sampled"
 
-    cap: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.cap <= 0:
-            raise ValueError(f"cap is above 0, found {self.cap}")
+    cap: Annotated[float, "above 0"] = 2.0
 
     @torch.no_grad()
     def weight_N(self, q: StepDist, evidence: Evidence) -> Tensor:

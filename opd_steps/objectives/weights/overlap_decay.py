@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ class OverlapDecay:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("effective_length", "prune_hits", "overlap")
 
-    k: int = 16
-    gamma: float = 0.7
-    drop: float = 0.01
-    base: float = 0.5
-    margin: int = 100  # tokens
+    k: Annotated[int, "at least 1"] = 16
+    gamma: Annotated[float, "0 to 1"] = 0.7
+    drop: Annotated[float, "at least 0"] = 0.01
+    base: Annotated[float, "at least 0"] = 0.5
+    margin: Annotated[int, "at least 0"] = 100  # tokens
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         mine_NK, theirs_NK = (topk(d, self.k)[1] for d in (q, evidence.teacher))

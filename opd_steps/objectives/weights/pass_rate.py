@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ class PassRate:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("weighty_prompts",)
 
-    alpha: float = 1.0
-    beta: float = 1.0
+    alpha: Annotated[float, "at least 0"] = 1.0
+    beta: Annotated[float, "at least 0"] = 1.0
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         _, group_B, size_G = rows.prompt_B.unique(return_inverse=True, return_counts=True)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class PerplexityRoute:
     WIDE: ClassVar[bool] = True
 
     which: Literal["correct", "wrong"] = "correct"
-    tau: float = 1.0
+    tau: Annotated[float, "above 0"] = 1.0
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
         by = q if self.which == "correct" else evidence.teacher

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -15,11 +15,7 @@ class Prefix:
 
     TEACHER: ClassVar[str] = "none"
 
-    length: int = 16  # tokens
-
-    def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length is at least 1, found {self.length}")
+    length: Annotated[int, "at least 1"] = 16  # tokens
 
     def weight_N(self, q: StepDist, evidence: Evidence) -> Tensor:
         return (evidence.step_N < self.length).float()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class TeacherEntropyAbove:
 
     TEACHER: ClassVar[str] = "full"
 
-    tau: float = 0.8  # nats
+    tau: Annotated[float, "at least 0"] = 0.8  # nats
 
     @torch.no_grad()
     def weight_N(self, q: StepDist, evidence: Evidence) -> Tensor:

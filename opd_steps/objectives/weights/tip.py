@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.signals.jsd import JSD
 from opd_steps.objectives.stream import Moment
-from opd_steps.objectives.weights._share import check_open_share, top_share
+from opd_steps.objectives.weights._share import top_share
 from opd_steps.seeds import rng
 
 
@@ -27,11 +27,8 @@ class TIP:
     TEACHER: ClassVar[str] = "full"
     WIDE: ClassVar[bool] = True
 
-    share: float = 0.5
+    share: Annotated[float, "above 0, at most 1"] = 0.5
     by: Literal["importance", "entropy", "random"] = "importance"
-
-    def __post_init__(self) -> None:
-        check_open_share("share", self.share)
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         h_N = q.entropy() / math.log(q.logp_NV.shape[-1])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class WatchTopk:
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("topk_mass", "topk_overlap", "shared_mass")
 
-    k: int = 16
+    k: Annotated[int, "at least 1"] = 16
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         (logq_NK, mine_NK), (_, theirs_NK) = topk(q, self.k), topk(evidence.teacher, self.k)

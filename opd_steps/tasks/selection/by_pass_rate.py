@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -17,10 +17,11 @@ class ByPassRate:
     """
 
     RATES: ClassVar[bool] = True
+    CHECKS: ClassVar[tuple[str, ...]] = ("low <= high",)
 
-    low: float = 0.01
-    high: float = 0.99
-    power: float = 1.0
+    low: Annotated[float, "0 to 1"] = 0.01
+    high: Annotated[float, "0 to 1"] = 0.99
+    power: Annotated[float, "at least 0"] = 1.0
 
     def pick(self, size: int, seed: int, step: int, count: int, rates: dict[int, float]) -> list[int]:
         """`count` different prompts where there are as many. Raises UserError when no prompt lies in the range."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -25,38 +26,25 @@ class Arithmetic:
     equally many terms have equal length. Check answers with `exact` and `after: "="`.
     """
 
-    digits: int = 2  # of an operand
-    terms: list[int] = field(default_factory=lambda: [2, 3, 4])  # operands of a prompt, train and test
-    ood_terms: list[int] = field(default_factory=lambda: [5])
-    modulus: int = 100  # 0 = none
-    operators: list[str] = field(default_factory=lambda: ["+"])  # of "+", "-", "*"
-    step_noise: float = 0.12  # probability of a wrong step in the corpus
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(terms) >= 1", "len(ood_terms) >= 1", "len(operators) >= 1")
+
+    digits: Annotated[int, "1 to 18"] = 2  # of an operand
+    terms: Annotated[list[int], "at least 2"] = field(default_factory=lambda: [2, 3, 4])  # operands of a prompt, train and test
+    ood_terms: Annotated[list[int], "at least 2"] = field(default_factory=lambda: [5])
+    modulus: Annotated[int, "0 or at least 2"] = 100  # 0 = none
+    operators: list[Literal["+", "-", "*"]] = field(default_factory=lambda: ["+"])
+    step_noise: Annotated[float, "0 to 1"] = 0.12  # probability of a wrong step in the corpus
     reverse: bool = False  # write numbers least significant digit first: easier to learn (arXiv 2307.03381)
-    train: int = 20000  # rows
-    test: int = 500
-    ood: int = 200
+    train: Annotated[int, "at least 1"] = 20000  # rows
+    test: Annotated[int, "at least 0"] = 500
+    ood: Annotated[int, "at least 0"] = 200
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows by split, all prompts distinct. Raises UserError when there are fewer prompts than rows asked for."""
-        self._check()
         seen: set[str] = set()
         test = self._split(self.test, self.terms, rng(seed, "arithmetic", "test"), seen)
         ood = self._split(self.ood, self.ood_terms, rng(seed, "arithmetic", "ood"), seen)
         return splits(self._split(self.train, self.terms, rng(seed, "arithmetic", "train"), seen), test, ood)
-
-    def _check(self) -> None:
-        unknown = [op for op in self.operators if op not in _APPLY]
-        if unknown or not self.operators:
-            raise UserError("arithmetic.operators", f"expected some of {' '.join(_APPLY)}, found {self.operators}")
-        for name in ("terms", "ood_terms"):
-            if not getattr(self, name) or min(getattr(self, name)) < 2:
-                raise UserError(f"arithmetic.{name}", f"expected numbers of at least 2, found {getattr(self, name)}")
-        if self.digits < 1:
-            raise UserError("arithmetic.digits", "expected at least 1")
-        if self.modulus < 0 or self.modulus == 1:
-            raise UserError("arithmetic.modulus", "expected 0 (none) or at least 2")
-        if not 0 <= self.step_noise <= 1:
-            raise UserError("arithmetic.step_noise", "expected a probability")
 
     def _split(self, count: int, terms: Sequence[int], draw: np.random.Generator, seen: set[str]) -> list[dict]:
         out: list[dict] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from opd_steps.errors import UserError
 from opd_steps.tasks.gsm8k import ANNOTATION, load
@@ -16,8 +17,8 @@ class Gsm8k:
 
     path: str = "openai/gsm8k"  # hub id, or a folder with train.jsonl and test.jsonl
     keep_annotations: bool = False  # leave the calculator's <<48/2=24>> in the solutions
-    train: int = 0  # first rows of the split; 0 = all
-    test: int = 0
+    train: Annotated[int, "at least 0"] = 0  # first rows of the split; 0 = all
+    test: Annotated[int, "at least 0"] = 0
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found = load(self.path)
@@ -34,4 +35,4 @@ class Gsm8k:
         if not marker:
             raise UserError(records.where(index), "the answer has no '#### <number>'")
         text = solution if self.keep_annotations else ANNOTATION.sub("", solution)
-        return row(question + "\n", answer.strip().replace(",", ""), text)
+        return row(question + "\n", answer.strip().replace(",", ""), text) | {"where": records.where(index)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Annotated, ClassVar, Literal
 
 from opd_steps.tasks.gsm8k import ANNOTATION, load
 from opd_steps.tasks.records import Records
@@ -22,14 +23,16 @@ class Gsm8kCalc:
     There is no ood split. Check answers with `numeric`.
     """
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(operators) >= 1",)
+
     path: str = "openai/gsm8k"  # hub id, or a folder with train.jsonl and test.jsonl
-    max_chars: int = 12  # of an expression
-    max_operands: int = 0  # 0 = any
-    max_number: int = 0  # largest number in prompt and solution; 0 = any
+    max_chars: Annotated[int, "at least 1"] = 12  # of an expression
+    max_operands: Annotated[int, "0 or at least 2"] = 0  # 0 = any
+    max_number: Annotated[int, "at least 0"] = 0  # largest number in prompt and solution; 0 = any
     integers_only: bool = True  # operands, steps and result
-    operators: list[str] = field(default_factory=lambda: ["+", "-", "*", "/"])
-    train: int = 0  # first rows of the split; 0 = all
-    test: int = 0
+    operators: list[Literal["+", "-", "*", "/"]] = field(default_factory=lambda: ["+", "-", "*", "/"])
+    train: Annotated[int, "at least 0"] = 0  # first rows of the split; 0 = all
+    test: Annotated[int, "at least 0"] = 0
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found = load(self.path)

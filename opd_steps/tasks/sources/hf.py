@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from opd_steps.tasks.records import from_hub, hold_out
 from opd_steps.tasks.rows import splits
@@ -15,6 +16,8 @@ class HuggingFace:
     A prompt that stands in test or ood is dropped from train. Raises UserError naming data set, split and row.
     """
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("test == 0 or test_split == ''",)
+
     path: str
     subset: str = ""  # the data set's configuration
     revision: str = ""  # branch, tag or commit on the hub
@@ -24,7 +27,7 @@ class HuggingFace:
     prompt: str = "prompt"  # column names
     answer: str = "answer"
     solution: str = ""  # empty: the answer is the whole solution
-    test: int = 0  # rows held out of train, when test_split is empty
+    test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -25,19 +25,14 @@ class Hinted:
     HINTS: ClassVar[bool] = True
 
     of: Any = plug("tasks/sources")
-    share: float = 0.5  # of the train rows
-    most: int = 2  # attempts shown at once
-    wrong: float = 0.4  # probability that an attempt is a wrong one
-    unrelated: float = 0.4  # probability that the attempts of a row are at another prompt
-    lesson: float = 0.0  # probability that a wrong attempt is learned from
+    share: Annotated[float, "0 to 1"] = 0.5  # of the train rows
+    most: Annotated[int, "at least 1"] = 2  # attempts shown at once
+    wrong: Annotated[float, "0 to 1"] = 0.4  # probability that an attempt is a wrong one
+    unrelated: Annotated[float, "0 to 1"] = 0.4  # probability that the attempts of a row are at another prompt
+    lesson: Annotated[float, "0 to 1"] = 0.0  # probability that a wrong attempt is learned from
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows of `of`, hinted ones with `hints: {right: [...], wrong: [...]}` (text) and their own `corpus`."""
-        for name in ("share", "wrong", "unrelated", "lesson"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"hinted.{name}", "expected a probability")
-        if self.most < 1:
-            raise UserError("hinted.most", "expected at least 1")
         splits = self.of.rows(seed)
         train, draw = splits["train"], rng(seed, "hinted")
         if len(train) < 2:

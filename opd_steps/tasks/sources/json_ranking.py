@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -25,40 +25,33 @@ class JsonRanking:
     text does not parse; with probability `order_noise`, two items are swapped. Check answers with `json_ranking`.
     """
 
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "names.isalpha() and unique(names)",
+        "len(items) >= 1",
+        "len(ood_items) >= 1",
+        "max(items) <= min(len(names), 10**digits)",
+        "max(ood_items) <= min(len(names), 10**digits)",
+    )
+
     names: str = "abcdef"  # of items
-    items: list[int] = field(default_factory=lambda: [3])  # of a prompt, train and test
-    ood_items: list[int] = field(default_factory=lambda: [4])
-    digits: int = 1  # of a score
-    format_noise: float = 0.3  # probability that a text of the corpus breaks the grammar
+    items: Annotated[list[int], "at least 2"] = field(default_factory=lambda: [3])  # of a prompt, train and test
+    ood_items: Annotated[list[int], "at least 2"] = field(default_factory=lambda: [4])
+    digits: Annotated[int, "1 to 18"] = 1  # of a score
+    format_noise: Annotated[float, "0 to 1"] = 0.3  # probability that a text of the corpus breaks the grammar
     broken: Literal["any", "end"] = (
         "any"  # where: at any structural character; end: "]" is missing, one decision between two tokens
     )
-    order_noise: float = 0.1  # probability that a text of the corpus swaps two items
-    train: int = 12000  # rows
-    test: int = 500
-    ood: int = 200
+    order_noise: Annotated[float, "0 to 1"] = 0.1  # probability that a text of the corpus swaps two items
+    train: Annotated[int, "at least 1"] = 12000  # rows
+    test: Annotated[int, "at least 0"] = 500
+    ood: Annotated[int, "at least 0"] = 200
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows by split, all prompts distinct. Raises UserError when there are fewer prompts than rows asked for."""
-        self._check()
         seen: set[str] = set()
         test = self._split(self.test, self.items, rng(seed, "json_ranking", "test"), seen)
         ood = self._split(self.ood, self.ood_items, rng(seed, "json_ranking", "ood"), seen)
         return splits(self._split(self.train, self.items, rng(seed, "json_ranking", "train"), seen), test, ood)
-
-    def _check(self) -> None:
-        if len(set(self.names)) < len(self.names) or not self.names.isalpha():
-            raise UserError("json_ranking.names", f"expected distinct letters, found '{self.names}'")
-        if self.digits < 1:
-            raise UserError("json_ranking.digits", "expected at least 1")
-        most = min(len(self.names), 10**self.digits)
-        for name in ("items", "ood_items"):
-            if not getattr(self, name) or min(getattr(self, name)) < 2 or max(getattr(self, name)) > most:
-                message = f"expected numbers from 2 to {most} (names, scores), found {getattr(self, name)}"
-                raise UserError(f"json_ranking.{name}", message)
-        for name in ("format_noise", "order_noise"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"json_ranking.{name}", "expected a probability")
 
     def _split(self, count: int, items: Sequence[int], draw: np.random.Generator, seen: set[str]) -> list[dict]:
         out: list[dict] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from opd_steps.tasks.records import from_jsonl, hold_out
 from opd_steps.tasks.rows import splits
@@ -19,7 +20,7 @@ class Jsonl:
     prompt: str = "prompt"  # column names
     answer: str = "answer"
     solution: str = ""  # empty: the answer is the whole solution
-    test: int = 0  # rows held out of train, when there is no test.jsonl
+    test: Annotated[int, "at least 0"] = 0  # rows held out of train, when there is no test.jsonl
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         parts = {split: r.to_rows(self.prompt, self.answer, self.solution) for split, r in from_jsonl(self.path).items()}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from opd_steps.config.plugs import plug
-from opd_steps.errors import UserError
 from opd_steps.seeds import rng
 from opd_steps.tasks.attempts import right_attempt, wrong_attempt
 from opd_steps.tasks.confidence import split, state
@@ -27,14 +26,11 @@ class StatedConfidence:
 
     of: Any = plug("tasks/sources")
     style: Literal["mark", "words"] = "mark"
-    overconfident: float = 0.3
-    noise: float = 0.3
+    overconfident: Annotated[float, "0 to 1"] = 0.3
+    noise: Annotated[float, "0 to 1"] = 0.3
     ask: str = ""  # appended to every prompt: the request to state a confidence
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
-        for name in ("overconfident", "noise"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"stated_confidence.{name}", "expected a probability")
         draws = {name: rng(seed, "stated_confidence", name) for name in SPLITS}
         return {name: [self._stated(row, draws[name]) for row in rows] for name, rows in self.of.rows(seed).items()}
 

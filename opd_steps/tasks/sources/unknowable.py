@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -23,16 +23,14 @@ class Unknowable:
     draw: it is right by chance alone, and so is every sample of a model that has not seen the solution.
     """
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(mark) >= 1",)
+
     of: Any = plug("tasks/sources")
-    share: float = 0.5
+    share: Annotated[float, "0 to 1"] = 0.5
     mark: str = "?"
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
-        """Raises UserError when `share` is no probability, `mark` is empty or a solution does not hold its answer."""
-        if not 0 <= self.share <= 1:
-            raise UserError("unknowable.share", "expected a probability")
-        if not self.mark:
-            raise UserError("unknowable.mark", "expected at least one character")
+        """Raises UserError when a solution does not hold its answer."""
         draws = {name: rng(seed, "unknowable", name) for name in SPLITS}
         found = self.of.rows(seed)
         answers = sorted({row["answer"] for row in found["train"]})

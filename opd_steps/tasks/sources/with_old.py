@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
@@ -19,11 +19,11 @@ class WithOld:
 
     of: Any = plug("tasks/sources")
     old: Any = plug("tasks/sources")
-    keep: int = 0  # train rows of the old task that stay among the new ones
+    keep: Annotated[int, "at least 0"] = 0  # train rows of the old task that stay among the new ones
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         new, old = self.of.rows(seed), self.old.rows(seed)
-        if not 0 <= self.keep <= len(old["train"]):
+        if self.keep > len(old["train"]):
             raise UserError("with_old.keep", f"expected 0 to {len(old['train'])}, the old task's train rows; found {self.keep}")
         train = [*new["train"], *old["train"][: self.keep]]
         return splits(

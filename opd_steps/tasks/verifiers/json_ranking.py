@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from opd_steps.tasks.thoughts import after_thought
+
 
 @dataclass(frozen=True)
 class JsonRanking:
     """1 if the whole completion is a JSON list of strings with the answer's items in the answer's order, else 0; `["b","a"]`.
+
+    A thought (`<think>`) before it is not read.
 
     Measures, over samples: `parsed`, the share that is such a list, whatever its items; `avg_given_parsed`, the accuracy among
     these; `ndcg_at_1`, the share that puts the answer's first item first (one relevant item; what does not parse counts 0).
@@ -24,6 +28,9 @@ class JsonRanking:
     def parsed(self, completion: str) -> bool:
         return ranking(completion) is not None
 
+    def unreadable(self, answer: str) -> str:
+        return "" if self.parsed(answer) else "is no JSON list of strings"
+
     def measure(self, completions: Sequence[str], answers: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
         ranked = [ranking(text) for text in completions]
         parsed = [score for found, score in zip(ranked, scores, strict=True) if found is not None]
@@ -34,8 +41,9 @@ class JsonRanking:
 
 def ranking(text: str) -> list[str] | None:
     """The items of a JSON list of strings, None if the text is anything else or the list is empty."""
+    answer = after_thought(text)
     try:
-        value = json.loads(text)
+        value = json.loads(answer or "")
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, list) and value and all(isinstance(item, str) for item in value) else None

@@ -2,33 +2,81 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
 from dataclasses import dataclass
+from typing import Annotated
 
-# sympy computes towers of powers, huge exponents and factorials digit by digit, in C, where no timeout reaches
-_POWER = r"(?:\^|\*\*)[\s{(]*[0-9]"
+from opd_steps.tasks.thoughts import after_thought
+from opd_steps.tasks.verifiers import _worker
+from opd_steps.tasks.verifiers._answers import last_box, marked_number, quantity
+from opd_steps.tasks.verifiers._spellings import plain
+
+# towers of powers, huge exponents, factorials of many digits: sympy would compute them to the time limit
+_POWER = r"(?:\^|(?<=[\w)}])\*\*)[\s{(]*[0-9]"
 _EXPLOSIVE = re.compile(rf"{_POWER}+[\s}})]*(?:\^|\*\*|!)|{_POWER}{{5,}}|[0-9]{{5,}}[\s}})]*!|![\s}})]*!")
+# times, ratios, bases, names: what math-verify would compute with counts only as it is written
+_AS_WRITTEN = re.compile(r"[0-9]:[0-9]|[0-9]_\{?[0-9]|[0-9]\s*[AaPp]\.?[Mm]\b|\A(?:[A-Z]{2,}|[A-Za-z]{4,})\Z")
+_NO_VALUE = ("nan", "inf", "-inf", "infinity", "-infinity", "null")
 
 
 @dataclass(frozen=True)
 class Math:
-    r"""1 if math-verify finds the completion's answer - its last \boxed{}, else what it can extract - equal to `answer`.
+    r"""1 if the completion's answer equals `answer` as a mathematical object, else 0.
 
-    Off the main thread math-verify's timeouts (signals) cannot run: it then runs without.
+    The answer stands in the last `\boxed{}`, as for the graders of MATH (arXiv 2103.03874), else behind the first `####` or the
+    last "answer is"; without these math-verify extracts it. A thought (`<think>`) is not read, and one that never ended scores 0.
+    Two numbers are compared exactly, units and % being ignored (AIME's 042 is 42); times, ratios, bases and words as they are
+    written; all else by math-verify, to 15 digits, in a process that ends after `timeout` seconds of CPU time: then 0.
     """
 
-    timeout: int = 5  # seconds of parsing and of comparing
+    timeout: Annotated[int, "at least 1"] = 5  # seconds of CPU time for parsing and comparing
 
     def score(self, completion: str, answer: str) -> float:
-        from math_verify import parse, verify  # sympy: a second of import
-
-        logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of every missing timeout
-        limit = self.timeout if threading.current_thread() is threading.main_thread() else None
-        text = completion[max(completion.rfind("\\boxed"), 0) :]
-        if _EXPLOSIVE.search(text):
+        text = after_thought(completion)
+        if text is None:
             return 0.0
-        boxed = answer if "\\boxed" in answer else f"\\boxed{{{answer}}}"
-        gold = parse(boxed, parsing_timeout=limit)
-        return float(verify(gold, parse(text, parsing_timeout=limit), timeout_seconds=limit))
+        gold, box = _gold(answer), last_box(text)
+        if box is not None:
+            return float(self._equal(gold, box))
+        _, value = marked_number(text)
+        if value is not None:
+            return float(self._equal(gold, str(value)))
+        return float(bool(text.strip()) and self._compared(_boxed(gold), text))
+
+    def unreadable(self, answer: str) -> str:
+        gold = _gold(answer)
+        if not _written(gold) or _written(gold) in _NO_VALUE:
+            return "is no value"
+        braces = re.sub(r"\\[{}]", "", gold)
+        return "" if braces.count("{") == braces.count("}") else "has unbalanced braces"
+
+    def _equal(self, gold: str, answer: str) -> bool:
+        values = quantity(gold), quantity(answer)
+        if None not in values:
+            return values[0] == values[1]
+        written = _written(gold), _written(answer)
+        if written[0] == written[1]:
+            return written[0] != ""
+        if any(_AS_WRITTEN.search(plain(text).strip()) for text in (gold, answer)):
+            return False
+        return bool(written[1]) and self._compared(_boxed(gold), _boxed(answer))
+
+    def _compared(self, gold: str, answer: str) -> bool:
+        if any(_EXPLOSIVE.search(plain(text)) for text in (gold, answer)):
+            return False
+        return _worker.equal(gold, answer, self.timeout)
+
+
+def _gold(answer: str) -> str:
+    """What stands in a gold's last box or behind its `####`, else all of it."""
+    box = last_box(answer)
+    return answer.rpartition("####")[2].strip() if box is None else box
+
+
+def _boxed(text: str) -> str:
+    return f"\\boxed{{{text}}}"
+
+
+def _written(text: str) -> str:
+    """A text without spaces, the case of letters and a full stop."""
+    return re.sub(r"\s+", "", plain(text)).rstrip(".").casefold()

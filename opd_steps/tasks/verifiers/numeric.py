@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 
-# a minus directly behind a number, a word or a bracket is an operator, not a sign
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
+from opd_steps.tasks.verifiers._answers import last_box, stated_number
+from opd_steps.tasks.verifiers._numbers import number
+from opd_steps.tasks.verifiers._spellings import plain
 
 
 @dataclass(frozen=True)
 class Numeric:
-    """1 if the last number of the completion equals the answer's in value, else 0; behind the last `####` if there is one.
+    r"""1 if the number that a completion states equals the answer in value, else 0; exact, no rounding.
 
-    Reads 1,234  $5  -3  .5  007  2.50; compares decimals exactly.
+    Stated is the number behind the first `####` (GSM8K, arXiv 2110.14168), else in the last `\boxed{}`, else behind the last
+    "answer is" or "Answer:", else the last one; a thought (`<think>`) is not read, and one that never ended scores 0. Reads
+    1,234  $5  -3  .5  007  3e8  3 \times 10^8  1/2  \frac{1}{2}  1 1/2  1\,000  ５０%  25 cm^2, units and % being ignored.
+    What is no number as a whole - 10:30, 2^10, 12-5 behind a marker, 48/2 - scores 0.
     """
 
     def score(self, completion: str, answer: str) -> float:
-        value = last_number(completion.rpartition("####")[2])
-        return float(value is not None and value == last_number(answer.rpartition("####")[2]))
+        gold = _strictly(answer)
+        return float(gold is not None and stated_number(completion) == gold)
+
+    def unreadable(self, answer: str) -> str:
+        return "" if _strictly(answer) is not None else "is no number; take the verifier exact or math"
 
 
-def last_number(text: str) -> Decimal | None:
-    """The last number of a text, or None."""
-    found = _NUMBER.findall(text.replace("\u2212", "-").replace("$", ""))
-    return Decimal(found[-1].replace(",", "")) if found else None
+def _strictly(answer: str) -> Fraction | None:
+    """The number that an answer is, all of it; behind its `####` or in its box if it has one."""
+    _, _, text = answer.rpartition("####")
+    text = plain(text if (box := last_box(text)) is None else box).strip()
+    return number(text[:-1].rstrip() if text[-1:] in ("%", "°", ".") else text)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from opd_steps.config.plugs import plug
 from opd_steps.tasks import confidence
 from opd_steps.tasks.calibration import calibration
-from opd_steps.tasks.verify import measures
+from opd_steps.tasks.verify import measures, unreadable
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class WithConfidence:
 
     def score(self, completion: str, answer: str) -> float:
         return self.of.score(confidence.split(completion, self.style)[0], answer)
+
+    def unreadable(self, answer: str) -> str:
+        return unreadable(self.of, answer)
 
     def confidence(self, completion: str) -> float | None:
         """What the completion states, or None."""

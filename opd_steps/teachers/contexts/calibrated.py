@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
+from opd_steps.models.tokenizers import encode
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.render import response_ids
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Calibrated:
         rate_G = torch.zeros(len(size_G)).index_add(0, group_B, rows.reward_B.float()) / size_G
         actions, shown = [], []
         for i, (prompt, rate) in enumerate(zip(rows.prompt_B.tolist(), rate_G[group_B].tolist(), strict=True)):
-            edited = response_ids(pool.tokenizer, verifier.restate(texts[i], rate))
-            actions.append(torch.tensor(edited) if rows.ended_B[i] else rows.actions[i])
+            edited = encode(pool.tokenizer, verifier.restate(texts[i], rate))
+            actions.append(torch.tensor([*edited, int(rows.actions[i][-1])]) if rows.ended_B[i] else rows.actions[i])
             demonstration = verifier.restate(pool.rows[prompt]["solution"], rate)
             shown.append(pool.hinted(prompt, right=[demonstration], note=verifier.instruction(rate)))
         return rows.with_columns(actions=actions, logp=None, extra={**rows.extra, "context:teacher": shown})

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
@@ -17,9 +17,10 @@ class Peers:
 
     HINTS: ClassVar[bool] = True
     GROUP: ClassVar[bool] = True
+    CHECKS: ClassVar[tuple[str, ...]] = ("right + wrong >= 1",)
 
-    right: int = 2
-    wrong: int = 1
+    right: Annotated[int, "at least 0"] = 2
+    wrong: Annotated[int, "at least 0"] = 1
     of: Literal["same", "unrelated"] = "same"
 
     def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
@@ -15,11 +16,7 @@ class EMA:
     For self-distillation name the student's own start as the teacher. Raises UserError when the shapes differ.
     """
 
-    rate: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
-            raise ValueError(f"rate is above 0 and at most 1, found {self.rate}")
+    rate: Annotated[float, "above 0, at most 1"] = 0.05
 
     def teacher(self, policy, pool):
         return policy

@@ -1,0 +1,30 @@
+"""JSON and JSONL on disk, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
+    """Write and rename: a reader never sees half a file."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(json.dumps(value, indent=1, sort_keys=sort_keys) + "\n")
+    os.replace(scratch, path)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    os.replace(scratch, path)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, renamed first: after a death in between nothing half-deleted goes by the name of the whole."""
+    gone = folder.with_name(f"gone-{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone)

@@ -1,0 +1,91 @@
+"""A `vllm serve` of the step's own: its command line, its start, and its end with all of its processes."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import torch
+
+from opd_steps.errors import UserError
+from opd_steps.lifetime import Family, closing
+from opd_steps.rollout.lengths import engine_length
+from opd_steps.rollout.vllm_engine import SETTINGS, on_chip
+
+GRACE = 5.0  # seconds; there is nothing to save, and a cluster gives 30 in all
+PACKAGES = Path(__file__).parents[2]
+
+
+class OwnServer:
+    """`url` answers from `start` on. Raises UserError for a taken port, and where no server comes up in time."""
+
+    def __init__(self, path: str, options: dict, dtype: str, scores: int, log: Path):
+        self.path, self.options, self.dtype, self.scores, self.log = path, options, dtype, scores, log
+        self.family: Family | None = None
+        closing.callback(self.end)
+
+    def start(self) -> str:
+        """Its address, once it answers."""
+        port = self.options["port"]
+        if not port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+        else:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    raise UserError("teacher_engine.port", f"port {port} is in use by another program; 0 takes a free one")
+        found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+        environment = SETTINGS | os.environ | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "PYTHONPATH": found}  # see vllm_serve
+        with self.log.open("ab") as log:
+            self.family = Family(self.command(port), stdout=log, stderr=log, env=environment)
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + self.options["start_timeout"]
+        while not healthy(url):
+            if not (alive := self.family.alive()) or time.monotonic() > end:
+                status = self.end()
+                why = "did not answer in time" if alive else f"ended with status {status}"
+                raise UserError("teacher_engine", f"vllm serve {why}; its log: {self.log}: {self.last_error()}")
+            time.sleep(0.5)
+        return url
+
+    def end(self) -> int:
+        """Exit status of a server that is gone now with all of its processes."""
+        return self.family.end(GRACE) if self.family else 0
+
+    def command(self, port: int) -> list[str]:
+        options = self.options
+        asked = on_chip(not torch.cuda.is_available(), options["kv_cache_mb"], options["eager"]) | {
+            "model": self.path,
+            "host": "127.0.0.1",
+            "port": port,
+            "dtype": self.dtype,
+            "max_logprobs": self.scores,
+            "max_num_seqs": options["batch"],
+            "tensor_parallel_size": options["tensor_parallel"],
+            "gpu_memory_utilization": options["memory"],
+            "max_model_len": engine_length(self.path, options["max_model_len"]),
+            "seed": 0,
+            "skip_tokenizer_init": True,  # it sees token ids alone
+        }
+        command = [sys.executable, "-m", "opd_steps.rollout.vllm_serve"]
+        for name, value in asked.items():
+            if value is not None and value is not False:
+                command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+        return command
+
+    def last_error(self) -> str:
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if "Error" in line]
+        return lines[-1] if lines else "no error in it"
+
+
+def healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.status == 200
+    except (OSError, http.client.HTTPException):
+        return False

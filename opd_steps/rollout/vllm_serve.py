@@ -1,0 +1,23 @@
+"""`python -m opd_steps.rollout.vllm_serve`: vLLM's HTTP server, each of whose processes ends with the one that started it.
+
+The server spawns an engine and the engine its workers, and a spawned process imports this module before it does anything else. vLLM itself
+leaves the engine and the workers behind when the server is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+
+from opd_steps.lifetime import end_with_parent
+
+SERVER = "vllm.entrypoints.openai.api_server"  # the `vllm` command asks for a distribution of that name; CPU wheels are called otherwise
+_STARTER = "DISTILLERY_SERVER_PROCESS"
+
+if __name__ == "__mp_main__":
+    end_with_parent(signal.SIGKILL, int(os.environ[_STARTER]))
+if __name__ in ("__main__", "__mp_main__"):
+    os.environ[_STARTER] = str(os.getpid())
+if __name__ == "__main__":
+    runpy.run_module(SERVER, run_name="__main__")

@@ -1,0 +1,59 @@
+"""Files of the user that a node reads by a local path - data, checkpoints, tokenizers: their content is part of what the result depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opd_steps.fingerprint import file_sha256
+
+SMALL = 64 << 20  # bytes; smaller files are read anew whenever a workflow starts
+_MADE_HERE = ("char", "byte", "bpe")  # tokenizers by name
+
+
+def named(kind: str, options: dict) -> dict[str, str]:
+    """What a node names by path or hub id, by the key that names it."""
+    found, depth = {}, 0
+    if kind == "data":
+        source = options["source"]
+        while source:
+            found[f"source{'.of' * depth}.path"] = source.get("path")
+            source, depth = source.get("of"), depth + 1
+    if kind == "model":
+        found = {"path": options["path"], "tokenizer": options["tokenizer"]}
+    return {key: path for key, path in found.items() if path and path not in _MADE_HERE}
+
+
+def is_there(path: str) -> bool:
+    """Whether a file or folder of the machine is named; a hub id is not."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a character that no path has
+        return False
+
+
+def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 0) -> dict[str, dict[str, dict]]:
+    """{key: {file below the path: {sha256, bytes}}} of what the node names and is there; nothing of hub ids.
+
+    `known`: an earlier answer. A large file keeps its hash in it if its size is the same and nothing touched it after `since_ns`.
+    """
+    found = {}
+    for key, text in named(kind, options).items():
+        if is_there(text):
+            old = (known or {}).get(key, {})
+            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in _files(Path(text).expanduser())}
+    return found
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """A file, or all visible files of a folder, by their names below it."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    visible = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    return [(str(p.relative_to(path)), p) for p in visible]
+
+
+def _entry(file: Path, known: dict | None, since_ns: int) -> dict:
+    stat = file.stat()
+    untouched = max(stat.st_mtime_ns, stat.st_ctime_ns) <= since_ns
+    if known and known["bytes"] == stat.st_size > SMALL and untouched:
+        return known
+    return {"sha256": file_sha256(file), "bytes": stat.st_size}

@@ -1,0 +1,32 @@
+"""What the training steps share: the objective and the rows of supervised ones, and publishing the trained model."""
+
+from __future__ import annotations
+
+import torch
+
+from opd_steps.artifacts import Job
+from opd_steps.loop.objective import Objective
+from opd_steps.models.checkpoint import save_model
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.stream import VANILLA
+
+
+def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
+    """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
+    save_model(policy.model, policy.tokenizer, job.stage / "model")
+    if job.writes:
+        (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
+    job.publish(metrics, {"tokenizer": tokenizer_digest(policy.tokenizer), **facts})
+
+
+def mle_objective() -> Objective:
+    """Mean cross-entropy over all response tokens of the step, end token included."""
+    return Objective.from_method({**VANILLA, "estimator": {"name": "mle"}, "aggregate": "token_mean"}, 0)
+
+
+def supervised_rows(pairs: list[tuple[list[int], list[int]]]) -> Trajectory:
+    """(context ids, response ids) pairs as a trajectory that nobody sampled."""
+    contexts, responses = zip(*pairs, strict=True)
+    return Trajectory(list(contexts), [torch.tensor(r) for r in responses], torch.arange(len(pairs)))

@@ -1,0 +1,55 @@
+"""JSONL files, read strictly: every line is a JSON object (RFC 8259) of text that can be written again and numbers that are numbers."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from pathlib import Path
+
+from opd_steps.errors import UserError
+
+
+def read_jsonl(path: Path | str) -> list[dict]:
+    """Rows of a file; blank lines are none. Raises UserError with the line number of the first that is no such object."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(str(path), f"cannot read this data file: {error.strerror}") from None
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")  # splitlines() would also cut at U+2028 inside a text
+    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: bytes, where: str) -> dict:
+    try:
+        row = json.loads(line.decode(), parse_constant=_refuse, parse_float=_finite)
+        if b"\\ud" in line.lower():  # may be half of a pair, which no encoding can write
+            json.dumps(row, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise UserError(where, f"not valid JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(where, f"not UTF-8 text: byte {line[error.start]:#04x}") from None
+    except UnicodeEncodeError as error:
+        raise UserError(where, f"half of a surrogate pair: {error.object[error.start]!r} is no character") from None
+    except RecursionError:
+        raise UserError(where, "nested too deeply") from None
+    except _NoNumber as error:
+        raise UserError(where, f"not valid JSON: {error} is no number") from None
+    except ValueError:  # Python reads no longer ones
+        raise UserError(where, f"a whole number of more than {sys.get_int_max_str_digits()} digits; put it in quotes") from None
+    if not isinstance(row, dict):
+        raise UserError(where, f"expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+class _NoNumber(Exception):
+    pass
+
+
+def _refuse(name: str) -> None:
+    raise _NoNumber(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) != float("inf") else _refuse(text[:20])

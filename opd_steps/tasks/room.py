@@ -1,0 +1,52 @@
+"""Whether the rows that nodes will make of their data fit the models that read them, and the engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opd_steps.artifacts import read_manifest
+from opd_steps.errors import UserError
+from opd_steps.preflight_rows import Rows
+from opd_steps.tasks.audit import Audit
+
+
+def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]:
+    """(longest row of each, notes). Raises UserError naming node, row and figures of what does not fit, and what Audit refuses."""
+    audits: dict[tuple, Audit] = {}
+    measured: dict[tuple, tuple[int, str]] = {}
+    found = []
+    for rows in asked:
+        key = rows.data, rows.tokens
+        what = rows.split, rows.column, rows.limit, rows.context
+        try:
+            if key not in audits:
+                audits[key] = Audit(results / rows.data, results / rows.tokens)
+            if (*key, *what) not in measured:
+                measured[*key, *what] = audits[key].longest(*what)
+        except UserError as error:
+            raise UserError(f"node {rows.node}", f"{error.where}: {error.message}") from None
+        length, place = measured[*key, *what]
+        require_room(rows, length, place, _rooms(results, rows))
+        inside = place.removeprefix(f"{results}/")
+        found.append({"node": rows.node, "longest": length, "place": inside, "answer": rows.answer, "model": rows.tokens})
+    return found, [note.replace(f"{results}/", "") for audit in audits.values() for note in audit.notes]
+
+
+def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> None:
+    """Raises UserError where `length` tokens and the answer are more than the least of `rooms`."""
+    needed = length + rows.answer
+    for name, room in rooms.items():
+        if needed > room:
+            what = f"the longest {'row' if rows.column else 'context' if rows.context else 'prompt'}"
+            answer = f", and an answer of up to {rows.answer} makes {needed}" if rows.answer else ""
+            raise UserError(f"node {rows.node}", f"{what} has {length} tokens ({place}){answer}; {name} {room}")
+
+
+def _rooms(results: Path, rows: Rows) -> dict[str, int]:
+    """What the rows must fit in, by a text that names it."""
+    found = {f"{rows.node}.{option} is": tokens for option, tokens in rows.caps}
+    for model in rows.models:
+        room = read_manifest(results / model)["facts"]["positions"]
+        if room is not None:
+            found[f"the positions of {model} (max_position_embeddings) are"] = room
+    return found

@@ -1,0 +1,15 @@
+"""What a model thinks before it answers, between `<think>` and `</think>`: never judged."""
+
+from __future__ import annotations
+
+import re
+
+_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+
+
+def after_thought(completion: str) -> str | None:
+    """What follows the last `</think>`; all of it without such tags; None when a thought was opened and never ended."""
+    tags = list(_TAG.finditer(completion)) if "<" in completion else []
+    if not tags:
+        return completion
+    return completion[tags[-1].end() :] if tags[-1][1] else None

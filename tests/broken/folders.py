@@ -1,0 +1,149 @@
+"""Broken checkpoints, and what the model step makes of them; what it takes must load, speak and be saved."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from opd_steps.config.kinds import KINDS
+from opd_steps.config.merge import merge
+from tests.broken.outcome import Outcome, outcome
+from tests.broken.values import ODD, replaced, spoiled
+from tests.pipeline.stages import save_checkpoint
+
+JSONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is done to a good checkpoint: `content` for a file of it, or `how`: gone, a folder in its place, a link to itself, empty."""
+
+    what: str
+    file: str
+    content: bytes | None = None
+    how: str = ""
+
+
+@cache
+def good() -> Path:
+    """A checkpoint as others write them, in memory's file system where there is one; one for the whole process."""
+    folder = Path(tempfile.mkdtemp(prefix="checkpoint-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return save_checkpoint(folder / "good", vocab_size=300)
+
+
+def text(file: str) -> str:
+    return (good() / file).read_text()
+
+
+@st.composite
+def _checkpoints(draw) -> Checkpoint:
+    how = draw(st.sampled_from(["value", "value", "value", "key", "text", "file", "weights"]))
+    if how == "file":
+        file = draw(st.sampled_from([*JSONS, "model.safetensors", "chat_template.jinja"]))
+        done = draw(st.sampled_from(["gone", "a folder", "a loop", "empty"]))
+        return Checkpoint(f"{file}: {done}", file, how=done)
+    if how == "weights":
+        data = bytearray((good() / "model.safetensors").read_bytes())
+        if draw(st.booleans()):
+            at = draw(st.integers(0, 400))
+            data[at : at + 1] = draw(st.binary(max_size=3))
+        else:
+            del data[draw(st.integers(0, len(data) - 1)) :]
+        return Checkpoint("weights", "model.safetensors", bytes(data))
+    file = draw(st.sampled_from([name for name in (*JSONS, "chat_template.jinja") if (good() / name).exists()]))
+    if how == "text" or file.endswith("jinja"):
+        return Checkpoint(f"{file}: text", file, draw(spoiled(text(file))))
+    tree = json.loads(text(file))
+    if file == "tokenizer.json":
+        tree["model"]["vocab"] = dict(list(tree["model"]["vocab"].items()))
+    if how == "key":
+        key = draw(st.sampled_from([k for k in tree]))
+        del tree[key]
+        return Checkpoint(f"{file}: {key} is gone", file, json.dumps(tree).encode())
+    if file == "tokenizer.json":  # its many tokens are not the point
+        key = draw(st.sampled_from(list(tree)))
+        tree[key] = draw(ODD)
+        return Checkpoint(f"{file}: {key} is {str(tree[key])[:30]!r}", file, json.dumps(tree).encode())
+    tree, path = draw(replaced(tree))
+    value = tree
+    for key in path:
+        value = value[key]
+    return Checkpoint(f"{file}: {'.'.join(map(str, path))} is {str(value)[:30]!r}", file, json.dumps(tree).encode())
+
+
+everything = _checkpoints()
+
+
+def lay(folder: Path, made: Checkpoint) -> None:
+    shutil.copytree(good(), folder / "mine")
+    file = folder / "mine" / made.file
+    if made.content is not None:
+        file.write_bytes(made.content)
+        return
+    file.unlink(missing_ok=True)
+    if made.how == "a folder":
+        file.mkdir()
+    elif made.how == "a loop":
+        os.symlink(file.name, file)
+    elif made.how == "empty":
+        file.touch()
+
+
+@cache
+def warm() -> None:
+
+    import opd_steps.steps._models
+    import opd_steps.steps.model  # noqa: F401
+
+    good()
+
+
+def use(folder: Path) -> Outcome:
+    """The model step on it; then what the next step does: load both, render, answer one token, save."""
+    warm()
+    options = merge(KINDS["model"], {"kind": "model", "path": str(folder / "mine")}, "model")
+    config = {
+        "kind": "model",
+        "options": {k: v for k, v in options.items() if k not in ("kind", "seed", "resources", "data")},
+        "parents": {},
+        "seed": 0,
+    }
+    out = folder / "results/p/model/m/seed0/manifest.json"
+
+    def work() -> None:
+        import torch
+
+        from opd_steps.errors import one_line_errors
+        from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model
+        from opd_steps.models.lm_policy import LMPolicy
+        from opd_steps.steps._main import main
+        from opd_steps.steps.model import model
+        from opd_steps.tasks.render import prompt_ids
+
+        torch.set_num_threads(1)
+        sys.argv = ["model", "--config", json.dumps(config), "--out", str(out)]
+        main(model)
+        with one_line_errors():
+            loaded, tokenizer = load_model(out.parent, "float32"), load_tokenizer(out.parent)
+            rows = LMPolicy(loaded, tokenizer, max_new_tokens=1).rollout([prompt_ids(tokenizer, "1+1=")], [0], [0], 0)
+            assert rows.logp_N.isfinite().all(), "a log-probability that is none"
+            save_model(loaded, tokenizer, folder / "results/again")
+
+    return outcome(folder, work)
+
+
+def examine(case: Checkpoint) -> str:
+    """What is wrong with how the case is met, else ""."""
+    with tempfile.TemporaryDirectory() as name:
+        lay(Path(name), case)
+        return use(Path(name)).fault(("/mine", case.file))
