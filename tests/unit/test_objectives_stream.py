@@ -64,6 +64,7 @@ def test_every_plug_declares_what_the_rules_read():
                 assert plugs.constant(group, name, attribute) == getattr(instance, attribute, None)
             if slot == "estimator":
                 assert instance.SUPPORT in ("sampled", "set", "any") and instance.SIGNAL in ("any", "divergence", "fixed")
+            assert plugs.constant(group, name, "WIDE", False) == hasattr(instance, "over_batch")
             if slot in ("support", "baseline", "weight"):
                 assert instance.TEACHER in ("none", "sampled", "topk", "full")
 

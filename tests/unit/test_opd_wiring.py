@@ -98,6 +98,16 @@ def test_a_node_draws_the_curves_that_its_options_promise(tmp_path, monkeypatch,
     assert drawn == set(curves.opd_curves(options))
 
 
+@pytest.mark.parametrize(
+    "buffer", [{"batches": 1}, {"batches": 2}, {"passes": 2}, {"batches": 2, "mixed": True}], ids=json.dumps
+)
+def test_a_buffer_draws_the_curves_that_it_promises(tmp_path, monkeypatch, buffer):
+    lines = run(tmp_path / "a", monkeypatch, steps=2, buffer=buffer).metrics.splitlines()
+    drawn = {name.removeprefix("train/") for line in lines for name in json.loads(line)} - {"step"}
+    assert drawn == set(curves.opd_curves(node(buffer=buffer)))
+    assert ("age" in drawn) == (buffer != {"batches": 1})
+
+
 def test_data_rows_in_a_buffer_are_as_old_as_the_rest(tmp_path, monkeypatch):
     metrics = run(tmp_path / "a", monkeypatch, steps=3, buffer={"batches": 3}, method={"add": [{"rows": "dataset"}]}).metrics
     assert [json.loads(line)["train/age"] for line in metrics.splitlines()] == [0, 1, 2]

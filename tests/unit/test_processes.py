@@ -48,6 +48,7 @@ def build(folder, node: str, resources: dict, **options):
         ("opd", {"gpu": 2}, VLLM, 1),
         ("opd", {"gpu": 3}, SERVER, 1),
         ("scores", {"gpu": 2}, SERVER, 1),
+        *((node, {"gpu": 1}, {}, 1) for node in ("rollouts", "scores", "init")),
     ],
 )
 def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resources, options, count):
