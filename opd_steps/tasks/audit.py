@@ -19,6 +19,7 @@ from opd_steps.models.external import locate
 from opd_steps.models.special import names_in
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.tasks.chat import CLOCK, TODAY, check_chat, templates
+from opd_steps.tasks.dataset import load_task
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 
@@ -43,20 +44,17 @@ class Audit:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self):
+        """Raises UserError for a chat template that cannot show the data."""
         self.facts, self.tokenizer = read_manifest(self.model)["facts"], model_tokenizer(self.model)
-
-    @cached_property
-    def task(self):
-        """How the data node shows its prompts. Raises UserError for a chat template that cannot do it."""
-        task = PromptPool.load(self.data, "train", self.tokenizer, 1).task
-        if task.chat:
-            try:
-                check_chat(self.tokenizer, task.system)
-            except UserError as error:
-                raise UserError(error.where, f"{error.message} (data {self.data}, model {self.model})") from None
-            if CLOCK.search(templates(self.tokenizer)):
-                self.notes.append(f"the chat template of {self.model} asks for the date: it is told {TODAY:%d %B %Y}, always")
-        return task
+        task = load_task(self.data)
+        if not task.chat:
+            return
+        try:
+            check_chat(self.tokenizer, task.system)
+        except UserError as error:
+            raise UserError(error.where, f"{error.message} (data {self.data}, model {self.model})") from None
+        if CLOCK.search(templates(self.tokenizer)):
+            self.notes.append(f"the chat template of {self.model} asks for the date: it is told {TODAY:%d %B %Y}, always")
 
     def longest(self, split: str, column: str = "", limit: int = 0, context: str = "") -> tuple[int, str]:
         """(tokens of the longest row, its place): a prompt, with `column` also the text behind it and the end token.
@@ -66,7 +64,6 @@ class Audit:
         Raises UserError naming the place of a row without a prompt, with a character that the tokenizer lacks, a token beyond
         the embedding, or an end token in mid row; and for a split without rows, and a column that is not there.
         """
-        self.task  # noqa: B018
         pool, file = PromptPool.load(self.data, split, self.tokenizer, limit), self.data / f"{split}.jsonl"
         if column and column not in pool.rows[0]:
             raise UserError(str(self.data), f"no column '{column}'; found {', '.join(pool.rows[0])}")

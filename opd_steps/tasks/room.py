@@ -16,7 +16,8 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
     measured: dict[tuple, tuple[int, str]] = {}
     found = []
     for rows in asked:
-        key = rows.data, rows.tokens
+        facts = read_manifest(results / rows.tokens)["facts"]
+        key = rows.data, facts["tokenizer"]["digest"], tuple(facts["ends"]), facts["vocab_size"]  # two models may have one tokenizer
         what = rows.split, rows.column, rows.limit, rows.context
         try:
             if key not in audits:

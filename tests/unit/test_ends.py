@@ -68,8 +68,9 @@ def test_what_training_publishes_keeps_them(tmp_path):
     assert stated_ends(tmp_path / "again") == [1, 3]
 
 
+@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize("cls", [LlamaForCausalLM, GPT2LMHeadModel])
-def test_an_architectures_default_ends_nothing(tmp_path, cls):
+def test_an_architectures_default_ends_nothing(tmp_path, cls, written):
     """Llama's config class says 2, GPT-2's 50256, where a checkpoint says nothing."""
     small = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = LlamaConfig(**small, intermediate_size=32) if cls is LlamaForCausalLM else GPT2Config(**small)
@@ -82,6 +83,8 @@ def test_an_architectures_default_ends_nothing(tmp_path, cls):
         values = json.loads((folder / name).read_text())
         values.pop("eos_token_id", None)
         (folder / name).write_text(json.dumps(values))
+    if not written:
+        (folder / "generation_config.json").unlink()
     loaded = load_model(_node(folder))
     assert model_ends(loaded, tokenizer) == (1,)
     save_model(loaded, tokenizer, tmp_path / "again")

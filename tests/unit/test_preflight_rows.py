@@ -296,9 +296,8 @@ def test_a_template_that_refuses_the_data_is_refused_before_any_row(tmp_path):
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1]['content'] }}"
     )
     spoil = lambda folder: (folder / "chat_template.jinja").write_text(template)
-    found = audit(tmp_path, [{}], spoil=spoil, chat=True, system="Be brief.")
     with pytest.raises(UserError, match="chat: the chat template fails on messages of system, user: TemplateError: no system"):
-        found.longest("train")
+        audit(tmp_path, [{}], spoil=spoil, chat=True, system="Be brief.")
 
 
 def test_a_clock_is_pinned_and_said(tmp_path):
