@@ -10,6 +10,9 @@ from lm_eval.api.model import LM
 from opd_steps.errors import UserError
 from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
 
+# lm-eval's names of one thing, first come first
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+
 
 def vllm_lm(path: str, seed: int, options: dict) -> LM:
     """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
@@ -42,7 +45,8 @@ def whole_rows(kind: type[LM]) -> type[LM]:
         def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
             texts, options = zip(*(request.args for request in requests), strict=True)
             for ids, asked in zip(self.tok_encode(texts), options, strict=True):
-                self._require_room(len(ids), asked.get("max_gen_toks", self.max_gen_toks))
+                limits = [asked[name] for name in LIMITS if asked.get(name) is not None]
+                self._require_room(len(ids), int(limits[0]) if limits else self.max_gen_toks)
             return super().generate_until(requests, disable_tqdm)
 
         def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
