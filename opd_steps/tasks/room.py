@@ -17,7 +17,12 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
     found = []
     for rows in asked:
         facts = read_manifest(results / rows.tokens)["facts"]
-        key = rows.data, facts["tokenizer"]["digest"], tuple(facts["ends"]), facts["vocab_size"]  # two models may have one tokenizer
+        key = (
+            rows.data,
+            facts["tokenizer"]["digest"],
+            tuple(facts["ends"]),
+            facts["vocab_size"],
+        )  # two models may have one tokenizer
         what = rows.split, rows.column, rows.limit, rows.context
         try:
             if key not in audits:

@@ -10,8 +10,8 @@ from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.files import read_jsonl
 from opd_steps.steps.data import data
+from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.records import from_jsonl
 from opd_steps.tasks.sources.gsm8k import Gsm8k
 from opd_steps.tasks.verifiers.math import Math
