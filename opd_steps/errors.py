@@ -12,7 +12,7 @@ class UserError(Exception):
 
     def __init__(self, where: str, message: str):
         self.place = where  # as the raiser spelled it
-        shown = re.sub(r"(\.ya?ml|^--config)\.(?=\w)", r"\1: ", where, count=1)  # paper.yaml.nodes.x -> paper.yaml: nodes.x
+        shown = re.sub(r"(\.ya?ml|^--config)\.", r"\1: ", where, count=1)  # paper.yaml.nodes.x -> paper.yaml: nodes.x
         self.where = _printable(shown)
         self.message = _printable(" ".join(str(message).split()))
         super().__init__(f"{self.where}: {self.message}")

@@ -24,9 +24,11 @@ BYSTANDERS = (
     "warm.py",
     "slurm/",
     "steps/_main.py",
+    "node_code.py",
     "graph.py",  # a job's config is compared as such, however it was read and checked
     "plan.py",
     "preflight.py",
+    "preflight_rows.py",
     "workflow.py",
     "needrun.py",
     "views.py",
@@ -36,15 +38,24 @@ BYSTANDERS = (
     "config/curves.py",
     "config/engine_checks.py",
     "config/kinds.py",
+    "config/layers.py",
     "config/load.py",
     "config/merge.py",
     "config/method_rules.py",
     "config/opd_checks.py",
+    "config/plug_schema.py",
     "config/process_checks.py",
+    "config/ranges.py",
+    "config/scalars.py",
     "config/schema.py",
+    "config/yaml_file.py",
 )
 """Files and folders of the package that no figure comes from: they read, check, refuse, store, lock and start. They are in no node's
 code, and nothing is that they alone import."""
+
+
+CHOSEN = ("rollout/vllm_engine.py", "rollout/vllm_server.py", "teachers/engine.py", "evaluation/vllm_lm.py")
+"""Engines: the code of nodes whose options choose them (node_code.py), though every step that could use them imports them."""
 
 
 def canonical(value: object) -> str:
@@ -144,14 +155,14 @@ def is_bystander(path: Path) -> bool:
 
 @cache
 def closure(*files: Path) -> tuple[Path, ...]:
-    """All modules of this package that `files` import when they run, directly or not, themselves included, but for bystanders (static)."""
+    """All modules of this package that `files` import when they run, directly or not, themselves included; no bystanders, no engines."""
     seen: set[Path] = set()
-    todo = list(files)
+    todo, chosen = list(files), {PACKAGE / name for name in CHOSEN}
     while todo:
         path = todo.pop()
         if path not in seen and not is_bystander(path):
             seen.add(path)
-            todo.extend(imports(path))
+            todo.extend(other for other in imports(path) if other not in chosen)
     return tuple(sorted(seen))
 
 

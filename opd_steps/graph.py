@@ -7,18 +7,18 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 
-from opd_steps.config import plugs
 from opd_steps.config.checks import check_node
 from opd_steps.config.claims import claim_nodes
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.layers import Layers
 from opd_steps.config.load import load_paper
-from opd_steps.config.merge import dataclass_of, merge
+from opd_steps.config.merge import merge
 from opd_steps.config.scalars import shown
-from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
-from opd_steps.fingerprint import PACKAGE, canonical, code_hashes
+from opd_steps.fingerprint import canonical, code_hashes
+from opd_steps.node_code import files
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
@@ -55,9 +55,9 @@ class GraphNode:
 
     @cached_property
     def code(self) -> dict[str, str]:
-        """Hashes of the sources that this node's job runs: the step, and the plugs that its options name, or its controllers bring."""
-        named = {plug for options in versions(self.options) for plug in used_plugs(KINDS[self.kind], options)}
-        return _code(self.kind, tuple(sorted(named)))
+        """Hashes of the sources that this node's job runs (node_code.py)."""
+        data = self.parents.get("data")
+        return _code(tuple(files(self.kind, self.options, data.options if data and data.kind == "data" else None)))
 
     @cached_property
     def code_json(self) -> str:
@@ -78,23 +78,9 @@ class GraphNode:
 
 
 @cache
-def _code(kind: str, used: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def _code(files: tuple[Path, ...]) -> dict[str, str]:
     """One dict for all nodes that run the same sources."""
-    return code_hashes(PACKAGE / "steps" / f"{kind}.py", *(plugs.plug_path(group, name) for group, name in used))
-
-
-def used_plugs(cls: type, options: dict) -> list[tuple[str, str]]:
-    """(group, name) of every plug in checked options."""
-    found = []
-    for f in dataclasses.fields(cls):
-        value, group = options.get(f.name), f.metadata.get("plug")
-        if group:
-            for item in value if f.metadata["many"] else [value]:
-                found += [(group, item["name"]), *used_plugs(plugs.schema(group, item["name"]), item)]
-        elif isinstance(value, (dict, list)) and (inner := dataclass_of(cls, f)):
-            for item in value if isinstance(value, list) else [value]:
-                found += used_plugs(inner, item)
-    return found
+    return code_hashes(*files)
 
 
 class Graph:

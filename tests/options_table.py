@@ -10,7 +10,7 @@ import types
 import typing
 from pathlib import Path
 
-from opd_steps.config import kinds, plugs, schema
+from opd_steps.config import kinds, plug_schema, plugs, schema
 from opd_steps.config.merge import dataclass_of
 
 ROOT = Path(__file__).parents[1]
@@ -70,8 +70,8 @@ def page() -> str:
         parts.append(section(title.get(name, name), cls.__doc__.splitlines()[0], ["option"], rows, rules(cls)))
     for group in groups():
         rows, last = [], []
-        for name in plugs.names(group):
-            cls, node = plugs.schema(group, name), plugs.class_def(group, name)
+        for name in plug_schema.names(group):
+            cls, node = plug_schema.schema(group, name), plugs.class_def(group, name)
             notes, options = comments(plugs.plug_path(group, name), node.name), dataclasses.fields(cls)[1:]
             rows.append([f"**{name}**", "", "", "", "", ast.get_docstring(node).splitlines()[0]])
             rows += [["", f"`{f.name}`", *cells(cls, f, notes)] for f in options]

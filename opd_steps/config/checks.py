@@ -64,6 +64,3 @@ def _check_analysis(node: GraphNode, where: str) -> None:
             raise UserError(f"{where}.{role}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
         if role in node.parents and role not in needs:
             raise UserError(f"{where}.{role}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
-    for key, low in (("limit", 0), ("temperature", 0), ("max_new_tokens", 1)):
-        if node.options[key] < low:
-            raise UserError(f"{where}.{key}", f"expected at least {low}, found {node.options[key]}")

@@ -129,7 +129,7 @@ class Training(Node):
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     dtype: Literal["float32", "bfloat16"] = "float32"
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
-    max_skips: int = 5  # updates left out in a row; the last of them ends the step
+    max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
 
 
 @dataclass

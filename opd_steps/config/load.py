@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict
     for key, value in config.items():
         if key in file and value == as_snakemake.get(key):
             written[key] = file[key]
-        elif key in file and isinstance(value, dict) and isinstance(file[key], dict):
+        elif isinstance(value, dict) and isinstance(file.get(key), dict) and isinstance(as_snakemake.get(key), dict):
             written[key], given[key] = _from_file(value, file[key], as_snakemake[key])
         else:
             given[key] = value
@@ -68,13 +69,16 @@ def results_folder(config: dict) -> Path:
     place = str(CONFIG) if CONFIG.exists() and "pathvars" in config_file()[0] else "--config"
     given = config.get("pathvars", {})
     if not isinstance(given, dict) or not given.keys() <= PATHVARS:
-        raise UserError(
-            "--config.pathvars", f"expected {{results: <folder>, logs: <folder>}} or one of them, found {shown(given)}"
-        )
+        wanted = "{results: <folder>, logs: <folder>} or one of them"
+        raise UserError(f"{place}.pathvars", f"expected {wanted}, found {shown(given)}")
     for name, folder in given.items():
         if not isinstance(folder, str) or not folder.strip():
             raise UserError(f"{place}.pathvars.{name}", f"expected a folder, found {shown(folder)}")
-    return Path(given.get("results", "results"))
+    folder = Path(given.get("results", "results"))
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
+    if not there.is_dir():
+        raise UserError(str(there), "results go into this folder, and something else stands there")
+    return folder
 
 
 def self_contained() -> list[str]:
@@ -113,7 +117,7 @@ def load_paper(name: str, paths: dict[str, str], where: str = f"{CONFIG}.papers"
     raw = read(path)
     if not isinstance(raw, dict):
         raise UserError(str(path), f"expected a mapping with the keys paper, nodes, ...; found {shown(raw)}")
-    own = typed(dict[str, str], raw.get("paths") or {}, f"{path}.paths")
+    own = typed(dict[str, str], raw.get("paths", {}), f"{path}.paths")
     raw = _interpolated({**raw, "paths": own | paths}, path)
     del raw["paths"]
     if isinstance(raw.get("evaluate"), list):  # `evaluate: [a, b]` is short for `evaluate: {models: [a, b]}`

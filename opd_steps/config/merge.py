@@ -12,7 +12,7 @@ import typing
 from functools import cache
 from typing import Any
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema
 from opd_steps.config.ranges import check, inside
 from opd_steps.config.scalars import plain, scalar, shown, text_key
 from opd_steps.errors import UserError
@@ -140,8 +140,8 @@ def _plug(group: str, value: Any, where: str) -> dict:
         raise UserError(where, f"expected a name or {{name: ..., options}}, found {shown(value)}")
     if value["name"] == MISSING:
         raise UserError(where, "this key is required")
-    plugs.check_name(group, value["name"], where)
-    return merge(plugs.schema(group, value["name"]), value, where)
+    plug_schema.check_name(group, value["name"], where)
+    return merge(plug_schema.schema(group, value["name"]), value, where)
 
 
 def deep_merge(base: dict, over: dict) -> dict:

@@ -12,6 +12,9 @@ from opd_steps.evaluation.own_tasks import OwnTasks, bos_rule
 from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
 from opd_steps.tasks.prompts import PromptPool
 
+# lm-eval's names of one thing, first come first
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+
 
 def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, ...], options: dict) -> LM:
     """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
@@ -69,7 +72,8 @@ def whole_rows(kind: type[LM]) -> type[LM]:
         def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
             texts, options = zip(*(request.args for request in requests), strict=True)
             for ids, asked in zip(self.tok_encode(texts), options, strict=True):
-                self._require_room(len(ids), asked.get("max_gen_toks", self.max_gen_toks))
+                limits = [asked[name] for name in LIMITS if asked.get(name) is not None]
+                self._require_room(len(ids), int(limits[0]) if limits else self.max_gen_toks)
             return super().generate_until(requests, disable_tqdm)
 
         def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from torch import Tensor
@@ -14,9 +13,9 @@ from opd_steps import ranks
 def not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
     """Name of the first floating-point tensor with a nan or an infinite value, else None; of sharded ones the same on every rank.
 
-    One pass: the largest magnitude of all of them, which unlike a sum of squares is infinite only where a value is.
+    One fast pass: where the norm of all of them is finite, so is each value. Where it is not, it may have overflowed: then each is asked.
     """
     named = [(name, tensor.detach()) for name, tensor in named if tensor.is_floating_point() and tensor.numel()]
-    if not named or ranks.full(get_total_norm([tensor for _, tensor in named], math.inf)).isfinite():
+    if not named or ranks.full(get_total_norm([tensor for _, tensor in named])).isfinite():
         return None
-    return next(name for name, tensor in named if not ranks.full(tensor).isfinite().all())
+    return next((name for name, tensor in named if not ranks.full(tensor).isfinite().all()), None)

@@ -17,7 +17,7 @@ def require_room(where: str, path: str, asked: int, prompt: int, answer: int = 0
     """
     own, needed = positions(_config(path)), prompt + answer
     what = (
-        f"the longest prompt has {prompt} tokens, its answer up to {answer}"
+        f"the longest row may have {prompt} tokens of prompt and {answer} of answer"
         if answer
         else f"the longest row has {prompt} tokens"
     )
@@ -26,7 +26,7 @@ def require_room(where: str, path: str, asked: int, prompt: int, answer: int = 0
     if asked and needed > asked:
         raise UserError(where, f"{what}: expected at least {needed}, or 0 for the model's own; found {asked}")
     if own and needed > own:
-        raise UserError(where, f"{what}, together {needed}; the model {path} has {own} places: shorter ones, or another model")
+        raise UserError(where, f"{what}, {needed} in all; the model {path} has {own} places: shorter ones, or another model")
 
 
 def engine_length(path: str, asked: int) -> int | None:

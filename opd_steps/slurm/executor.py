@@ -48,10 +48,10 @@ class Executor(Plugin):
         plugin.__class__ = cls
         plugin._quiet_since, plugin._odd, plugin._told, plugin._ended = time.monotonic(), Counter(), set(), set()
         plugin._looked_at, plugin._sent, plugin._unsent, plugin._over = [], set(), set(), threading.Event()
-        if (
-            plugin.workflow.executor_settings.status_command == "squeue"
-        ):  # what it has forgotten is judged by its output, not by sacct
-            plugin_module.get_min_job_age = lambda: math.inf
+        if plugin.workflow.executor_settings.status_command == "squeue":
+            plugin_module.get_min_job_age = lambda: (
+                math.inf
+            )  # never by sacct: what squeue has forgotten is judged by its output
         plugin._fallback_account_arg = ""  # no guess by sacct: without an account Slurm itself takes the user's own
 
     def run_job(self, job) -> None:

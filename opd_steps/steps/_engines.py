@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from opd_steps.artifacts import Job
@@ -42,17 +44,18 @@ def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> Engine
     return EngineTeacher(make, tokenizer, need, topk, temperature)
 
 
-def start_teacher(job: Job, teacher: EngineTeacher, prompt: int, answer: int = 0) -> None:
-    """Start the teacher's engine for prompts and answers of up to so many tokens. Raises UserError where they do not fit."""
+def start_teacher(job: Job, teacher: EngineTeacher, rows: Iterable[tuple[int, int]]) -> None:
+    """Start the teacher's engine for rows of up to so many tokens of prompt and answer. Raises UserError where one does not fit."""
+    prompt, answer = max(rows, key=sum)
     asked = job.options["teacher_engine"]["max_model_len"]
     require_room("teacher_engine.max_model_len", where(job.path("teacher")), asked, prompt, answer)
     teacher.start(prompt + answer)
 
 
-def longest_seen(context, pool: PromptPool, seed: int) -> int:
-    """Tokens of the longest prompt as a teacher's context shows it; of one made of samples, which are not there yet, the plain one's."""
+def seen(context, pool: PromptPool, seed: int) -> list[list[int]]:
+    """The prompts as a teacher's context shows them; plain ones where it is made of samples, which are not there yet."""
     contexts = pool.contexts(range(len(pool)))
     if getattr(context, "GROUP", False):
-        return longest(contexts)
+        return contexts
     rows = Trajectory(contexts, [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
-    return longest(context.prepare(rows, pool, seed).extra.get("context:teacher", contexts))
+    return context.prepare(rows, pool, seed).extra.get("context:teacher", contexts)

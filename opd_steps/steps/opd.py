@@ -22,9 +22,8 @@ from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import train
 from opd_steps.nouns.batch import Batch
 from opd_steps.objectives.outcome import group_advantage
-from opd_steps.rollout.lengths import longest
 from opd_steps.rollout.table import read_rollouts, with_scores
-from opd_steps.steps._engines import engine_teacher, longest_seen, sampling_engine, start_teacher
+from opd_steps.steps._engines import engine_teacher, sampling_engine, seen, start_teacher
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
 from opd_steps.steps._training import publish_model
@@ -103,8 +102,9 @@ def live_batches(
     context = plugs.load("teachers/contexts", options["context"])
     sampled = max(o["sampling"]["max_new_tokens"] for o in versions(options))
     if options["teacher_engine"]["name"] != "local":
-        answer = max(sampled, longest(solutions.actions) if texts else 0)
-        start_teacher(job, models["teacher"], longest_seen(context, pool, job.seed), answer)
+        texts_B = [len(a) for a in solutions.actions] if texts else [0] * len(pool)
+        shown = seen(context, pool, job.seed)
+        start_teacher(job, models["teacher"], ((len(c), max(sampled, t)) for c, t in zip(shown, texts_B, strict=True)))
     models["student"].engine = sampling_engine(job, "student", pool, sampled, learns=True)
     outcome = any(outcome_need(row) for row in streams)
 

@@ -30,7 +30,7 @@ def run(job: Job) -> None:
         raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {vocab} tokens")
     rows = read_rollouts(job.path("rollouts"))
     if elsewhere:
-        start_teacher(job, teacher, max(len(c) + len(a) for c, a in zip(rows.contexts, rows.actions, strict=True)))
+        start_teacher(job, teacher, ((len(c), len(a)) for c, a in zip(rows.contexts, rows.actions, strict=True)))
     logp, ids, topk = [], [], []
     for start in range(0, len(rows), options["micro_batch"]):
         part = rows.rows(slice(start, start + options["micro_batch"]))

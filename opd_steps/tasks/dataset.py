@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """How prompts are shown to a model (`chat`, `system`, `bos`, with attempts `hints`) and completions judged."""
+    """How prompts are shown to a model (`chat`, `system`, `bos`, with attempts `hints`) and completions judged.
 
-    verifier: Verifier
-    hints: Hints
+    Only a reader that judges or shows attempts loads what does: it is part of its code (node_code.py), and of no other's.
+    """
+
+    judge: dict  # a plug of tasks/verifiers
+    show: dict  # a plug of tasks/hints
     chat: bool
     system: str | None
     bos: str = "auto"
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        return plugs.load("tasks/verifiers", self.judge)
+
+    @cached_property
+    def hints(self) -> Hints:
+        return plugs.load("tasks/hints", self.show)
 
     def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
         """The tokens that every reader of this data shows a model for `prompt` (tasks/render.py)."""
@@ -35,10 +47,7 @@ class Task:
 def load_task(folder: Path) -> Task:
     """The task of a data node's folder, from its manifest's facts."""
     facts = read_manifest(folder)["facts"]
-    verifier, hints = (
-        plugs.load(f"tasks/{group}", facts[key]) for group, key in (("verifiers", "verifier"), ("hints", "hints"))
-    )
-    return Task(verifier, hints, facts["chat"], facts["system"], facts["bos"])
+    return Task(facts["verifier"], facts["hints"], facts["chat"], facts["system"], facts["bos"])
 
 
 def load_split(folder: Path, split: str) -> list[dict]:

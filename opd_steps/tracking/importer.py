@@ -6,6 +6,7 @@ and `opd.content` tags and marked `opd.complete` last, so an import that was kil
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -108,9 +109,13 @@ class _Importer:
         tags = content.axis_tags(entry["axes"]) | {"opd.scale": self.plan.root["scale"], "opd.title": entry["title"]}
         tags |= {"opd.arxiv": entry["arxiv"]} if entry["arxiv"] else {}
         tags |= {f"opd.claim.{content.name(claim['id'])}": claim["direction"]["verdict"] for claim in claims}
-        # A claim's figures change when seeds are added; MLflow shows the newest of them.
+        # A claim's figures change when seeds are added; MLflow shows the newest of them, nan where a claim has none any more.
         now, old = _milliseconds(time.time()), run.data.metrics
-        points = [(key, value, now, 0) for key, value in content.claim_metrics(claims).items() if old.get(key) != value]
+        figures = content.claim_metrics(claims)
+        figures |= {
+            key: math.nan for key, value in old.items() if key.startswith("claim/") and key not in figures and value == value
+        }
+        points = [(key, value, now, 0) for key, value in figures.items() if old.get(key) != value]
         self._log(run_id, {}, points, tags)
         with tempfile.TemporaryDirectory() as folder:
             content.write_paper_files(entry, claims, Path(folder))

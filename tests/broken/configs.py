@@ -97,21 +97,23 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
         from snakemake.exceptions import WorkflowError
         from snakemake.utils import update_config
 
+        from opd_steps import plan
         from opd_steps import workflow as flow
 
+        flow.look_at_config()
+        config = load_configfile("config.yaml")  # raises what no reader of ours may let through
         try:
-            config = load_configfile("config.yaml")
             update_config(config, parse_config(list(given)))
-        except (WorkflowError, ValueError, UnicodeDecodeError) as error:  # Snakemake's own words
-            print(f"distillery: error: config.yaml: {type(error).__name__}", file=sys.stderr)
+        except (WorkflowError, ValueError) as error:  # Snakemake's own words
+            print(f"distillery: error: --config: {type(error).__name__}", file=sys.stderr)
             sys.exit(2)
         flow.start(SimpleNamespace(is_main_process=True), dict(config))
-        flow.papers(), flow.root_config(), flow.tracking_config(), flow.plan_digest(), flow.gathered()
+        flow.papers(), flow.root_config(), flow.gathered(), plan.make(flow._graph, flow._root)
         for node, seed in flow._jobs(flow._wanted):
             asked = SimpleNamespace(paper=node.paper, node=node.name, seed=str(seed))
             json.loads(flow.job_config(node.kind, asked)), json.loads(flow.job_code(node.kind, asked))
-            flow.parents(node.kind, asked), flow.local_files(node.kind, asked), flow.processes(node.kind, asked)
-            flow.preflight_models(asked), flow.manifests_of(asked)
+            flow.parents(node.kind, asked), flow.processes(node.kind, asked)
+            flow.preflight_models(asked), flow.preflight_code(asked), flow.manifests_of(asked)
         for kind in ASK_FOR_ALL:
             flow.manifests(kind)
 

@@ -75,6 +75,7 @@ def test_faults_of_jobs(copy):
 
     submitted = {name: len(copy.slurm_jobs(name)) for name in names}
     assert submitted == {"cancelled": 2, "requeued": 1, "preempted": 1, "dropped": 2, "outlived": 1, "greedy": 2}, text[-4000:]
+    assert "Slurm's reason: " in text and "reason unavailable" not in text
     logs = {name: copy.log_of("pretrain", "faults", name) for name in names}
     assert "is to end soon: requeued" in logs["outlived"]
     assert "requeued" not in logs["cancelled"]

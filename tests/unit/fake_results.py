@@ -130,6 +130,15 @@ class FakeResults:
         meta = {"title": titles[name], "arxiv": "2605.07865" if name == "vopd" else "", "axes": axes, "notes": notes}
         return meta | {"file": f"workflow/papers/{name}.yaml", "nodes": nodes, "claims": both[name]}
 
+    def figure(self, path: str, metric: str, value: float | None) -> None:
+        """Another figure in a manifest; None takes it out."""
+        file = self.root / path / "manifest.json"
+        manifest = json.loads(file.read_text())
+        manifest["metrics"] |= {metric: value}
+        if value is None:
+            del manifest["metrics"][metric]
+        write_json(file, manifest)
+
     def publish(self, key: str, version: int = 0) -> None:
         """Write the node's results; another `version` is another fingerprint."""
         node = self.nodes[key]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,9 +60,17 @@ def weights(student: LMPolicy) -> dict[str, Tensor]:
 
 
 def sft(
-    folder: Path, tie: bool = True, micro_batch: int = 4, kill_at: int = 0, hooks: tuple = (), **optim
+    folder: Path,
+    tie: bool = True,
+    micro_batch: int = 4,
+    kill_at: int = 0,
+    hooks: tuple = (),
+    dropout: float = 0.0,
+    **optim: float,
 ) -> dict[str, Tensor]:
     student, rows = policy(0, tie), solutions(11)
+    for layer in student.model.model.layers:
+        layer.self_attn.attention_dropout = dropout
 
     def make_batch(step: int):
         if step == kill_at:
@@ -69,7 +78,7 @@ def sft(
         return fixed_rows(rows, SEED, step, 7)
 
     options = {"micro_batch": micro_batch, "optim": vars(Optim(**OPTIM | optim))}
-    train(job(folder, options), student, make_batch, mle_objective(), hooks=hooks)
+    train(job(folder, options), student, make_batch, mle_objective(), hooks=hooks, dropout=dropout > 0)
     return weights(student)
 
 
@@ -135,12 +144,18 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
 }
 
 
+OWN = {  # each number of ranks has other units dropped
+    "dropout": partial(sft, dropout=0.3),
+    "dropout, killed": stopped(partial(sft, dropout=0.3), 4),
+}
+
+
 def folder_of(base: Path, case: str) -> Path:
     return base / "".join(c if c.isalnum() else "_" for c in case)
 
 
 def main(base: Path) -> None:
-    for case, run in CASES.items():
+    for case, run in (CASES | OWN).items():
         found = run(folder_of(base, case))
         if ranks.first():
             save_file(found, folder_of(base, case) / "weights.safetensors")

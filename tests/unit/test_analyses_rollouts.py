@@ -14,7 +14,7 @@ from opd_steps.analyses.overlap import Overlap
 from opd_steps.analyses.position_signal import PositionSignal
 from opd_steps.analyses.prefix_distortion import PrefixDistortion, slope
 from opd_steps.analyses.ranking import Ranking, rank
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.models.lm_policy import LMPolicy
@@ -31,15 +31,15 @@ def table_kl(a: Bigram, b: Bigram) -> torch.Tensor:
     return torch.tensor([sum(x * math.log(x / y) for x, y in zip(p, q, strict=True)) for p, q in zip(a_VV, b_VV, strict=True)])
 
 
-@pytest.mark.parametrize("name", plugs.names("analyses"))
+@pytest.mark.parametrize("name", plug_schema.names("analyses"))
 def test_every_analysis_declares_its_roles_and_metrics(name):
     needs, metrics = (plugs.constant("analyses", name, c) for c in ("NEEDS", "METRICS"))
     assert set(needs) <= {"other", "peer", "teacher", "data"} and len(set(metrics)) == len(metrics) > 0
     if "data" in needs:
         ctx = context(POOL, **{role: random_bigram(i) for i, role in enumerate(("model", *(r for r in needs if r != "data")))})
-        assert set(plugs.load("analyses", merge(plugs.schema("analyses", name), {"name": name}, "test")).measure(ctx)) == set(
-            metrics
-        )
+        assert set(
+            plugs.load("analyses", merge(plug_schema.schema("analyses", name), {"name": name}, "test")).measure(ctx)
+        ) == set(metrics)
 
 
 def test_forgetting_is_the_kl_of_the_visited_states():

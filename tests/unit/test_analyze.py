@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from opd_steps.artifacts import Job, read_manifest
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.checks import check_node
 from opd_steps.config.claims import node_metrics
 from opd_steps.config.kinds import KINDS
@@ -54,7 +54,7 @@ def analyze(results, name: str, analysis: str, **changes) -> dict:
     return read_manifest(folder)
 
 
-@pytest.mark.parametrize("name", plugs.names("analyses"))
+@pytest.mark.parametrize("name", plug_schema.names("analyses"))
 def test_every_analysis_runs_on_models_and_says_the_same_twice(results, name):
     first, again = (analyze(results, f"{name}{i}", name) for i in range(2))
     assert first["metrics"] and set(first["metrics"]) <= set(plugs.constant("analyses", name, "METRICS"))

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from opd_steps import plan, preflight
 from opd_steps.artifacts import sealed
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError, one_line_errors
 from opd_steps.files import write_json
@@ -213,7 +213,7 @@ def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
 
 
 def test_every_schedule_names_the_options_that_hold_values():
-    for name in plugs.names("schedules"):
-        fields = plugs.schema("schedules", name).__dataclass_fields__
+    for name in plug_schema.names("schedules"):
+        fields = plug_schema.schema("schedules", name).__dataclass_fields__
         values = plugs.constant("schedules", name, "VALUES")
         assert values and set(values) <= set(fields) and "sets" in fields

@@ -114,6 +114,7 @@ PLACES = {  # what is edited: (old, new), and the line behind the file's name
     "a circle": (("bad: -1", "a: '${vars.b}', b: '${vars.a}'"), "vars.a: Recursive interpolation detected"),
     "half a variable": (("steps: 3", "steps: '${vars.'"), "scales.tiny.kinds.opd.steps: "),
     "unknown key": (("steps: 3", "stepz: 3"), "scales.tiny.kinds.opd.stepz: unknown key. Did you mean: 'steps'?"),
+    "no word": (("vars:", "(x: 1\nvars:"), "(x: unknown key. Known keys: paper"),
     "deeper": (("steps: 3", "method: {basline: x}"), "scales.tiny.kinds.opd.method.basline: unknown key"),
     "missing": (("student: init, ", ""), "nodes.x.student: this key is required"),
     "together": (("steps: 3", "method: {estimator: exact}"), "scales.tiny.kinds.opd.method.support: exact sums over a set"),
@@ -263,6 +264,15 @@ def test_names_that_no_paper_can_have(folder, name):
 @pytest.mark.parametrize("given", [None, "", "x", ["a"], {"foo": "x"}, {"results": ""}, {"results": None}, {"results": 3}])
 def test_path_variables_that_no_rule_has(given):
     assert refusal(lambda: results_folder({"pathvars": given})).startswith("--config: pathvars")
+
+
+def test_something_else_where_results_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "circle").symlink_to("circle")
+    for folder, there in (("file", "file"), ("file/x/y", "file"), ("circle", "circle")):
+        said = refusal(lambda folder=folder: results_folder({"pathvars": {"results": folder}}))
+        assert said == f"{there}: results go into this folder, and something else stands there"
 
 
 def test_path_variables():

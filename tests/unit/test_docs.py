@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.kinds import ANALYSES, Method, OpdNode
 from opd_steps.config.merge import merge
 from tests.paper_table import PAGE, page
@@ -32,12 +32,12 @@ def listed(cell: str) -> set[str]:
 @pytest.mark.parametrize("slot", SLOTS)
 def test_each_row_of_the_readme_lists_the_plugs_of_its_slot(slot):
     default, what = ROWS[slot]
-    assert listed(what) == set(plugs.names(SLOTS[slot].metadata["plug"]))
+    assert listed(what) == set(plug_schema.names(SLOTS[slot].metadata["plug"]))
     options = merge(Method, {}, "x") | merge(OpdNode, {"kind": "opd", "student": "s", "data": "d"}, "x")
     assert default == ("–" if SLOTS[slot].metadata["many"] else options[slot]["name"])
 
 
-@pytest.mark.parametrize("name", plugs.names(ANALYSES))
+@pytest.mark.parametrize("name", plug_schema.names(ANALYSES))
 def test_the_readme_says_what_each_analysis_reads(name):
     reads, what = ROWS[name]
     assert tuple(reads.split(", ")) == plugs.constant(ANALYSES, name, "NEEDS") and what

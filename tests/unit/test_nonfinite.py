@@ -147,7 +147,7 @@ def test_the_first_updates_may_be_skipped(tmp_path, monkeypatch):
 
 CONTROLLED = {
     "controllers": [
-        {"name": "raise_on_loss", "sets": "method.prefix.student_share", "every": 2, "eps": -9.0, "step": 0.2},
+        {"name": "raise_on_loss", "sets": "method.prefix.student_share", "every": 2, "eps": 0.0, "step": 0.2},
         {"name": "entropy_gate", "sets": "sampling.max_new_tokens", "stages": [2, 4, 6], "every": 2},
     ],
     "method": {"prefix": {"source": "mixture"}},

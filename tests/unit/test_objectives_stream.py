@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.kinds import Stream as StreamOptions
 from opd_steps.config.merge import merge
 from opd_steps.config.method_rules import check_stream
@@ -58,7 +58,7 @@ def test_teacher_need(options, need, topk):
 
 def test_every_plug_declares_what_the_rules_read():
     for slot, group in GROUPS.items():
-        for name in plugs.names(group):
+        for name in plug_schema.names(group):
             instance = plugs.load(group, {"name": name})
             for attribute in ("TEACHER", "SUPPORT", "SIGNAL", "BASELINE"):
                 assert plugs.constant(group, name, attribute) == getattr(instance, attribute, None)

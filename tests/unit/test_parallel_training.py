@@ -44,12 +44,17 @@ def test_two_processes_train_as_one(two, tmp_path, case):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("case", ["sft", "opd, all that has a state"])
+@pytest.mark.parametrize("case", ["sft", "opd, all that has a state", "dropout"])
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
     whole, resumed = folder_of(two, case), folder_of(two, f"{case}, killed")
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(resumed) for p in resumed.rglob("*") if p.is_file()) and len(files) >= 6
     assert [f for f in files if (whole / f).read_bytes() != (resumed / f).read_bytes()] == []
+
+
+def test_dropout_was_on(two):
+    loss = lambda case: [row["train/loss"] for row in curves(folder_of(two, case))]
+    assert loss("dropout") != loss("sft")
 
 
 def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):

@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from opd_steps import plan, preflight
-from opd_steps.artifacts import write_json
+from opd_steps.artifacts import sealed
 from opd_steps.errors import UserError
+from opd_steps.files import write_json
 from opd_steps.graph import Graph
 
 TOKENIZER = {"eos": "<eos>", "chat_template_sha": "a", "digest": "d", "size": 12}
@@ -33,7 +34,7 @@ def graph(tmp_path) -> Graph:
 def made(results, model: str, **changes) -> None:
     folder = results / f"toy/model/{model}/seed0"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "manifest.json", {"facts": {"tokenizer": TOKENIZER | changes}})
+    write_json(folder / "manifest.json", sealed({"facts": {"tokenizer": TOKENIZER | changes}}))
 
 
 def test_who_is_compared(graph):
@@ -42,19 +43,20 @@ def test_who_is_compared(graph):
     assert pairs == {("sft_traces", "student", "stranger"), ("scores", "student", "teacher")}
 
 
-def test_partly_looks_at_what_is_there(graph, tmp_path):
+def test_only_what_is_known_is_looked_at(graph, tmp_path):
+    there = lambda folder: (tmp_path / folder / "manifest.json").is_file()
     made(tmp_path, "student")
-    assert preflight.check(graph, "toy", 0, tmp_path, partly=True) == []
+    assert preflight.check(graph, "toy", 0, tmp_path, there) == []
     with pytest.raises(UserError, match="does not exist yet"):
         preflight.check(graph, "toy", 0, tmp_path)
     made(tmp_path, "teacher")
-    assert [p["node"] for p in preflight.check(graph, "toy", 0, tmp_path, partly=True)] == ["scores"]
+    assert [p["node"] for p in preflight.check(graph, "toy", 0, tmp_path, there)] == ["scores"]
     made(tmp_path, "stranger", digest="other")
-    for partly in (True, False):
+    for known in (there, lambda _: True):
         with pytest.raises(
             UserError, match=r"node sft_traces: .*student/seed0 and .*stranger/seed0 have different tokenizers$"
         ):
-            preflight.check(graph, "toy", 0, tmp_path, partly)
+            preflight.check(graph, "toy", 0, tmp_path, known)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import typing
 
 import pytest
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema
 from opd_steps.config.kinds import KINDS, Stream
 from opd_steps.config.merge import merge
 from opd_steps.config.ranges import inside
 from opd_steps.errors import UserError
 from tests.options_table import PAGE, classes, groups, page
 
-PLUGS = [(group, name) for group in groups() for name in plugs.names(group)]
-CLASSES = classes() | {f"{group}/{name}": plugs.schema(group, name) for group, name in PLUGS}
+PLUGS = [(group, name) for group in groups() for name in plug_schema.names(group)]
+CLASSES = classes() | {f"{group}/{name}": plug_schema.schema(group, name) for group, name in PLUGS}
 
 
 def numbers(cls: type) -> dict[str, str | None]:

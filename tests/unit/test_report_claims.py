@@ -106,6 +106,30 @@ def test_claims_keep_contract_and_direction_apart(tmp_path):
     assert left["path"] == "vopd/evaluate/vopd/seed3" and left["fingerprint"] == fake.fingerprints[left["path"]]
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.nan, "vopd/evaluate/vopd/seed3: test/avg_at_k is nan"),
+        (-math.inf, "vopd/evaluate/vopd/seed3: test/avg_at_k is -inf"),
+        (None, "vopd/evaluate/vopd/seed3 has no test/avg_at_k"),
+    ],
+)
+def test_a_claim_with_one_figure_that_is_none_says_whose_it_is(tmp_path, value, says):
+    fake = FakeResults(tmp_path)
+    fake.figure("vopd/evaluate/vopd/seed3", "test/avg_at_k", value)
+    claim = judge(Plan.read(fake.plan_file, fake.root), "vopd")[0]
+    found = claim["direction"]
+    assert (found["verdict"], found["reason"], found["effect"], found["interval"]) == (UNMEASURED, says, None, None)
+    assert claim["seeds"][3]["left"]["value"] is None and claim["seeds"][3]["right"]["found"] == "finite"
+    json.dumps(claim, allow_nan=False)
+
+
+def test_figures_too_large_for_a_mean_are_no_evidence():
+    large = verdict(seeds(1e300, 1.7e308, 1e300, 2.0, 3.0), -1.7e308, ">")
+    assert (large.verdict, large.effect, large.reason) == (UNMEASURED, None, "the figures are too large to be compared")
+    assert verdict(seeds(1e60, 2e60, 3e60, 4e60, 5e60), 0.0, ">").verdict == HOLDS
+
+
 def _rewrite(fake: FakeResults):
     fake.write_plan()
     assert json.loads(fake.plan_file.read_text()) == json.loads(json.dumps(fake.plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from opd_steps.errors import UserError
-from opd_steps.report.curves import POINTS, series, standalone, ticks
+from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
 from opd_steps.report.options import differences, flatten
 from opd_steps.steps.report import run
@@ -141,6 +142,39 @@ def test_curves_keep_mean_and_range_and_stay_small():
     assert series("v", "train/none", runs) is None
     assert Tags(standalone(runs[0], "a < b"))
     assert ticks(0, 1, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_gaps_of_a_curve():
+    row = lambda step, **more: {"step": step, "train/skipped": 0.0, "loss": 1.0} | more
+    skip = lambda step: {"step": step, "train/skipped": 1.0, "reward": 1.0}
+    rows = [row(1), skip(2), skip(3), row(4), row(5, variance=1.0), skip(6), row(7, loss=math.nan), row(8)]
+    assert gaps("loss", rows) == "no value at steps 2-3, 6-7"
+    assert gaps("variance", rows) == ""  # not drawn at every step
+    assert gaps("reward", rows) == gaps("train/skipped", rows) == ""
+    assert gaps("loss", rows[2:4]) == "no value at step 3"
+    found = series("a", "loss", [rows])
+    assert found.steps == [1, 4, 5, 8] and found.mean == [1.0] * 4
+    assert series("a", "loss", [[row(1, loss=math.inf)]]) is None
+    picture = standalone([*rows, row(9, only=math.nan)], "run")
+    assert "loss (no value at steps 2-3, 6-7)" in picture and "only (no value at step 9)" in picture
+    assert not re.search(r"[0-9,=\"]nan", picture)
+
+
+def test_page_says_where_figures_are_none(fake, tmp_path):
+    fake.figure("vopd/evaluate/vopd/seed1", "test/avg_at_k", math.nan)
+    fake.figure("vopd/evaluate/topk/seed1", "test/pass_at_k", None)
+    curve = fake.root / "vopd/opd/vopd/seed1/metrics.jsonl"
+    rows = [json.loads(line) for line in curve.read_text().splitlines()]
+    rows[4]["train/entropy"] = math.nan
+    curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(fake.plan_file, fake.root, TEMPLATE, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    Tags(page)
+    assert "vopd seed 1: no value at step 5" in page
+    assert ">not finite</td>" in page and "seed 1: nan " in page
+    assert "(4 of 5 seeds)" in page
+    assert "vopd/evaluate/vopd/seed1: test/avg_at_k is nan" in page
+    assert not re.search(r'(points|[xy]\d?)="[^"]*nan', page)
 
 
 def test_what_tells_variants_apart():

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 
 STEPS = 24
 CASES = [
@@ -46,4 +46,4 @@ def test_a_controller_goes_on_from_json_at_every_step(options, now):
     fresh = lambda _, value, state: (plugs.load("schedules", options), *json.loads(json.dumps([value, state])))
     assert trace(options, now, fresh) == plain
     assert any(value != plain[0] for value in plain)
-    assert {o["name"] for o, _ in CASES} == set(plugs.names("schedules"))  # a new controller belongs in the list
+    assert {o["name"] for o, _ in CASES} == set(plug_schema.names("schedules"))  # a new controller belongs in the list

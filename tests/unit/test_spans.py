@@ -58,7 +58,7 @@ def test_a_vocabulary_is_read_once(monkeypatch):
 def test_every_text_that_both_spell_has_spans_to_its_end(student, teacher, ended):
     mine, its = made(student), made(teacher)
     rows = [{"prompt": "What is 7 + 5?"}] * 2
-    task = Task(None, None, chat=False, system=None)
+    task = Task({}, {}, chat=False, system=None)
     texts = ["It is 12\nis it? 你 ", "7"]
     said = [response_ids(mine, text) for text in texts]
     said = said if ended else [ids[:-1] for ids in said]

@@ -132,9 +132,9 @@ def _alive(pid: int) -> bool:
 
 def test_the_data_step_imports_no_torch():
     code = (
-        "import sys; from opd_steps.config import plugs; import opd_steps.steps.data\n"
-        "for name in plugs.names('tasks/sources'): __import__('opd_steps.tasks.sources.' + name)\n"
-        "for name in plugs.names('tasks/verifiers'): __import__('opd_steps.tasks.verifiers.' + name)\n"
+        "import sys; from opd_steps.config import plug_schema; import opd_steps.steps.data\n"
+        "for name in plug_schema.names('tasks/sources'): __import__('opd_steps.tasks.sources.' + name)\n"
+        "for name in plug_schema.names('tasks/verifiers'): __import__('opd_steps.tasks.verifiers.' + name)\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'sympy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

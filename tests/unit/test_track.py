@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import sys
 
@@ -90,6 +91,29 @@ def test_what_a_run_holds(fake):
     assert {"claims.csv", "claims.json", "plan.json"} == {
         p.name for p in (fake.root / "mlartifacts" / paper.info.run_id / "artifacts").iterdir()
     }
+
+
+def test_what_is_not_finite_is_said(fake):
+    """A gap in a curve is a tag; a claim that lost its figure shows nan, not the figure of before."""
+    curve = fake.root / "vopd/opd/vopd/seed1/metrics.jsonl"
+    rows = [json.loads(line) for line in curve.read_text().splitlines()]
+    del rows[6]["train/loss"]
+    rows[6]["train/skipped"] = 1.0
+    curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index = imported(fake)
+    tags = run_of(fake, index["vopd/opd/vopd/seed1"]).data.tags
+    assert tags["opd.gaps"] == "train/loss: no value at step 7"
+    assert "opd.gaps" not in run_of(fake, index["vopd/opd/vopd/seed0"]).data.tags
+    effect = run_of(fake, index["vopd"]).data.metrics["claim/baseline/effect"]
+    assert math.isfinite(effect)
+    fake.figure("vopd/evaluate/vopd/seed1", "test/avg_at_k", math.nan)
+    again = imported(fake)
+    data = run_of(fake, again["vopd"]).data
+    assert math.isnan(data.metrics["claim/baseline/effect"]) and data.tags["opd.claim.baseline"] == "not measured"
+    assert math.isnan(run_of(fake, again["vopd/evaluate/vopd/seed1"]).data.metrics["test/avg_at_k"])
+    before = dump(fake)
+    imported(fake)
+    assert dump(fake) == before
 
 
 def test_importing_twice_changes_nothing(fake):

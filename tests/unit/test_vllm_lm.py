@@ -35,7 +35,7 @@ def test_what_fits_goes_through():
     assert lm._loglikelihood_tokens([(None, [1] * 12, [2] * 7)]) == [(0.0, True)]
 
 
-@pytest.mark.parametrize("request_", [asked(13), asked(6, max_gen_toks=15), asked(21, max_gen_toks=1)])
+@pytest.mark.parametrize("request_", [asked(13), asked(6, max_gen_toks=15), asked(6, max_tokens=15), asked(21, max_gen_toks=1)])
 def test_a_generation_that_would_be_cut(request_):
     with pytest.raises(UserError, match=r"evaluate\.options\.max_model_len: a prompt of \d+ tokens .*; vLLM takes 20 in all"):
         whole_rows(Cutting)().generate_until([asked(3), request_])

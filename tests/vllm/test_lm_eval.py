@@ -21,7 +21,8 @@ def test_the_same_scores_as_through_hf(tmp_path):
     stages.run("base", "pretrain", {"model": "model/start", "data": "data/data"}, steps=150, batch=32, optim={"lr": 1e-2})
     parents, found = {"model": "pretrain/base", "data": "data/data"}, {}
     with pytest.raises(
-        UserError, match=r"evaluate\.options\.max_model_len: the longest prompt has \d tokens, its answer up to 24: expected"
+        UserError,
+        match=r"evaluate\.options\.max_model_len: the longest row may have \d tokens of prompt and 24 of answer: expected",
     ):
         stages.run("cut", "evaluate", parents, max_new_tokens=24, backend="vllm", options={"max_model_len": 24})
     for backend, options in (("hf", {}), ("vllm", {"max_model_len": 128})):

@@ -1,0 +1,52 @@
+"""The options of plugs as their files declare them: what may stand in a config."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from dataclasses import field, make_dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from opd_steps.config.plugs import PACKAGE, class_def, constant, plug
+from opd_steps.errors import UserError
+
+_TYPES = {"Any": Any, "Annotated": Annotated, "Literal": Literal, "list": list, "dict": dict}
+_TYPES |= {"int": int, "float": float, "str": str, "bool": bool}
+
+
+@cache
+def names(group: str) -> tuple[str, ...]:
+    return tuple(sorted(p.stem for p in (PACKAGE / group).glob("*.py") if not p.stem.startswith("_")))
+
+
+@cache
+def schema(group: str, name: str) -> type:
+    """The options of a plug as a dataclass without behaviour, for typed merging."""
+    fields: list[tuple] = [("name", str, name)]
+    for node in class_def(group, name).body:
+        if not isinstance(node, ast.AnnAssign) or "ClassVar" in ast.unparse(node.annotation):
+            continue
+        kind = eval(ast.unparse(node.annotation), {"__builtins__": {}}, {**_TYPES, "None": None})
+        if node.value is None:
+            fields.append((node.target.id, kind, "???"))
+            continue
+        value = node.value
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "plug":
+            fields.append((node.target.id, kind, plug(*map(ast.literal_eval, value.args))))
+        elif isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
+            factory = next(k.value for k in value.keywords if k.arg == "default_factory")
+            literal = (
+                ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else {"list": [], "dict": {}}[factory.id]
+            )
+            fields.append((node.target.id, kind, field(default_factory=lambda literal=literal: type(literal)(literal))))
+        else:
+            fields.append((node.target.id, kind, ast.literal_eval(value)))
+    return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS", ())})
+
+
+def check_name(group: str, name: str, where: str) -> None:
+    if name not in names(group):
+        near = difflib.get_close_matches(str(name), names(group), 1)
+        hint = f" Did you mean: '{near[0]}'?" if near else ""
+        raise UserError(where, f"no {group.rsplit('/', 1)[-1]} named '{name}'.{hint} Known: {', '.join(names(group))}")
