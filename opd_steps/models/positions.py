@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedConfig
 
 _NAMES = ("max_position_embeddings", "n_positions", "n_ctx")  # as transformers' configs call them
-_STRETCHED = ("linear", "dynamic", "yarn")  # rope types whose factor is not yet in max_position_embeddings
+_STRETCHED = ("linear", "dynamic")  # rope types whose factor is not yet in max_position_embeddings, as vLLM reads configs too
 
 
 def positions(config: PreTrainedConfig) -> int | None:
@@ -16,5 +16,5 @@ def positions(config: PreTrainedConfig) -> int | None:
         return None
     rope = getattr(text, "rope_parameters", None) or {}
     if rope.get("rope_type") in _STRETCHED and rope.get("factor"):
-        most = max(most, int((rope.get("original_max_position_embeddings") or most) * rope["factor"]))
+        most = int(most * rope["factor"])
     return most

@@ -196,18 +196,6 @@ def test_a_column_that_a_node_asks_for_is_there(tmp_path):
         ),
         (
             Qwen2Config(
-                max_position_embeddings=100,
-                rope_parameters={
-                    "rope_type": "yarn",
-                    "factor": 4.0,
-                    "rope_theta": 1e4,
-                    "original_max_position_embeddings": 100,
-                },
-            ),
-            400,
-        ),
-        (
-            Qwen2Config(
                 max_position_embeddings=400,
                 rope_parameters={
                     "rope_type": "yarn",
