@@ -15,10 +15,11 @@ from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
-from opd_steps.files import read_jsonl, write_jsonl
+from opd_steps.files import write_jsonl
 from opd_steps.models.checkpoint import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
+from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import completion_text
 from tests.unit.tiny_results import char_tokenizer, publish_data, publish_model, tiny_model
