@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.load import load_root, self_contained
 from opd_steps.config.plugs import plug_path
-from opd_steps.graph import Graph, used_plugs
+from opd_steps.graph import Graph
+from opd_steps.node_code import used_plugs
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/papers.md"

@@ -31,6 +31,7 @@ FLOORS = [
         "files",
         "sources",
         "currency",
+        "node_code",
         "needrun",
         "views",
         "preflight_rows",

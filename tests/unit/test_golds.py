@@ -12,7 +12,7 @@ from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.steps.data import data
 from opd_steps.tasks.jsonl import read_jsonl
-from opd_steps.tasks.records import from_jsonl
+from opd_steps.tasks.records import Records, from_jsonl
 from opd_steps.tasks.sources.gsm8k import Gsm8k
 from opd_steps.tasks.verifiers.math import Math
 from opd_steps.tasks.verifiers.numeric import Numeric
@@ -41,8 +41,8 @@ def write(folder, train: list[dict], **splits: list[dict]) -> dict:
     ("answer", "problem"),
     [
         ("10:30", "the answer '10:30' is no number; take the verifier exact or math"),
-        ("", "the answer '' is empty"),
-        (" ", "is empty"),
+        ("", "column 'answer' is empty"),
+        (" ", "column 'answer' is empty"),
         ("nan", "is no number"),
         ("seven", "is no number"),
         (float("nan"), "NaN is no number"),
@@ -65,8 +65,14 @@ def test_an_answer_that_cannot_be_read_is_refused_with_its_line(tmp_path, answer
 @pytest.mark.parametrize("verifier", ["numeric", "exact", "math", "json_ranking"])
 def test_an_empty_answer_is_refused_by_every_verifier(tmp_path, verifier):
     rows = [{"prompt": "a", "answer": '["a"]', "solution": "s"}, {"prompt": "b", "answer": "", "solution": "s"}]
-    with pytest.raises(UserError, match=r"(train.jsonl:3: the answer '' is empty)|(train.jsonl:2: .* is no number)"):
+    with pytest.raises(UserError, match=r"train.jsonl:(3: column 'answer' is empty|2: .* is no number)"):
         run(tmp_path, source=write(tmp_path / "set", rows), verifier={"name": verifier})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_no_number_of_a_hub_data_set_is_refused_with_its_row(value):
+    with pytest.raises(UserError, match=rf"org/set:train\[1\]: column 'answer' is {value}, no value"):
+        Records("org/set:train", [{"prompt": "a", "answer": 1.5}, {"prompt": "b", "answer": value}]).to_rows("prompt", "answer")
 
 
 def test_unreadable_rows_can_be_left_out_and_are_counted(tmp_path, capsys):

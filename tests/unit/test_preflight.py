@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from omegaconf import OmegaConf
 
@@ -76,4 +74,7 @@ def test_what_differs_is_said(graph, tmp_path, change, says):
     assert str(caught.value).endswith(says)
     made(tmp_path, "teacher", size=99)  # a padded vocabulary is no difference
     assert len(preflight.check(graph, "toy", 0, tmp_path)) == 2
-    assert json.dumps(preflight.models(graph, "toy", 0)).count("seed0") == 4  # three models and the data
+    assert preflight.models(graph, "toy", 0) == [
+        "toy/data/data/seed0",
+        *(f"toy/model/{m}/seed0" for m in ("stranger", "student", "teacher")),
+    ]

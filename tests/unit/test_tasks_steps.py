@@ -217,7 +217,10 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(broken, tmp_path, spoil, s
         ({"tokenizer": "byte", "config": {"vocab_size": 3}}, "at least the tokenizer's 260"),
         ({"tokenizer": "byte", "config": TINY | {"hidden_size": "x"}}, "no qwen3 model with these values"),
         ({"tokenizer": "byte", "config": TINY | {"hidden_act": "x"}}, "no qwen3 model with these values"),
-        ({"tokenizer": "byte", "architecture": "vit"}, "none of model type 'vit'"),
+        (
+            {"tokenizer": "byte", "architecture": "vit"},
+            "expected a causal language model; transformers has none of model type 'vit'",
+        ),
         ({"tokenizer": "/no/such/folder"}, "no such model folder"),
     ],
 )
