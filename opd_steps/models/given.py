@@ -44,13 +44,18 @@ def require_causal(config: PreTrainedConfig, where: str) -> None:
 
 
 def require_fit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Raises UserError unless every token of the tokenizer and the padding id have a row in the embedding."""
-    text = config.get_text_config()
-    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if last >= text.vocab_size:
-        raise UserError(
-            where, f"the tokenizer has the token {token!r} = {last}, the embedding {text.vocab_size} rows (vocab_size)"
-        )
+    """Raises UserError unless every token that a text may hold, and the padding id, have a row in the embedding.
+
+    Special tokens may lie beyond it, as Gemma 3's for images do: no text is read as one (models/special.py).
+    """
+    text, vocab = config.get_text_config(), tokenizer.get_vocab()
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    for token, i in vocab.items():
+        if i >= text.vocab_size and i not in special:
+            raise UserError(
+                where, f"the tokenizer has the token {token!r} = {i}, the embedding {text.vocab_size} rows (vocab_size)"
+            )
+    last = max(vocab.values())
     if last + 1 != len(tokenizer):
         raise UserError(where, f"the tokenizer has {len(tokenizer)} tokens with ids up to {last}; expected ids without holes")
     pad = getattr(text, "pad_token_id", None)

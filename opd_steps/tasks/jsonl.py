@@ -12,12 +12,17 @@ from opd_steps.errors import UserError
 
 def read_jsonl(path: Path | str) -> list[dict]:
     """Rows of a file; blank lines are none. Raises UserError with the line number of the first that is no such object."""
+    return [_row(line, f"{path}:{number}") for number, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path | str) -> list[tuple[int, bytes]]:
+    """(line number, line) of all lines that are not blank."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(str(path), f"cannot read this data file: {error.strerror}") from None
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")  # splitlines() would also cut at U+2028 inside a text
-    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _row(line: bytes, where: str) -> dict:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.tasks.jsonl import numbered_lines, read_jsonl
 from opd_steps.tasks.rows import SPLITS, row
-from opd_steps.tasks.texts import is_blank
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,10 @@ class Records:
 
     @cached_property
     def _numbers(self) -> list[int]:
-        text = Path(self.path).read_text(encoding="utf-8")
-        return [n for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return [number for number, _ in numbered_lines(self.path)]
 
     def column(self, index: int, name: str) -> str:
-        """Text of a column, never a blank one; numbers are written out. Raises UserError naming the place and the columns found."""
+        """Text of a column; numbers are written out. Raises UserError naming the place and the columns found."""
         record = self.rows[index]
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -42,9 +40,7 @@ class Records:
             raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
-        if is_blank(text := str(value)):
-            raise UserError(self.where(index), f"column '{name}' is empty")
-        return text
+        return str(value)
 
     def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
         """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution."""

@@ -19,12 +19,8 @@ def check_texts(splits: dict[str, list[dict]], place: str) -> None:
                 if isinstance(value, str) and not value.isascii() and (half := half_pair(value)):
                     raise UserError(where, f"{name} holds half of a surrogate pair: {half!r} is no character")
             for name in _SPOKEN:
-                if is_blank(row[name]):
+                if not row[name].strip():
                     raise UserError(where, f"the {name} is empty")
-
-
-def is_blank(text: str) -> bool:
-    return not text or text.isspace()
 
 
 def half_pair(text: str) -> str | None:

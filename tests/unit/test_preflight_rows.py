@@ -196,18 +196,6 @@ def test_a_column_that_a_node_asks_for_is_there(tmp_path):
         ),
         (
             Qwen2Config(
-                max_position_embeddings=100,
-                rope_parameters={
-                    "rope_type": "yarn",
-                    "factor": 4.0,
-                    "rope_theta": 1e4,
-                    "original_max_position_embeddings": 100,
-                },
-            ),
-            400,
-        ),
-        (
-            Qwen2Config(
                 max_position_embeddings=400,
                 rope_parameters={
                     "rope_type": "yarn",
@@ -307,6 +295,27 @@ def test_a_clock_is_pinned_and_said(tmp_path):
     assert found.notes[0].endswith("asks for the date: it is told 26 July 2024, always")
 
 
+def longer_tokenizer(**special):
+    """Spoils a checkpoint: a special token behind the embedding's last row."""
+
+    def spoil(folder):
+        tokenizer = byte_tokenizer()
+        tokenizer.add_special_tokens(special)
+        tokenizer.save_pretrained(folder)
+
+    return spoil
+
+
 def test_tokens_beyond_the_embedding(tmp_path):
-    with pytest.raises(UserError, match=r"the tokenizer has the token '.+' = 259, the embedding 110 rows \(vocab_size\)"):
-        audit(tmp_path, [{}], spoil=lambda folder: edit_json(folder / "config.json", vocab_size=110))
+    for i, name in enumerate(("end", "padding")):
+        (tmp_path / name).mkdir()
+        with pytest.raises(
+            UserError, match=f"the tokenizer's {name} token is 260; tokenizer and embedding have 260 tokens in common"
+        ):
+            audit(tmp_path / name, [{}], spoil=longer_tokenizer(**{("eos_token", "pad_token")[i]: "<late>"}))
+    found = audit(tmp_path, [{}], spoil=longer_tokenizer(bos_token="<late>"))
+    assert found.longest("train")[0] == 4  # an image token, say, that no text is read as
+    (tmp_path / "y").mkdir()
+    found = audit(tmp_path / "y", [{}], spoil=longer_tokenizer(bos_token="<late>"), bos="always")
+    with pytest.raises(UserError, match=r"train\.jsonl:1: token 260, and the embedding of .* has 260 rows"):
+        found.longest("train")

@@ -31,9 +31,9 @@ BAD = {
     "a list": (b"[1]", "expected a JSON object, found list"),
     "half a line": (b'{"prompt": "a", ', "not valid JSON"),
     "nested": (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
-    "no prompt": (b'{"prompt": "", "answer": "2"}', "column 'prompt' is empty"),
-    "a prompt of spaces": (b'{"prompt": " \\n\\u00a0", "answer": "2"}', "column 'prompt' is empty"),
-    "no answer": (b'{"prompt": "a", "answer": ""}', "column 'answer' is empty"),
+    "no prompt": (b'{"prompt": "", "answer": "2"}', "the prompt is empty"),
+    "a prompt of spaces": (b'{"prompt": " \\n\\u00a0", "answer": "2"}', "the prompt is empty"),
+    "no answer": (b'{"prompt": "a", "answer": ""}', "the answer '' is empty"),
     "null": (b'{"prompt": null, "answer": "2"}', "column 'prompt' is NoneType"),
 }
 
@@ -112,3 +112,10 @@ def test_half_a_character_in_an_option_is_refused(tmp_path):
     judge = {"name": "exact"}
     with pytest.raises(UserError, match="half of a surrogate pair is no character"):
         run(tmp_path, "data", source={"name": "jsonl", "path": str(file)}, verifier=judge, chat=True, system="\udc00")
+
+
+def test_a_place_is_the_line_of_the_file_behind_a_bom_and_blank_lines(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf\n\r\n" + GOOD + b'{"prompt": "a", "answer": [1]}\n')
+    with pytest.raises(UserError, match=rf"^{file}:4: column 'answer' is list"):
+        run(tmp_path, "data", source={"name": "jsonl", "path": str(file)})
