@@ -25,6 +25,7 @@ def node_metrics(node: GraphNode) -> list[str]:
     """Names of what a node measures itself."""
     if node.kind in TRAIN_METRICS:
         names = opd_curves(node.options) if node.kind == "opd" else TRAIN_METRICS[node.kind]
+        names = [*names, *(["skipped"] if node.options["on_nonfinite"] == "skip" else [])]
         return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]
     if node.kind == "rollout":
         return list(ROLLOUT_METRICS)

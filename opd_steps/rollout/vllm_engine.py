@@ -128,7 +128,7 @@ class VllmEngine:
             said = f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}"
             raise UserError("engine.name", said) from error
         self.version = version
-        if (gap := self.gap(model)) > self.tolerance:
+        if not (gap := self.gap(model)) <= self.tolerance:  # a gap of nan is no agreement
             self.version = None
             raise UserError(
                 "engine.tolerance",

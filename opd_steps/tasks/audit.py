@@ -61,8 +61,8 @@ class Audit:
 
         `context`: JSON of a plug of teachers/contexts that shows something in the prompt's place.
 
-        Raises UserError naming the place of a row without a prompt, with a character that the tokenizer lacks, or with an end
-        token in mid row; and for a split without rows, and a column that is not there.
+        Raises UserError naming the place of a row without a prompt, with a character that the tokenizer lacks, a token beyond
+        the embedding, or an end token in mid row; and for a split without rows, and a column that is not there.
         """
         pool, file = PromptPool.load(self.data, split, self.tokenizer, limit), self.data / f"{split}.jsonl"
         if column and column not in pool.rows[0]:
@@ -76,7 +76,7 @@ class Audit:
                 said = response_ids(self.tokenizer, row[column]) if column else []
             except UserError as error:
                 raise UserError(where, f"{error.where}: {error.message}") from None
-            self._judge(said, where)
+            self._judge(prompt, said, where)
             most = max(most, (len(prompt) + len(said), where), key=lambda pair: pair[0])
             named.update(names_in(self.tokenizer, row["prompt"]) + names_in(self.tokenizer, row.get(column, "")))
             lacking += self._lacks(prompt) or self._lacks(said)
@@ -91,7 +91,9 @@ class Audit:
         row = Trajectory([prompt], [torch.zeros(0, dtype=torch.long)], torch.tensor([index]))
         return plugs.load("teachers/contexts", context).prepare(row, pool, 0).extra.get("context:teacher", [prompt])[0]
 
-    def _judge(self, said: list[int], where: str) -> None:
+    def _judge(self, prompt: list[int], said: list[int], where: str) -> None:
+        if (top := max(prompt + said)) >= (rows := self.facts["vocab_size"]):
+            raise UserError(where, f"token {top}, and the embedding of {self.model} has {rows} rows")
         if found := [i for i in said[:-1] if i in self._ends]:
             name = self.tokenizer.convert_ids_to_tokens(found[0])
             raise UserError(where, f"the end token {name!r} of {self.model} stands inside this text")

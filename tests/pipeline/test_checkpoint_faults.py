@@ -220,6 +220,13 @@ def test_what_is_no_checkpoint(stages, checkpoint, fault):
     assert not (stages.results / "p/model/m/seed0").exists()
 
 
+def test_a_fresh_encoder_is_refused(stages):
+    with pytest.raises(UserError, match=r"^architecture: a bert model is a causal language model with is_decoder: true alone"):
+        stages.run("m", "model", architecture="bert", tokenizer="byte")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    stages.run("m", "model", architecture="bert", config=small | {"is_decoder": True}, tokenizer="byte")
+
+
 def harmless(weights: dict) -> None:
     """What old releases wrote, and what some write twice."""
     weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)

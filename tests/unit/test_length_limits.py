@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from transformers import AutoConfig, Qwen3Config
+from transformers import AutoConfig, GPT2Config, Qwen3Config
 
 from opd_steps.errors import UserError
+from opd_steps.models.positions import positions
 from opd_steps.rollout.lengths import engine_length, longest, require_room
 
 
@@ -47,6 +48,22 @@ def test_a_model_that_does_not_say_its_length(tmp_path):
     assert engine_length(str(tmp_path), 0) is None and engine_length(str(tmp_path), 10) == 11
     with pytest.raises(UserError, match="expected at least 11"):
         require_room("engine.max_model_len", str(tmp_path), 10, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        (GPT2Config(n_positions=48), 48),
+        (Qwen3Config(max_position_embeddings=64), 64),
+        (Qwen3Config(max_position_embeddings=64, rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}), 64),
+        (
+            Qwen3Config(max_position_embeddings=64, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+            128,
+        ),
+    ],
+)
+def test_places(config, found):
+    assert positions(config) == found
 
 
 def test_an_engine_is_given_one_place_more(model):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from opd_steps.artifacts import Job
+from opd_steps.config.claims import node_metrics
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.loop import checkpoint
@@ -232,6 +234,11 @@ def test_a_teacher_without_numbers_is_no_teacher():
     student = LMPolicy(qwen(20).eval(), FakeTokenizer(20), max_new_tokens=4)
     with pytest.raises(NotFinite, match="its log-probs are not finite"):
         own_statistics(student, [[1, 2]], 0, broken_policy())
+
+
+def test_claims_may_ask_for_what_was_skipped():
+    node = lambda on: SimpleNamespace(kind="sft", options={"on_nonfinite": on})
+    assert "train/skipped:max" in node_metrics(node("skip")) and "train/skipped" not in node_metrics(node("stop"))
 
 
 def test_weights_near_the_largest_number_are_numbers():
