@@ -46,7 +46,6 @@ def done(undisturbed, trial) -> Trial:
 def half(undisturbed, trial) -> Trial:
     """A run that was killed in the middle, beside a training's checkpoint."""
     assert trial.killed_at(Moment("checkpoint", undisturbed.changes["checkpoint"] // 4))
-    trial.unlock()
     assert any(trial.results.glob(".work/*/checkpoint-*[0-9]"))
     return trial
 
