@@ -26,7 +26,7 @@ _OF_DATA = {"rl": (_JUDGE,), "rollout": (_JUDGE,), "evaluate": (_JUDGE,), "opd":
 _ENGINES = {
     ("engine", "vllm"): ("rollout/vllm_engine.py",),
     ("teacher_engine", "vllm"): ("teachers/engine.py", "rollout/vllm_engine.py"),
-    ("teacher_engine", "server"): ("teachers/engine.py", "rollout/vllm_server.py"),
+    ("teacher_engine", "server"): ("teachers/engine.py", "rollout/vllm_server.py", "rollout/vllm_serve.py"),
     ("backend", "vllm"): ("evaluation/vllm_lm.py",),
 }
 """fingerprint.CHOSEN: code of nodes whose options choose it."""

@@ -50,11 +50,11 @@ def require_fit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, wh
     """
     text, vocab = config.get_text_config(), tokenizer.get_vocab()
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for token, i in vocab.items():
-        if i >= text.vocab_size and i not in special:
-            raise UserError(
-                where, f"the tokenizer has the token {token!r} = {i}, the embedding {text.vocab_size} rows (vocab_size)"
-            )
+    token, most = max(((token, i) for token, i in vocab.items() if i not in special), key=lambda item: item[1])
+    if most >= text.vocab_size:
+        raise UserError(
+            where, f"the tokenizer has the token {token!r} = {most}, the embedding {text.vocab_size} rows (vocab_size)"
+        )
     last = max(vocab.values())
     if last + 1 != len(tokenizer):
         raise UserError(where, f"the tokenizer has {len(tokenizer)} tokens with ids up to {last}; expected ids without holes")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 
 from opd_steps.artifacts import Job
+from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
 from opd_steps.models.checkpoint import save_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA
+from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.render import response_ids
 
 
 def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
@@ -30,3 +33,12 @@ def supervised_rows(pairs: list[tuple[list[int], list[int]]]) -> Trajectory:
     """(context ids, response ids) pairs as a trajectory that nobody sampled."""
     contexts, responses = zip(*pairs, strict=True)
     return Trajectory(list(contexts), [torch.tensor(r) for r in responses], torch.arange(len(pairs)))
+
+
+def solution_rows(job: Job, tokenizer, column: str) -> Trajectory:
+    """Prompts and a text column of the train split."""
+    pool = PromptPool.load(job.path("data"), "train", tokenizer)
+    if column not in pool.rows[0]:
+        raise UserError(str(job.path("data")), f"no column '{column}'; found {', '.join(pool.rows[0])}")
+    contexts = pool.contexts(range(len(pool)))
+    return supervised_rows([(c, response_ids(tokenizer, r[column])) for c, r in zip(contexts, pool.rows, strict=True)])

@@ -26,8 +26,7 @@ from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import engine_teacher, sampling_engine, seen, start_teacher
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
-from opd_steps.steps._training import publish_model
-from opd_steps.steps.sft import solution_rows
+from opd_steps.steps._training import publish_model, solution_rows
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
 

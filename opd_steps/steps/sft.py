@@ -11,9 +11,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy
-from opd_steps.steps._training import mle_objective, publish_model, supervised_rows
-from opd_steps.tasks.prompts import PromptPool
-from opd_steps.tasks.render import response_ids
+from opd_steps.steps._training import mle_objective, publish_model, solution_rows
 
 
 def run(job: Job) -> None:
@@ -35,15 +33,6 @@ def trace_rows(job: Job, tokenizer) -> Trajectory:
     if job.manifests["data"]["facts"]["tokenizer"] != digest(tokenizer):
         raise UserError(str(job.path("data")), "these traces were written with another tokenizer than the student's")
     return read_rollouts(job.path("data"))
-
-
-def solution_rows(job: Job, tokenizer, column: str) -> Trajectory:
-    """Prompts and a text column of the train split."""
-    pool = PromptPool.load(job.path("data"), "train", tokenizer)
-    if column not in pool.rows[0]:
-        raise UserError(str(job.path("data")), f"no column '{column}'; found {', '.join(pool.rows[0])}")
-    contexts = pool.contexts(range(len(pool)))
-    return supervised_rows([(c, response_ids(tokenizer, r[column])) for c, r in zip(contexts, pool.rows, strict=True)])
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def write(folder, train: list[dict], **splits: list[dict]) -> dict:
     ("answer", "problem"),
     [
         ("10:30", "the answer '10:30' is no number; take the verifier exact or math"),
-        ("", "column 'answer' is empty"),
-        (" ", "column 'answer' is empty"),
+        ("", "the answer '' is empty"),
+        (" ", "is empty"),
         ("nan", "is no number"),
         ("seven", "is no number"),
         (float("nan"), "NaN is no number"),
@@ -65,7 +65,7 @@ def test_an_answer_that_cannot_be_read_is_refused_with_its_line(tmp_path, answer
 @pytest.mark.parametrize("verifier", ["numeric", "exact", "math", "json_ranking"])
 def test_an_empty_answer_is_refused_by_every_verifier(tmp_path, verifier):
     rows = [{"prompt": "a", "answer": '["a"]', "solution": "s"}, {"prompt": "b", "answer": "", "solution": "s"}]
-    with pytest.raises(UserError, match=r"train.jsonl:(3: column 'answer' is empty|2: .* is no number)"):
+    with pytest.raises(UserError, match=r"train.jsonl:(3: the answer '' is empty|2: .* is no number)"):
         run(tmp_path, source=write(tmp_path / "set", rows), verifier={"name": verifier})
 
 
@@ -144,3 +144,9 @@ def test_golds_of_math_are_read_and_score_against_their_own_solution(gold):
     assert Math().score(f"Hence the answer is $\\boxed{{{gold}}}$.", gold) == 1.0
     others = [other for other in MATH[::7] if other != gold]
     assert not any(Math().score(f"$\\boxed{{{other}}}$", gold) for other in others)
+
+
+def test_rows_without_an_answer_can_be_left_out_too(tmp_path):
+    rows = [*GOOD, {"prompt": "none?", "answer": ""}]
+    _, manifest = run(tmp_path, source=write(tmp_path / "set", rows), drop_unreadable=True)
+    assert manifest["facts"]["unreadable"] == {"train": 1, "test": 0, "ood": 0}

@@ -307,6 +307,9 @@ def longer_tokenizer(**special):
 
 
 def test_tokens_beyond_the_embedding(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UserError, match=r"the tokenizer has the token '.+' = 259, the embedding 110 rows \(vocab_size\)"):
+        audit(tmp_path / "x", [{}], spoil=lambda folder: edit_json(folder / "config.json", vocab_size=110))
     for i, name in enumerate(("end", "padding")):
         (tmp_path / name).mkdir()
         with pytest.raises(

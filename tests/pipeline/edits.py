@@ -1,0 +1,48 @@
+"""Which results an edit of each file of the package makes stale, found by editing each: `python -m tests.pipeline.edits` in a copy.
+
+Prints {"objectives/signals/jsd.py": {"stale": [kinds], "spared": [kinds]}}: kinds that have nodes, among those of all papers and of
+engines beside the local one, whose code changes; and those of them that also have nodes whose code does not. It restores what it edits.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from opd_steps.fingerprint import PACKAGE, code_hashes
+from opd_steps.graph import Graph
+from opd_steps.node_code import files
+
+ENGINES = ({}, {"engine": "vllm", "teacher_engine": "vllm"}, {"teacher_engine": "server"})
+EDIT = "\n\nEDITED = 1\n"
+
+
+def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
+    """(kind, its files) -> hashes, for all different nodes of all papers."""
+    found = {}
+    everyone = sorted(path.stem for path in Path("workflow/papers").glob("*.yaml"))
+    for engines in ENGINES:
+        papers = ["quickstart"] if engines else everyone
+        for node in Graph(papers, "tiny", engines, paths={"gsm8k": "openai/gsm8k"}).nodes.values():
+            data = node.parents.get("data")
+            options = node.options | ({"backend": "vllm"} if engines and node.kind == "evaluate" else {})
+            named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None))
+            found[node.kind, named] = {}
+    return {key: code_hashes(*key[1]) for key in found}
+
+
+def main() -> None:
+    before, table = codes(), {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        path.write_text(text + EDIT)
+        now = {key: code_hashes(*key[1]) for key in before}
+        path.write_text(text)
+        stale = {key[0] for key in before if now[key] != before[key]}
+        spared = {key[0] for key in before if now[key] == before[key]} & stale
+        table[str(path.relative_to(PACKAGE))] = {"stale": sorted(stale), "spared": sorted(spared)}
+    print(json.dumps(table))
+
+
+if __name__ == "__main__":
+    main()
