@@ -107,6 +107,7 @@ def test_the_controller_and_nodes_go_away(copy):
     jobs = {name: started(run, name) for name in names}
     cluster.crash(jobs["lost"]["node"], jobs["lost"]["id"])
     cluster.run("scontrol", "update", f"nodename={jobs['split']['node']}", "state=down", "reason=test")
+    run.until("Slurm queues it again", lambda: copy.slurm_jobs("split")[-1]["state"] == "PENDING")  # else it may forget to
     with away(cluster, 30):
         pass
     text = run.end()
