@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.artifacts import MANIFEST, content, damage, is_whole
 from opd_steps.fingerprint import canonical
-from opd_steps.sources import hashes
+from opd_steps.sources import hashes, named
 
 if TYPE_CHECKING:
     from opd_steps.graph import GraphNode
@@ -63,7 +63,7 @@ class Currency:
                 now = hashes(node.kind, node.options, manifest["sources"], since_ns)
             except OSError as error:
                 return [*why, f"{error.filename} cannot be read"]
-            why += [f"{cause} (files)" for cause in differences(manifest["sources"], now)]
+            why += _other_sources(manifest["sources"], now, named(node.kind, node.options))
         for role, parent in node.parents.items():
             now = self.contents.get(parent.path(seed))
             if now is not None and manifest["parents"].get(role, {}).get("content") not in (None, now):
@@ -81,6 +81,18 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
     if canonical(old) == canonical(new):
         return []
     return [f"{at.removeprefix('options.')} was {_short(old)}, is {_short(new)}"]
+
+
+def _other_sources(old: dict, new: dict, paths: dict[str, str]) -> list[str]:
+    """Each of the user's files that is not what it was."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key, {}), new.get(key, {})
+        for name in sorted(was.keys() | now.keys()):
+            if was.get(name) != now.get(name):
+                what = "changed" if name in was and name in now else "is new" if name in now else "is gone"
+                found.append(f"{Path(paths.get(key, key), name)} {what}")
+    return found
 
 
 def _short(value: object) -> str:

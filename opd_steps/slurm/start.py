@@ -22,8 +22,7 @@ def start(workflow) -> None:
     """Called by workflow/Snakefile with the DAG built and nothing submitted. Raises UserError."""
     jobs = [job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)]
     check([request(job) for job in jobs], partitions())
-    if workflow.execution_settings.lock:  # without --nolock no other run works in this folder
-        end_earlier_jobs(Path.cwd())
+    end_earlier_jobs(Path.cwd())  # this run holds the lock of its results: nobody else's are left
     if workflow.executor_settings.requeue:
         os.environ[ALLOWED] = "1"
     os.environ |= for_jobs(os.environ)

@@ -32,6 +32,10 @@ class Checkout:
     def paper(self) -> Path:
         return self.folder / "workflow/papers/smoke.yaml"
 
+    def without(self, paper: str) -> Checkout:
+        (self.folder / f"workflow/papers/{paper}.yaml").unlink()
+        return self
+
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / file
         text = path.read_text()

@@ -6,24 +6,28 @@ engines beside the local one, whose code changes; and those of them that also ha
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+from opd_steps.config.load import load_paper
 from opd_steps.fingerprint import PACKAGE, code_hashes
 from opd_steps.graph import Graph
 from opd_steps.node_code import files
 
 ENGINES = ({}, {"engine": "vllm", "teacher_engine": "vllm"}, {"teacher_engine": "server"})
+SCALES = ("tiny", "paper")
+PATHS = {"gsm8k": "openai/gsm8k"}
 EDIT = "\n\nEDITED = 1\n"
 
 
 def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
     """(kind, its files) -> hashes, for all different nodes of all papers."""
     found = {}
-    everyone = sorted(path.stem for path in Path("workflow/papers").glob("*.yaml"))
-    for engines in ENGINES:
-        papers = ["quickstart"] if engines else everyone
-        for node in Graph(papers, "tiny", engines, paths={"gsm8k": "openai/gsm8k"}).nodes.values():
+    everyone = {path.stem: load_paper(path.stem, PATHS)["scales"] for path in sorted(Path("workflow/papers").glob("*.yaml"))}
+    for engines, scale in itertools.product(ENGINES, SCALES):
+        papers = ["quickstart"] if engines else [paper for paper, scales in everyone.items() if scale in scales]
+        for node in Graph(papers, scale, engines, paths=PATHS).nodes.values():
             data = node.parents.get("data")
             options = node.options | ({"backend": "vllm"} if engines and node.kind == "evaluate" else {})
             named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None))

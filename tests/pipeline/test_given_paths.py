@@ -147,27 +147,19 @@ def test_touched_files_rerun_nothing_and_changed_data_all_below(given):
 
 
 def test_one_changed_byte_of_the_weights_is_noticed(given):
-    """Behind a new time by the dry run; behind the old time by the next job that would load them, in one line."""
+    """Also behind the old time."""
     weights = given.folder.parent / "teacher/model.safetensors"
     data, stat = weights.read_bytes(), weights.stat()
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     try:
-        run = given.snakemake("-n", "all", "--config", "papers=[given]")
-        assert f"Updated input files: {weights}" in run.stdout
-        found = planned(given)
-        assert {"model given/teacher seed 0", "opd given/exact seed 0"} <= found
-        assert not found & {"model given/student_init seed 0", "sft given/student seed 0"}
-        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        paper = given.folder / "workflow/papers/given.yaml"
-        text = paper.read_text()
-        paper.write_text(text.replace('"k": 4', '"k": 3'))
-        assert "model given/teacher seed 0" not in planned(given)
-        run = given.snakemake("students", "--config", "papers=[given]", check=False)
-        paper.write_text(text)
+        for _ in range(2):
+            run = given.snakemake("-n", "all", "--config", "papers=[given]")
+            assert f"distillery: {weights} changed; to run again: model/teacher" in run.stdout
+            found = planned(given)
+            assert {"model given/teacher seed 0", "opd given/exact seed 0"} <= found
+            assert not found & {"model given/student_init seed 0", "sft given/student seed 0"}
+            os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     finally:
         weights.write_bytes(data)
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    lines = {line.strip() for line in run.stdout.splitlines() if "distillery: error:" in line}
-    assert run.returncode == 1 and len(lines) == 1
-    assert f"{weights}: changed since" in lines.pop()
-    assert "Traceback" not in run.stdout
+    assert planned(given) == set()

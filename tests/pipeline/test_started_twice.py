@@ -65,7 +65,7 @@ def test_the_second_waits_and_takes_the_result(twice):
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(120) == 0
     published = twice.folder.stat().st_mtime_ns
-    said(second, "another process has published this result meanwhile; nothing to do")
+    said(second, "this result is there already, of this config, code and inputs; kept as it is")
     assert second.wait(60) == 0
     assert tree(twice.folder) == twice.before
     assert twice.folder.stat().st_mtime_ns == published

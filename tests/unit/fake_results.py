@@ -10,6 +10,7 @@ from opd_steps.artifacts import sealed
 from opd_steps.files import write_json, write_jsonl
 from opd_steps.fingerprint import digest
 from opd_steps.metrics import summarise
+from opd_steps.report.results import Plan
 from opd_steps.seeds import rng
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -18,6 +19,14 @@ _SKILL = {"base": 0.12, "teacher": 0.83, "student_sft": 0.41, "opd": 0.62, "vopd
 _METRICS = {"pretrain": ("loss", "grad_norm", "lr")} | dict.fromkeys(("sft",), ("loss", "grad_norm"))
 _METRICS["rl"] = ("reward", "entropy", "length", "loss", "grad_norm", "lr")
 _METRICS["opd"] = ("reward", "divergence", "log_ratio", "entropy", "length", "loss", "grad_norm", "lr")
+
+
+def with_figure(plan: Plan, path: str, metric: str, value: float | None) -> Plan:
+    """The plan, with another figure in one manifest as it is read; None takes it out. (No manifest with nan would be read at all.)"""
+    manifest = dict(plan.result(path).manifest)
+    manifest["metrics"] = {k: v for k, v in (manifest["metrics"] | {metric: value}).items() if v is not None}
+    plan.result(path).__dict__["manifest"] = manifest
+    return plan
 
 
 class FakeResults:
@@ -129,15 +138,6 @@ class FakeResults:
         )
         meta = {"title": titles[name], "arxiv": "2605.07865" if name == "vopd" else "", "axes": axes, "notes": notes}
         return meta | {"file": f"workflow/papers/{name}.yaml", "nodes": nodes, "claims": both[name]}
-
-    def figure(self, path: str, metric: str, value: float | None) -> None:
-        """Another figure in a manifest; None takes it out."""
-        file = self.root / path / "manifest.json"
-        manifest = json.loads(file.read_text())
-        manifest["metrics"] |= {metric: value}
-        if value is None:
-            del manifest["metrics"][metric]
-        write_json(file, manifest)
 
     def publish(self, key: str, version: int = 0) -> None:
         """Write the node's results; another `version` is another fingerprint."""

@@ -11,7 +11,7 @@ from opd_steps.report.claims import FAILS, HOLDS, OPEN, UNMEASURED, verdict
 from opd_steps.report.judge import judge
 from opd_steps.report.results import Plan
 from opd_steps.report.stats import half_width, sign_test, t_test
-from tests.unit.fake_results import FakeResults
+from tests.unit.fake_results import FakeResults, with_figure
 
 
 def seeds(*values: float) -> dict[int, float]:
@@ -116,8 +116,8 @@ def test_claims_keep_contract_and_direction_apart(tmp_path):
 )
 def test_a_claim_with_one_figure_that_is_none_says_whose_it_is(tmp_path, value, says):
     fake = FakeResults(tmp_path)
-    fake.figure("vopd/evaluate/vopd/seed3", "test/avg_at_k", value)
-    claim = judge(Plan.read(fake.plan_file, fake.root), "vopd")[0]
+    plan = Plan.read(fake.plan_file, fake.root)
+    claim = judge(with_figure(plan, "vopd/evaluate/vopd/seed3", "test/avg_at_k", value), "vopd")[0]
     found = claim["direction"]
     assert (found["verdict"], found["reason"], found["effect"], found["interval"]) == (UNMEASURED, says, None, None)
     assert claim["seeds"][3]["left"]["value"] is None and claim["seeds"][3]["right"]["found"] == "finite"

@@ -16,9 +16,12 @@ import pytest
 from opd_steps.errors import UserError
 from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
+from opd_steps.report.judge import judge
 from opd_steps.report.options import differences, flatten
+from opd_steps.report.page import render
+from opd_steps.report.results import Plan
 from opd_steps.steps.report import run
-from tests.unit.fake_results import FakeResults
+from tests.unit.fake_results import FakeResults, with_figure
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
 VOID = {"meta", "br"}
@@ -160,15 +163,16 @@ def test_gaps_of_a_curve():
     assert not re.search(r"[0-9,=\"]nan", picture)
 
 
-def test_page_says_where_figures_are_none(fake, tmp_path):
-    fake.figure("vopd/evaluate/vopd/seed1", "test/avg_at_k", math.nan)
-    fake.figure("vopd/evaluate/topk/seed1", "test/pass_at_k", None)
+def test_page_says_where_figures_are_none(tmp_path):
+    fake = FakeResults(tmp_path)
+    plan = Plan.read(fake.plan_file, fake.root)
+    with_figure(plan, "vopd/evaluate/vopd/seed1", "test/avg_at_k", math.nan)
+    with_figure(plan, "vopd/evaluate/topk/seed1", "test/pass_at_k", None)
     curve = fake.root / "vopd/opd/vopd/seed1/metrics.jsonl"
     rows = [json.loads(line) for line in curve.read_text().splitlines()]
     rows[4]["train/entropy"] = math.nan
     curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(fake.plan_file, fake.root, TEMPLATE, tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
+    page = render(plan, {name: judge(plan, name) for name in plan.papers}, TEMPLATE)
     Tags(page)
     assert "vopd seed 1: no value at step 5" in page
     assert ">not finite</td>" in page and "seed 1: nan " in page
