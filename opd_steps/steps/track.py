@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from opd_steps.errors import UserError, disk_errors, one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.report.results import Plan
 from opd_steps.tracking.importer import import_results
