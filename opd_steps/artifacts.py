@@ -90,6 +90,18 @@ def git_commit() -> str:
         return ""
 
 
+def sweep(results: Path) -> None:
+    """Delete the work directories of jobs that were killed when they had published and not yet cleared up: nobody runs them again."""
+    for work in (results / ".work").glob("*-*"):
+        place, _, fingerprint = work.name.rpartition("-")
+        try:
+            if read_manifest(results.joinpath(*place.rsplit(".", 3)))["fingerprint"].startswith(fingerprint):
+                with acquire(work / "lock", "another process works on this node"):
+                    shutil.rmtree(work, ignore_errors=True)
+        except UserError:  # not published, or its job is just ending, on another machine of a cluster
+            pass
+
+
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
@@ -184,10 +196,11 @@ class Job:
         }
         write_json(self.stage / MANIFEST, sealed(manifest))
         self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._write_timing()  # nobody runs again what is published: it comes last
         if self.folder.exists():
+            shutil.rmtree(self.work / "replaced", ignore_errors=True)
             os.rename(self.folder, self.work / "replaced")
         os.rename(self.stage, self.folder)
-        self._write_timing()
         self.clear()
 
     def clear(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -25,6 +27,26 @@ def _printable(text: str) -> str:
 
 class NotFinite(UserError):
     """A weight, a log-probability or a reward that is nan or infinite: no user's mistake as such, but no result either."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors and tokenizers tell a system's error in words
+
+
+@contextmanager
+def disk_errors(where: object):
+    """A disk that is full, read-only or broken, or has something else in the way, is no bug: UserError that names the file, or `where` if
+    the error names none."""
+    try:
+        yield
+    except Exception as error:
+        told = _RUST.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number not in (*_FULL, *_REFUSED):
+            raise
+        hint = "; make room and run again, it goes on" if number in _FULL else ""
+        raise UserError(str(getattr(error, "filename", None) or where), os.strerror(number) + hint) from None
 
 
 @contextmanager

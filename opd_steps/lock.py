@@ -56,9 +56,12 @@ def _attempt(path: Path) -> tuple[TextIO | None, str]:
     if not _is_still(path, handle):  # locked too late: its owner has deleted it
         handle.close()
         return None, "a process that is just ending"
-    handle.truncate(0)
-    handle.write(_me() + "\n")
-    handle.flush()
+    try:
+        handle.truncate(0)
+        os.write(handle.fileno(), f"{_me()}\n".encode())
+    except OSError as error:
+        handle.close()
+        raise UserError(str(path), f"cannot write here: {error.strerror}") from None
     return handle, ""
 
 

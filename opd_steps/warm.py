@@ -35,7 +35,10 @@ PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps
 
 def start_server() -> None:
     """Start a server for the jobs of this process; it ends by itself after this process and the last job."""
-    folder = tempfile.mkdtemp(prefix="distillery-")
+    try:
+        folder = tempfile.mkdtemp(prefix="distillery-")
+    except OSError:  # no room for a socket: the steps do their own imports
+        return
     os.environ[ADDRESS] = f"{folder}/socket"
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",  # read when torch is imported; a job sets its own number

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import NoReturn, TextIO
 
 from opd_steps import plan, preflight, views, warm
-from opd_steps.artifacts import MANIFEST
+from opd_steps.artifacts import MANIFEST, sweep
 from opd_steps.config.load import config_file, load_root, results_folder
 from opd_steps.config.process_checks import processes as count_processes
 from opd_steps.currency import Currency
@@ -74,6 +74,7 @@ def begin(workflow) -> None:
     try:
         if workflow.is_main_process:
             _lock = acquire(_results / ".run.lock", "another run works in this results folder")
+            sweep(_results)
             for file in workflow.dag.forced_by_user():  # else the step would find that its result is there
                 Path(file).unlink(missing_ok=True)
         if "slurm" in type(workflow.executor_settings).__module__:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from opd_steps.artifacts import Job
 from opd_steps.config.process_checks import refused
-from opd_steps.errors import UserError, one_line_errors
+from opd_steps.errors import UserError, disk_errors, one_line_errors
 from opd_steps.fingerprint import ROOT, source_hash
 from opd_steps.heap import keep_freed_memory
 from opd_steps.launch import failing_together, world_size
@@ -33,7 +33,7 @@ def main(step: Callable[[Job], None]) -> None:
     keep_freed_memory()
     config = json.loads(args.config)
     print(_where(), flush=True)
-    with one_line_errors(), failing_together():
+    with one_line_errors(), failing_together(), disk_errors(args.out.parent):
         if problem := refused(config["kind"], config["options"], world_size()):
             raise UserError("resources.processes", problem)
         ranks = importlib.import_module("opd_steps.ranks") if world_size() > 1 else None  # torch is not every step's

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from opd_steps.artifacts import MANIFEST
-from opd_steps.errors import one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.report.results import Plan
 from opd_steps.views import MADE_OF, made_of
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--paper", required=True)
     parser.add_argument("--out", required=True, type=Path, help="JSON to write: the manifests, and a digest of them all")
     args = parser.parse_args()
-    with one_line_errors():
+    with one_line_errors(), disk_errors(args.out):
         plan = Plan.read(args.plan, args.results)
         found = [path for path, node in plan.everything().items() if node["owner"] == args.paper]
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from opd_steps import plan
-from opd_steps.errors import one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.fingerprint import digest
 from opd_steps.graph import Graph
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     root = json.loads(args.config)
-    with one_line_errors():
+    with one_line_errors(), disk_errors(args.out):
         graph = Graph.of(root)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         made = plan.make(graph, root)

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from opd_steps.errors import one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.graph import Graph
 from opd_steps.preflight import check
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="manifests of the models")
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with one_line_errors():
+    with one_line_errors(), disk_errors(args.out):
         made = made_of(args.code, args.inputs)
         graph, results = Graph.of(json.loads(args.config)), args.out.parents[2]
         compared = check(graph, args.paper, args.seed, results)

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from opd_steps.errors import one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.fingerprint import file_sha256
 from opd_steps.report.judge import judge
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--code", default="", help="digest of this step's source")
     parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="all files that the job reads")
     args = parser.parse_args()
-    with one_line_errors():
+    with one_line_errors(), disk_errors(args.out):
         run(args.plan, args.results, args.template, args.out, made_of(args.code, args.inputs))
 
 

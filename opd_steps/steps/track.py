@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from opd_steps.errors import UserError, one_line_errors
+from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.files import write_json
 from opd_steps.report.results import Plan
 from opd_steps.tracking.importer import import_results
@@ -25,14 +25,11 @@ def main() -> None:
     parser.add_argument("--code", default="", help="digest of this step's source")
     parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="all files that the job reads")
     args = parser.parse_args()
-    with one_line_errors():
+    with one_line_errors(), disk_errors(args.out):
         made = made_of(args.code, args.inputs)  # before they are read: what changes meanwhile is imported by the next run
         index = {MADE_OF: made, "runs": import_results(Plan.read(args.plan, args.results))}
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.out, index)
-        except OSError as error:
-            raise UserError(str(args.out), f"cannot write this file: {error.strerror}") from None
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.out, index)
 
 
 if __name__ == "__main__":

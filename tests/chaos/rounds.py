@@ -12,7 +12,11 @@ from pathlib import Path
 
 from tests.chaos.trial import Moment, Trial, differences
 
-KINDS = ("checkpoint", "publish", "tracking", "report", "records")
+EARLY = ("checkpoint", "checkpoint", "publish", "publish", "records", "time")
+LATE = ("tracking", "track.log", "track.log", "report")
+"""Kills of a run until it may come to its end: changes of files, by what they belong to; moments of the whole run, or of a job by its
+log, which also meet changes that Python does not see, such as those of SQLite."""
+NEVER = 300.0  # seconds, more than any run takes
 
 
 @dataclass
@@ -36,39 +40,51 @@ class Undisturbed:
     def state(self) -> dict[str, object]:
         return self.trial.state()
 
-    def moment(self, dice: random.Random, passed: Counter) -> Moment:
-        """Anywhere in what is left of a run of which so many changes have been made; a third by the clock, some of it within tracking,
-        whose changes SQLite makes, the others at changes of files."""
-        left = {kind: self.changes[kind] - passed[kind] for kind in KINDS if self.changes[kind] > passed[kind]}
-        what = dice.choice(["time", "time", "tracking", *left])
+    def moment(self, dice: random.Random, what: str, passed: Counter, turns: int) -> Moment:
+        """One of a run of which so many changes have been made, and which is to be killed `turns` times more before its last jobs."""
+        if what == "":
+            return Moment(seconds=NEVER)
         if what == "time":
-            return Moment(seconds=dice.uniform(1.0, self.seconds * max(sum(left.values()) / sum(self.changes.values()), 0.2)))
-        if what not in left or (what == "tracking" and dice.random() < 0.5):
-            return Moment(seconds=dice.uniform(0, self.tracking), log="track.log")
-        return Moment(what, dice.randint(1, left[what]))
+            return Moment(seconds=dice.uniform(1.0, self.seconds / 2))
+        if what == "track.log":
+            return Moment(seconds=dice.uniform(0, self.tracking), log=what)
+        left = max(1, self.changes[what] - passed[what])
+        return Moment(what, dice.randint(1, max(1, 2 * left // (turns + 1)) if turns else left))
+
+
+def order(dice: random.Random) -> list[str]:
+    """Of the kills of one run."""
+    early, late = list(EARLY), list(LATE)
+    dice.shuffle(early)
+    dice.shuffle(late)
+    return [*early, *late, ""]
 
 
 def kill(trial: Trial, undisturbed: Undisturbed, rounds: int, seed: int, say: Callable[[str], None] = print) -> int:
-    """Kill `rounds` times; returns how many runs came to their end in between, each compared with the undisturbed one."""
+    """Kill `rounds` times; returns how many runs came to their end, each compared with the undisturbed one."""
     dice, passed, done, kills = random.Random(seed), Counter(), 0, 0
+    todo = order(dice)
     while kills < rounds:
-        trial.unlock()
-        killed = trial.killed_at(undisturbed.moment(dice, passed))
+        what = todo.pop(0)
+        moment = undisturbed.moment(dice, what, passed, max(0, len(todo) - len(LATE)))
+        killed = trial.killed_at(moment)
         if killed:
             kills += 1
             passed.update(trial.changes())
-            say(f"{kills:4} killed: {killed}")
+            say(f"{kills:4} {what}: {killed}")
             continue
         check(trial, undisturbed)
         done += 1
-        say(f"     done, the {done}th time: as undisturbed")
+        say(f"     ended, before {moment}: as undisturbed")
         trial.begin_anew()
         passed.clear()
+        todo = order(dice)
     trial.go_on()
     check(trial, undisturbed)
     return done + 1
 
 
 def check(trial: Trial, undisturbed: Undisturbed) -> None:
+    assert trial.state()["left over"] == []
     found = differences(trial.state(), undisturbed.state)
     assert found == [], f"{found} in {trial.folder}"

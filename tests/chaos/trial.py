@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from opd_steps.fingerprint import file_sha256
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.mlflow_store import stored
 
@@ -73,9 +74,11 @@ class Trial(Checkout):
 
     def killed_at(self, moment: Moment) -> str:
         """Run `all` and kill it and all its processes at that moment; what it was about to do. "" if it ended, well, before."""
+        log = self.folder / "logs" / moment.log
+        if moment.log:
+            log.unlink(missing_ok=True)  # that of an earlier run
         run = self.start("all", kill=f"{moment.kind}:{moment.number}" if moment.kind else "")
         if not moment.kind:
-            log = self.folder / "logs" / moment.log
             while moment.log and run.poll() is None and not log.exists():
                 time.sleep(0.005)
             try:
@@ -102,14 +105,9 @@ class Trial(Checkout):
             time.sleep(0.02)
 
     def go_on(self) -> None:
-        """The documented commands, to the end; then nothing is to be done."""
-        self.unlock()
+        """The documented command, to the end; then nothing is to be done."""
         assert self.run("all") == 0, self.said[-4000:] + self.logs()
         assert self.run("all", "-n") == 0 and "Nothing to be done" in self.said, self.said[-4000:]
-
-    def unlock(self) -> None:
-        if any((self.folder / ".snakemake/locks").glob("*")):
-            assert self.run("--unlock") == 0, self.said[-4000:]
 
     def begin_anew(self) -> None:
         for part in ("results", "logs", ".snakemake"):
@@ -143,10 +141,18 @@ class Trial(Checkout):
         }
         found: dict[str, object] = {name: MEASURED.sub(b"some s", p.read_bytes()) for name, p in kept.items()}
         found["times"] = sorted(name for name in files if name.endswith(".timing.json"))
-        found["work"] = sorted(str(p.relative_to(self.results)) for p in self.results.glob(".work/*"))
-        index = json.loads((self.results / "report/mlflow.json").read_text())
-        found["runs"] = sorted(index)
+        found["left over"] = sorted(str(p.relative_to(self.results)) for p in self.results.rglob("*") if left_over(p))
+        page = self.results / "report/index.html"
+        found["report/claims.json"] = found["report/claims.json"].replace(file_sha256(page).encode(), b"that of the page")
+        found["tracked"] = sorted(json.loads((self.results / "report/mlflow.json").read_text())["runs"])
+        found["artifacts"] = len(list((self.results / "mlartifacts").iterdir()))
         return found | {f"mlflow: {node}": held for node, held in stored(self.results, times=False).items()}
+
+
+def left_over(path: Path) -> bool:
+    """What only a run in progress has: work folders, files written aside, folders half deleted, journals of SQLite."""
+    aside = path.suffix in (".tmp", ".new") or path.name.startswith("gone-") or path.name.endswith(("-journal", "-wal"))
+    return aside or path.parent.name == ".work"
 
 
 def environment(process: Path) -> list[bytes]:
