@@ -20,7 +20,7 @@ def named(kind: str, options: dict) -> dict[str, str]:
             source, depth = source.get("of"), depth + 1
     if kind == "model":
         found = {"path": options["path"], "tokenizer": options["tokenizer"]}
-    return {key: path for key, path in found.items() if path and path not in _MADE_HERE}
+    return {key: path for key, path in found.items() if path is not None and path not in _MADE_HERE}
 
 
 def is_there(path: str) -> bool:

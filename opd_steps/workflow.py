@@ -15,7 +15,7 @@ from typing import NoReturn, TextIO
 
 from opd_steps import plan, preflight, views, warm
 from opd_steps.artifacts import MANIFEST, sweep
-from opd_steps.config.load import config_file, load_root, results_folder
+from opd_steps.config.load import config_file, load_root, pathvars, require_place, results_folder
 from opd_steps.config.process_checks import processes as count_processes
 from opd_steps.currency import Currency
 from opd_steps.errors import UserError
@@ -38,9 +38,9 @@ REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "st
 
 
 def look_at_config() -> None:
-    """Before Snakemake reads config.yaml: what is no YAML, not UTF-8 or stands twice ends with one line."""
+    """Before Snakemake reads config.yaml: what is no YAML, not UTF-8, stands twice or makes Snakemake fail itself ends with one line."""
     try:
-        config_file()
+        pathvars(config_file()[0])
     except UserError as error:
         _end(error)
 
@@ -55,6 +55,8 @@ def start(workflow, config: dict) -> None:
         _graph = Graph.of(_root)
         _wanted = _graph.wanted()
         if workflow.is_main_process:
+            for folder in _folders():
+                require_place(_results / folder)
             _decide(_results)
     except UserError as error:
         _end(error)
@@ -120,6 +122,12 @@ def _decide(results: Path) -> None:
         print(f"distillery: {cause}; to run again: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
     found = {f"{results / path / MANIFEST}": why for path, why in currency.stale.items()}
     decide_by(found | _reasons_of_views(results))
+
+
+def _folders() -> set[Path]:
+    """Below results/, that jobs will write into: where a file stands there, the first of them would fail after the others' hours."""
+    nodes = {Path(*part) for n in _wanted for part in (n.key, (n.paper, "preflight"))}
+    return nodes | {Path(".work"), Path("report/manifests")}
 
 
 def _reasons_of_views(results: Path) -> dict[str, str]:

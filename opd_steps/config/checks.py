@@ -10,6 +10,7 @@ from opd_steps.config.kinds import ANALYSES, ANALYZED
 from opd_steps.config.opd_checks import check_opd
 from opd_steps.config.plugs import constant
 from opd_steps.config.process_checks import check_processes
+from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.sources import is_there, named
 
@@ -41,6 +42,8 @@ def check_node(node: GraphNode, where: str) -> None:
     if node.kind == "data":
         _check_data(node.options, where)
     for key, path in named(node.kind, node.options).items():
+        if not path.strip():
+            raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(path)}")
         if path.startswith((".", "/", "~")) and not is_there(path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
 

@@ -18,8 +18,9 @@ from opd_steps.errors import UserError
 
 CONFIG = Path("config.yaml")
 PAPERS = Path("workflow/papers")
-PATHVARS = {"results", "logs"}
-TAKEN = ("report",)  # folders of results/ that are no paper's
+PATHVARS = ("results", "logs")
+TAKEN = ("report", "mlflow.db")  # in results/, and no paper's
+_MARKS = set("{}<>")  # of Snakemake's patterns
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -64,21 +65,32 @@ def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict
     return written, given
 
 
-def results_folder(config: dict) -> Path:
-    """Where Snakemake's path variable `results` leads. Raises UserError for path variables that no rule has."""
+def pathvars(config: dict) -> dict[str, str]:
+    """Snakemake's path variables that a config sets. Raises UserError for those that no rule has, and for what is no folder's name."""
     place = str(CONFIG) if CONFIG.exists() and "pathvars" in config_file()[0] else "--config"
     given = config.get("pathvars", {})
-    if not isinstance(given, dict) or not given.keys() <= PATHVARS:
+    if not isinstance(given, dict) or not given.keys() <= {*PATHVARS}:
         wanted = "{results: <folder>, logs: <folder>} or one of them"
         raise UserError(f"{place}.pathvars", f"expected {wanted}, found {shown(given)}")
     for name, folder in given.items():
-        if not isinstance(folder, str) or not folder.strip():
-            raise UserError(f"{place}.pathvars.{name}", f"expected a folder, found {shown(folder)}")
-    folder = Path(given.get("results", "results"))
+        if not isinstance(folder, str) or not folder.strip() or not folder.isprintable() or set(folder) & _MARKS:
+            raise UserError(f"{place}.pathvars.{name}", f"expected a folder, without {{ }} < >; found {shown(folder)}")
+    return given
+
+
+def results_folder(config: dict) -> Path:
+    """Where Snakemake's path variable `results` leads. Raises UserError where results or logs can't be written."""
+    given = pathvars(config)
+    for name in PATHVARS:
+        require_place(Path(given.get(name, name)), name)
+    return Path(given.get("results", "results"))
+
+
+def require_place(folder: Path, what: str = "results") -> None:
+    """Raises UserError where a folder is to be and something else stands there, or on the way to it."""
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
     if not there.is_dir():
-        raise UserError(str(there), "results go into this folder, and something else stands there")
-    return folder
+        raise UserError(str(there), f"{what} go into this folder, and something else stands there")
 
 
 def self_contained() -> list[str]:

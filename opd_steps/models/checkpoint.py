@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -98,7 +99,8 @@ def _keep_what_can_be_saved(model: PreTrainedModel, path: str) -> None:
 
 def _first_line(error: Exception) -> str:
     """What an exception says, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # which says no more than the key
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
 
 
@@ -113,13 +115,40 @@ def read_tokenizer(path: str) -> PreTrainedTokenizerBase:
         raise UserError(path, "no tokenizer files here")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **_SAFELY)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(path, f"cannot load this tokenizer: {str(error).splitlines()[0]}") from None
+        _require_fields(tokenizer, Path(path))
+        tokenizer("", add_special_tokens=False)  # some fields are first looked at when it is used
+    except UserError:
+        raise
+    except Exception as error:  # each field of its files has its own way to fail; tokenizers raises bare Exception
+        raise UserError(_broken_file(Path(path)), f"cannot load this tokenizer: {_first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(path, "this tokenizer has no end token (eos_token)")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _require_fields(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Raises UserError for what transformers takes as it is, and what would fail, or lie, hours later."""
+    if not isinstance(most := tokenizer.model_max_length, int | float):
+        raise UserError(str(folder / "tokenizer_config.json"), f"model_max_length: expected a number, found {most!r}")
+    found = tokenizer.chat_template
+    templates = found.values() if isinstance(found, dict) else [] if found is None else [found]
+    if not all(isinstance(template, str) for template in templates):
+        raise UserError(str(folder), f"chat_template: expected text, or several texts by name, found {found!r}")
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if dropout := getattr(getattr(core, "model", None), "dropout", None):
+        message = f"model.dropout is {dropout:g}, so it draws tokens at random: a text would never be the same ids"
+        raise UserError(str(folder / "tokenizer.json"), message)
+
+
+def _broken_file(folder: Path) -> str:
+    """Which file of a tokenizer that does not load is to blame: tokenizer.json where it is none by itself, else the folder."""
+    try:
+        Tokenizer.from_file(str(file := folder / "tokenizer.json"))
+    except Exception:
+        return str(file) if file.exists() else str(folder)
+    return str(folder / "tokenizer_config.json")
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:

@@ -35,6 +35,8 @@ def require_causal(config: PreTrainedConfig, where: str) -> None:
     kind, named = config.model_type, config.architectures or []
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UserError(where, f"expected a causal language model; transformers has none of model type '{kind}'")
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise UserError(where, f"architectures: expected a list of names, found {named!r}")
     if named and not any(n in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or n.endswith("ForCausalLM") for n in named):
         raise UserError(where, f"expected a causal language model, found {named[0]}")
     # transformers says so in the log of each encoder whose causal mask hangs on this field, and goes on without a mask
@@ -50,7 +52,10 @@ def require_fit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, wh
     """
     text, vocab = config.get_text_config(), tokenizer.get_vocab()
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    token, most = max(((token, i) for token, i in vocab.items() if i not in special), key=lambda item: item[1])
+    known = [(i, token) for token, i in vocab.items() if i not in special]
+    if not known:
+        raise UserError(where, "the tokenizer has no tokens that a text could be made of")
+    most, token = max(known)
     if most >= text.vocab_size:
         raise UserError(
             where, f"the tokenizer has the token {token!r} = {most}, the embedding {text.vocab_size} rows (vocab_size)"
@@ -91,7 +96,8 @@ def _require_values(folder: Path, tied: dict[str, str]) -> None:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
             for name in weights.keys():  # noqa: SIM118 - no dict
-                if "F8" in (dtype := weights.get_slice(name).get_dtype()) or "F4" in dtype:
+                dtype = weights.get_slice(name).get_dtype()
+                if "F8" in dtype or "F4" in dtype or (dtype[0] in "IU" and name.endswith("weight")):
                     raise UserError(str(file), f"{name} is quantised ({dtype}); expected plain weights")
                 if not_finite([(name, tensor := weights.get_tensor(name))]):
                     raise UserError(str(file), f"{name} holds values that are not finite")

@@ -15,6 +15,7 @@ from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.given import judge
 from opd_steps.models.positions import positions
+from opd_steps.models.special import leading_ids
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.steps._main import main
 from opd_steps.tasks.dataset import load_split
@@ -71,9 +72,10 @@ def _fresh(job: Job) -> None:
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> dict:
-    """Facts of what a model reads and says. Raises UserError for an end or padding token that its embedding lacks."""
+    """Facts of what a model reads and says. Raises UserError for an end, padding or leading token that its embedding lacks."""
     vocab = config.get_text_config().vocab_size
-    for name, token in (("end", tokenizer.eos_token_id), ("padding", tokenizer.pad_token_id)):
+    leading = (("leading", token) for token in leading_ids(tokenizer))
+    for name, token in (("end", tokenizer.eos_token_id), ("padding", tokenizer.pad_token_id), *leading):
         if token >= (known := min(vocab, len(tokenizer))):
             message = f"the tokenizer's {name} token is {token}; tokenizer and embedding have {known} tokens in common"
             raise UserError(str(folder), message)

@@ -27,7 +27,7 @@ def numbered_lines(path: Path | str) -> list[tuple[int, bytes]]:
 
 def _row(line: bytes, where: str) -> dict:
     try:
-        row = json.loads(line.decode(), parse_constant=_refuse, parse_float=_finite)
+        row = json.loads(line.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
         if b"\\ud" in line.lower():  # may be half of a pair, which no encoding can write
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -38,8 +38,8 @@ def _row(line: bytes, where: str) -> dict:
         raise UserError(where, f"half of a surrogate pair: {error.object[error.start]!r} is no character") from None
     except RecursionError:
         raise UserError(where, "nested too deeply") from None
-    except _NoNumber as error:
-        raise UserError(where, f"not valid JSON: {error} is no number") from None
+    except _Refused as error:
+        raise UserError(where, str(error)) from None
     except ValueError:  # Python reads no longer ones
         raise UserError(where, f"a whole number of more than {sys.get_int_max_str_digits()} digits; put it in quotes") from None
     if not isinstance(row, dict):
@@ -47,12 +47,20 @@ def _row(line: bytes, where: str) -> dict:
     return row
 
 
-class _NoNumber(Exception):
+class _Refused(Exception):
     pass
 
 
 def _refuse(name: str) -> None:
-    raise _NoNumber(name)
+    raise _Refused(f"not valid JSON: {name} is no number")
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):  # Python takes the last
+        names = [name for name, _ in pairs]
+        raise _Refused(f"the key '{next(name for name in names if names.count(name) > 1)[:60]}' stands twice")
+    return row
 
 
 def _finite(text: str) -> float:

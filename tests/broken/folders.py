@@ -20,6 +20,19 @@ from tests.broken.outcome import Outcome, outcome
 from tests.broken.values import ODD, replaced, spoiled
 from tests.pipeline.stages import save_checkpoint
 
+FIELDS = [
+    *(("tokenizer_config.json", f"{name}_token") for name in ("bos", "eos", "pad", "unk")),
+    *(("tokenizer_config.json", name) for name in ("extra_special_tokens", "additional_special_tokens", "model_input_names")),
+    *(("tokenizer_config.json", name) for name in ("model_max_length", "tokenizer_class", "chat_template", "auto_map")),
+    *(("tokenizer_config.json", name) for name in ("added_tokens_decoder", "padding_side", "truncation_side", "add_bos_token")),
+    *(("generation_config.json", name) for name in ("eos_token_id", "pad_token_id", "temperature", "do_sample", "max_length")),
+    *(("config.json", name) for name in ("rope_scaling", "rope_parameters", "quantization_config", "auto_map", "dtype")),
+    *(("config.json", name) for name in ("text_config", "sliding_window", "is_decoder", "layer_types", "attention_dropout")),
+    *(("special_tokens_map.json", name) for name in ("eos_token", "pad_token", "x")),
+    ("model.safetensors.index.json", "weight_map"),
+    ("added_tokens.json", "x"),
+]
+"""Fields that checkpoints have, and ours may not."""
 JSONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -42,12 +55,12 @@ def good() -> Path:
 
 
 def text(file: str) -> str:
-    return (good() / file).read_text()
+    return (good() / file).read_text() if (good() / file).exists() else "{}"
 
 
 @st.composite
 def _checkpoints(draw) -> Checkpoint:
-    how = draw(st.sampled_from(["value", "value", "value", "key", "text", "file", "weights"]))
+    how = draw(st.sampled_from(["value", "value", "value", "field", "key", "text", "file", "weights"]))
     if how == "file":
         file = draw(st.sampled_from([*JSONS, "model.safetensors", "chat_template.jinja"]))
         done = draw(st.sampled_from(["gone", "a folder", "a loop", "empty"]))
@@ -60,12 +73,14 @@ def _checkpoints(draw) -> Checkpoint:
         else:
             del data[draw(st.integers(0, len(data) - 1)) :]
         return Checkpoint("weights", "model.safetensors", bytes(data))
+    if how == "field":
+        file, name = draw(st.sampled_from(FIELDS))
+        tree = json.loads(text(file)) | {name: draw(ODD)}
+        return Checkpoint(f"{file}: {name} is {str(tree[name])[:30]!r}", file, json.dumps(tree).encode())
     file = draw(st.sampled_from([name for name in (*JSONS, "chat_template.jinja") if (good() / name).exists()]))
     if how == "text" or file.endswith("jinja"):
         return Checkpoint(f"{file}: text", file, draw(spoiled(text(file))))
     tree = json.loads(text(file))
-    if file == "tokenizer.json":
-        tree["model"]["vocab"] = dict(list(tree["model"]["vocab"].items()))
     if how == "key":
         key = draw(st.sampled_from([k for k in tree]))
         del tree[key]

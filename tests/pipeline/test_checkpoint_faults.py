@@ -121,6 +121,27 @@ def float8(weights: dict) -> None:
     weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(torch.float8_e4m3fn)
 
 
+def int8(weights: dict) -> None:
+    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(torch.int8)
+
+
+def edit_core(folder: Path, edit) -> None:
+    core = json.loads((folder / "tokenizer.json").read_text())
+    edit(core)
+    (folder / "tokenizer.json").write_text(json.dumps(core))
+
+
+def lead(core: dict) -> None:
+    first, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    known = {"<s>": {"id": "<s>", "ids": [999], "tokens": ["<s>"]}}
+    core["post_processor"] = {"type": "TemplateProcessing", "single": [first, text], "pair": [], "special_tokens": known}
+
+
+def numbered_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    edit_json(folder / "tokenizer_config.json", chat_template=3)
+
+
 def quantised(folder: Path, **how) -> None:
     edit_json(folder / "config.json", quantization_config=how)
 
@@ -203,6 +224,46 @@ REFUSED = {
     "an index that is no JSON": (lambda f: (f / "model.safetensors.index.json").write_text("{"), "index.json: not the index"),
     "an index of nothing": (lambda f: (f / "model.safetensors.index.json").write_text("[]"), "index.json: not the index"),
     "a tokenizer that is none": (lambda f: (f / "tokenizer.json").write_text('{"model": 1}'), "cannot load this tokenizer"),
+    "a tokenizer of no known version": (
+        lambda f: edit_json(f / "tokenizer.json", version=""),
+        r"/tokenizer\.json: cannot load",
+    ),
+    "a truncation that is text": (lambda f: edit_json(f / "tokenizer.json", truncation="x"), r"/tokenizer\.json: cannot load"),
+    "a tokenizer that draws": (
+        lambda f: edit_core(f, lambda core: core["model"].update(dropout=0.5)),
+        r"/tokenizer\.json: model\.dropout is 0\.5",
+    ),
+    "a tokenizer without tokens": (
+        lambda f: edit_core(f, lambda core: core["model"].update(vocab={})),
+        "no tokens that a text could be made of",
+    ),
+    "a leading token that is none": (lambda f: edit_core(f, lead), r"the tokenizer's leading token is 999"),
+    "a padding token that is a number": (
+        lambda f: edit_json(f / "tokenizer_config.json", pad_token=3),
+        r"/tokenizer_config\.json: cannot load this tokenizer: .*pad_token",
+    ),
+    "special tokens that are none": (
+        lambda f: edit_json(f / "tokenizer_config.json", extra_special_tokens=3),
+        r"/tokenizer_config\.json: cannot load this tokenizer: extra_special_tokens must",
+    ),
+    "a length that is text": (
+        lambda f: edit_json(f / "tokenizer_config.json", model_max_length="x"),
+        r"/tokenizer_config\.json: model_max_length: expected a number, found 'x'",
+    ),
+    "names of inputs that are none": (
+        lambda f: edit_json(f / "tokenizer_config.json", model_input_names=3),
+        r"/tokenizer_config\.json: cannot load this tokenizer",
+    ),
+    "a class that is no name": (
+        lambda f: edit_json(f / "tokenizer_config.json", tokenizer_class=3),
+        r"/tokenizer_config\.json: cannot load this tokenizer",
+    ),
+    "a chat template that is a number": (numbered_template, "chat_template: expected text, or several texts by name, found 3"),
+    "architectures that are no names": (
+        lambda f: edit_json(f / "config.json", architectures=[0.5]),
+        r"config\.json: architectures: expected a list of names",
+    ),
+    "int8": (lambda f: edit_weights(f, int8), r"model\.layers\.0\.mlp\.up_proj\.weight is quantised \(I8\)"),
     "no end token": (lambda f: edit_json(f / "tokenizer_config.json", eos_token=None), "has no end token"),
 }
 

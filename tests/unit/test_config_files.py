@@ -255,15 +255,43 @@ def test_config_yaml_is_read_as_it_is_written(folder):
     assert found["paths"] == {"a": "no", "b": "61e9540", "c": "0123"} and found["seeds"] == [3]
 
 
-@pytest.mark.parametrize("name", ["a'b", "-x", "{x}", "x" * 250, "report", ".", "..", "", "a\nb", "a b", "é", "x/a'b.yaml"])
+@pytest.mark.parametrize(
+    "name", ["a'b", "-x", "{x}", "x" * 250, "report", "mlflow.db", ".", "..", "", "a\nb", "a b", "é", "x/a'b.yaml"]
+)
 def test_names_that_no_paper_can_have(folder, name):
     said = refusal(lambda: root(folder, "papers: [toy]", {"papers": [name]}))
     assert said.startswith("--config: papers: ") and "names no paper" in said and len(said) < 300
 
 
-@pytest.mark.parametrize("given", [None, "", "x", ["a"], {"foo": "x"}, {"results": ""}, {"results": None}, {"results": 3}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "",
+        "x",
+        ["a"],
+        {"foo": "x"},
+        {"results": ""},
+        {"results": None},
+        {"results": 3},
+        {"logs": "<results>"},
+        {"results": "{x}"},
+        {"results": "a\nb"},
+    ],
+)
 def test_path_variables_that_no_rule_has(given):
     assert refusal(lambda: results_folder({"pathvars": given})).startswith("--config: pathvars")
+
+
+def test_path_variables_of_the_file_are_read_before_snakemake_does(folder, capfd, monkeypatch):
+    """Which ends with a traceback for a mapping that is none."""
+    from opd_steps import workflow as flow
+
+    monkeypatch.setattr(flow.os, "_exit", lambda status: (_ for _ in ()).throw(SystemExit(status)))
+    (folder / "config.yaml").write_text("papers: [toy]\npathvars: x\n")
+    with pytest.raises(SystemExit):
+        flow.look_at_config()
+    assert capfd.readouterr().err.startswith("distillery: error: config.yaml: pathvars: expected ")
 
 
 def test_something_else_where_results_go(tmp_path, monkeypatch):
@@ -273,6 +301,8 @@ def test_something_else_where_results_go(tmp_path, monkeypatch):
     for folder, there in (("file", "file"), ("file/x/y", "file"), ("circle", "circle")):
         said = refusal(lambda folder=folder: results_folder({"pathvars": {"results": folder}}))
         assert said == f"{there}: results go into this folder, and something else stands there"
+    said = refusal(lambda: results_folder({"pathvars": {"logs": "file/x"}}))
+    assert said == "file: logs go into this folder, and something else stands there"
 
 
 def test_path_variables():

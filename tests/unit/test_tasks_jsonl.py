@@ -34,6 +34,8 @@ BAD = {
     "no prompt": (b'{"prompt": "", "answer": "2"}', "the prompt is empty"),
     "a prompt of spaces": (b'{"prompt": " \\n\\u00a0", "answer": "2"}', "the prompt is empty"),
     "no answer": (b'{"prompt": "a", "answer": ""}', "the answer '' is empty"),
+    "a key twice": (b'{"prompt": "a", "prompt": "b", "answer": "2"}', "the key 'prompt' stands twice"),
+    "a key twice, deep": (b'{"prompt": "a", "answer": "2", "x": [{"y": 1, "y": 1}]}', "the key 'y' stands twice"),
     "null": (b'{"prompt": null, "answer": "2"}', "column 'prompt' is NoneType"),
 }
 

@@ -36,7 +36,7 @@ def test_heads_that_no_kernel_has_are_refused(tmp_path):
 def test_rows_as_long_as_the_model_are_scored(tmp_path):
     """Though vLLM is asked for a token behind them, for which the model has no place."""
     save_checkpoint(tmp_path / "model", head_dim=32, max_position_embeddings=22)
-    engine = VllmEngine(str(tmp_path / "model"), engine_options(max_model_len=0), "float32", 1)
+    engine = VllmEngine(str(tmp_path / "model"), engine_options(max_model_len=0), "float32", [1])
     row, policy = list(range(10, 32)), policy_of(tmp_path)
     logp, *_ = engine.score([row], [1], 0)
     dist = policy.dist(Trajectory([row[:1]], [torch.tensor(row[1:])], torch.arange(1)))
