@@ -37,7 +37,14 @@ class Why(Reason):
             yield "result is of another config, code or input"
 
 
-class ManifestDag(DAG):
+class TimelessDag(DAG):
+    """The graph of jobs of any process of a run."""
+
+    async def check_output_mtime(self, *_: object, **__: object) -> None:
+        """A job whose output is older than its input did not fail for that: clocks are set back, and those of two machines differ."""
+
+
+class ManifestDag(TimelessDag):
     """The graph of jobs of a run's main process."""
 
     reasons: ClassVar[dict[str, str]] = {}  # a job's first output -> why it is made again
@@ -75,7 +82,7 @@ class ManifestDag(DAG):
         return (job not in self.omitforce and job.rule in self.forcerules) or not self.forcefiles.isdisjoint(job.output)
 
 
-def decide_by(reasons: dict[str, str]) -> None:
-    """Let the workflow that is being read build such a graph."""
-    ManifestDag.reasons = reasons
-    snakemake.workflow.DAG = ManifestDag
+def decide_by(reasons: dict[str, str] | None) -> None:
+    """Let the workflow that is being read build such a graph. None: in a process that runs jobs which another has chosen."""
+    ManifestDag.reasons = reasons or {}
+    snakemake.workflow.DAG = TimelessDag if reasons is None else ManifestDag

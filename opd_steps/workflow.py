@@ -58,6 +58,10 @@ def start(workflow, config: dict) -> None:
             for folder in _folders():
                 require_place(_results / folder)
             _decide(_results)
+        else:
+            from opd_steps.needrun import decide_by
+
+            decide_by(None)
     except UserError as error:
         _end(error)
 

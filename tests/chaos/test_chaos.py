@@ -111,13 +111,12 @@ def test_a_disk_that_is_full_again_and_again(undisturbed, trial):
     check(trial, undisturbed)
 
 
-def test_results_made_read_only(undisturbed, half):
+def test_results_made_read_only(half):
+    """Nothing changes, so what comes then is what comes of any killed run."""
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in half.results.rglob("*")}
     assert half.run("all", prefix=in_namespace(READ_ONLY, "sh")) == 2
     assert len(error_lines(half.said)) == 1 and "results/.run.lock: cannot write here" in half.said and half.tracebacks() == []
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in half.results.rglob("*")} == before
-    half.go_on()
-    check(half, undisturbed)
 
 
 def test_runs_at_once(undisturbed, trial, tmp_path):
