@@ -160,3 +160,10 @@ def test_times_alone_rerun_nothing(done, seconds):
     for part in ("results", "opd_steps", "workflow", "rules"):
         shifted(done.folder / part, seconds)
     assert done.run("all", "-n") == 0 and "Nothing to be done" in done.said, done.said
+
+
+def test_a_job_on_a_machine_whose_clock_is_behind(done):
+    """As Snakemake runs it on a cluster, in a process of its own."""
+    shifted(done.results, YEAR)
+    there = ("--mode", "remote", "--force", "--no-hooks", "--target-jobs", "gather:paper=chaos", "--allowed-rules", "gather")
+    assert done.run(*there) == 0 and "1 of 1 steps" in done.said, done.said
