@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.chaos.trial import Moment, Trial, differences
 
 EARLY = ("checkpoint", "checkpoint", "publish", "publish", "records", "time")
-LATE = ("tracking", "track.log", "track.log", "report")
+LATE = ("report", "tracking", "track.log", "track.log")
 """Kills of a run until it may come to its end: changes of files, by what they belong to; moments of the whole run, or of a job by its
 log, which also meet changes that Python does not see, such as those of SQLite."""
 NEVER = 300.0  # seconds, more than any run takes
@@ -47,17 +47,14 @@ class Undisturbed:
         if what == "time":
             return Moment(seconds=dice.uniform(1.0, self.seconds / 2))
         if what == "track.log":
-            return Moment(seconds=dice.uniform(0, self.tracking), log=what)
+            return Moment(seconds=dice.uniform(0, 0.7 * self.tracking), log=what)
         left = max(1, self.changes[what] - passed[what])
         return Moment(what, dice.randint(1, max(1, 2 * left // (turns + 1)) if turns else left))
 
 
 def order(dice: random.Random) -> list[str]:
     """Of the kills of one run."""
-    early, late = list(EARLY), list(LATE)
-    dice.shuffle(early)
-    dice.shuffle(late)
-    return [*early, *late, ""]
+    return [*dice.sample(EARLY, len(EARLY)), *LATE, ""]
 
 
 def kill(trial: Trial, undisturbed: Undisturbed, rounds: int, seed: int, say: Callable[[str], None] = print) -> int:
