@@ -124,6 +124,7 @@ def test_runs_at_once(undisturbed, half, tmp_path):
     trial, first = half, half.start("all")
     second = subprocess.Popen(**trial.command("all", *PAPER), stdout=subprocess.PIPE, start_new_session=True)
     while not any(trial.results.glob("chaos/pretrain/*/*/manifest.json")):
+        assert None in (first.poll(), second.poll()), trial.said
         time.sleep(0.01)
     other = Trial(tmp_path / "other")
     assert other.run("all", config=(f"pathvars={{results: {trial.results}}}",)) == 2
