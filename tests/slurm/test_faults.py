@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -38,7 +39,10 @@ def as_undisturbed(checkout: SlurmCheckout, *nodes: str) -> None:
         found = checkout.tree(f"faults/pretrain/{node}/seed0")
         assert found.keys() == whole.keys()
         assert [n for n in whole if n != "manifest.json" and found[n] != whole[n]] == [], node
-        assert found["manifest.json"] == whole["manifest.json"].replace(b'"node": "undisturbed"', f'"node": "{node}"'.encode())
+        manifests = [json.loads(tree["manifest.json"]) for tree in (whole, found)]
+        assert [manifest.pop("node") for manifest in manifests] == ["undisturbed", node]
+        assert manifests[0].pop("sha256") != manifests[1].pop("sha256")  # of the manifest, with the node's name
+        assert manifests[0] == manifests[1]
     assert list((checkout.folder / "results/.work").glob("*")) == []
 
 
