@@ -78,7 +78,9 @@ def lay(folder: Path, case: Case) -> None:
 @cache
 def warm() -> None:
     """What every fork would import and read again."""
+    import snakemake.cli  # noqa: F401
 
+    import opd_steps.needrun
     import opd_steps.workflow  # noqa: F401
 
     path = str(ROOT / "tests/pipeline/smoke.yaml")
