@@ -106,7 +106,7 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
         config = load_configfile("config.yaml")  # raises what no reader of ours may let through
         try:
             update_config(config, parse_config(list(given)))
-        except (WorkflowError, ValueError) as error:  # Snakemake's own words
+        except (WorkflowError, ValueError, AssertionError) as error:  # Snakemake's own words
             print(f"distillery: error: --config: {type(error).__name__}", file=sys.stderr)
             sys.exit(2)
         flow.start(SimpleNamespace(is_main_process=True), dict(config))
