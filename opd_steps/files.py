@@ -7,6 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
+# all that loading a checkpoint needs; never a pickle
+CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
 
 def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
     """Write and rename: a reader never sees half a file."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+from opd_steps.errors import UserError
+from opd_steps.files import CHECKPOINT_FILES
 from opd_steps.fingerprint import file_sha256
 
+MOST = 10_000  # files of a data set
 SMALL = 64 << 20  # bytes; smaller files are read anew whenever a workflow starts
 _MADE_HERE = ("char", "byte", "bpe")  # tokenizers by name
 
@@ -45,13 +49,17 @@ def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 
     for key, text in named(kind, options).items():
         if is_there(text):
             old = (known or {}).get(key, {})
-            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in _files(Path(text).expanduser())}
+            files = _files(Path(text).expanduser(), CHECKPOINT_FILES if kind == "model" else ("**/*",))
+            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in files}
     return found
 
 
-def _files(path: Path) -> list[tuple[str, Path]]:
-    """A file, or all visible files of a folder, by their names below it."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+def _files(path: Path, patterns: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """A file, or the visible files of a folder that match, by their names below it. Raises UserError for a folder of too many."""
+    names = (p for pattern in patterns for p in path.glob(pattern) if p.is_file())
+    files = sorted(set(islice(names, MOST + 1))) if path.is_dir() else [path]
+    if len(files) > MOST:
+        raise UserError(str(path), f"more than {MOST:,} files lie below this folder: expected that of one data set")
     visible = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     return [(str(p.relative_to(path)), p) for p in visible]
 

@@ -9,10 +9,10 @@ import huggingface_hub
 from safetensors import SafetensorError, safe_open
 
 from opd_steps.errors import UserError
+from opd_steps.files import CHECKPOINT_FILES
 from opd_steps.fingerprint import file_sha256
 from opd_steps.sources import here
 
-_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that loading needs; never a pickle
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -22,7 +22,7 @@ def locate(path: str, revision: str | None = None, cached: bool = False) -> Path
         return folder.resolve()
     if path.startswith(("/", ".", "~")) or path.count("/") > 1:
         raise UserError(path, "no such model folder")
-    options = {"revision": revision, "allow_patterns": list(_FILES), "local_files_only": cached}
+    options = {"revision": revision, "allow_patterns": list(CHECKPOINT_FILES), "local_files_only": cached}
     try:
         return Path(huggingface_hub.snapshot_download(path, **options))
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
@@ -86,5 +86,5 @@ def _indexed(index: Path) -> set[str]:
 
 def file_hashes(folder: Path) -> dict[str, dict]:
     """{file: {sha256, bytes}} of all files that loading reads."""
-    files = sorted({p for pattern in _FILES for p in folder.glob(pattern) if p.is_file()})
+    files = sorted({p for pattern in CHECKPOINT_FILES for p in folder.glob(pattern) if p.is_file()})
     return {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}
