@@ -120,7 +120,10 @@ class Job:
         for role, path in self.parents.items():
             if broken := damage(path, self.manifests[role], full=writes):
                 raise UserError(broken, "run the workflow again, it makes this result anew")
-        self.sources = hashes(self.kind, self.options)
+        try:
+            self.sources = hashes(self.kind, self.options)
+        except OSError as error:
+            raise UserError(str(error.filename), f"cannot be read: {error.strerror}") from None
         self._made_of = {
             "config": config,
             "code": code,

@@ -23,12 +23,17 @@ def named(kind: str, options: dict) -> dict[str, str]:
     return {key: path for key, path in found.items() if path is not None and path not in _MADE_HERE}
 
 
-def is_there(path: str) -> bool:
-    """Whether a file or folder of the machine is named; a hub id is not."""
+def here(path: str) -> Path | None:
+    """The file or folder of this machine that is named; None for a hub id, and for what no path can be."""
     try:
-        return Path(path).expanduser().exists()
+        found = Path(path).expanduser()
+        return found if found.exists() else None
     except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a character that no path has
-        return False
+        return None
+
+
+def is_there(path: str) -> bool:
+    return here(path) is not None
 
 
 def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 0) -> dict[str, dict[str, dict]]:

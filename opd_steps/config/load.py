@@ -56,7 +56,8 @@ def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict
     """(what the file wrote, spelled as it is there; what came from elsewhere)."""
     written, given = {}, {}
     for key, value in config.items():
-        if key in file and value == as_snakemake.get(key):
+        same = value == (there := as_snakemake.get(key)) or (value != value and there != there)  # nan
+        if key in file and same:
             written[key] = file[key]
         elif isinstance(value, dict) and isinstance(file.get(key), dict) and isinstance(as_snakemake.get(key), dict):
             written[key], given[key] = _from_file(value, file[key], as_snakemake[key])

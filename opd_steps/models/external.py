@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from opd_steps.errors import UserError
 from opd_steps.fingerprint import file_sha256
+from opd_steps.sources import here
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that loading needs; never a pickle
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -17,8 +18,7 @@ _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 
 def locate(path: str, revision: str | None = None, cached: bool = False) -> Path:
     """The folder of a local path, or the snapshot of a hub id (downloaded unless `cached`). Raises UserError."""
-    folder = Path(path).expanduser()
-    if folder.exists():
+    if folder := here(path):
         return folder.resolve()
     if path.startswith(("/", ".", "~")) or path.count("/") > 1:
         raise UserError(path, "no such model folder")

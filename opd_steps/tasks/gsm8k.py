@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+from opd_steps.sources import is_there
 from opd_steps.tasks.records import Records, from_hub, from_jsonl
 
 ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
@@ -12,6 +12,6 @@ ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
 
 def load(path: str) -> dict[str, Records]:
     """Train and test of a folder with train.jsonl and test.jsonl, or of a hub id."""
-    if Path(path).expanduser().exists():
+    if is_there(path):
         return from_jsonl(path)
     return from_hub(path, {"train": "train", "test": "test"}, subset="main")

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
+from opd_steps.sources import here
 from opd_steps.tasks.jsonl import numbered_lines, read_jsonl
 from opd_steps.tasks.rows import SPLITS, row
 
@@ -50,15 +50,15 @@ class Records:
 
 def from_jsonl(path: str) -> dict[str, Records]:
     """Splits of a folder with <split>.jsonl files, or one file as train."""
-    root = Path(path).expanduser()
+    root = here(path)
+    if root is None:
+        raise UserError(path, "no such data file or folder")
     if root.is_dir():
         files = {split: root / f"{split}.jsonl" for split in SPLITS if (root / f"{split}.jsonl").is_file()}
         if "train" not in files:
             raise UserError(str(root / "train.jsonl"), "no such file; a data folder holds at least train.jsonl")
-    elif root.is_file():
-        files = {"train": root}
     else:
-        raise UserError(str(root), "no such data file or folder")
+        files = {"train": root}
     found = {split: Records(str(file), read_jsonl(file), lines=True) for split, file in files.items()}
     for records in found.values():
         if not records.rows:
@@ -73,16 +73,16 @@ def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str =
     """
     import datasets
 
-    root = Path(path).expanduser()
-    saved = (root / "dataset_dict.json").is_file() or (root / "dataset_info.json").is_file()
+    root = here(path)
+    saved = root is not None and any((root / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
     try:
         if saved:
             data = datasets.load_from_disk(str(root))
             data = data if isinstance(data, dict) else {names["train"]: data}
         else:
-            data = datasets.load_dataset(str(root) if root.exists() else path, subset or None, revision=revision or None)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(path, f"cannot load this data set: {str(error).splitlines()[0] if str(error) else error!r}") from None
+            data = datasets.load_dataset(str(root or path), subset or None, revision=revision or None)
+    except Exception as error:  # each format has its own way to fail
+        raise UserError(path, f"cannot load this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
     for ours, name in names.items():
         if name and name not in data:
             raise UserError(path, f"no split '{name}' for {ours}; this data set has: {', '.join(data)}")

@@ -78,7 +78,9 @@ def lay(folder: Path, case: Case) -> None:
 @cache
 def warm() -> None:
     """What every fork would import and read again."""
+    import snakemake.cli  # noqa: F401
 
+    import opd_steps.needrun
     import opd_steps.workflow  # noqa: F401
 
     path = str(ROOT / "tests/pipeline/smoke.yaml")
@@ -104,7 +106,7 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
         config = load_configfile("config.yaml")  # raises what no reader of ours may let through
         try:
             update_config(config, parse_config(list(given)))
-        except (WorkflowError, ValueError) as error:  # Snakemake's own words
+        except (WorkflowError, ValueError, AssertionError) as error:  # Snakemake's own words
             print(f"distillery: error: --config: {type(error).__name__}", file=sys.stderr)
             sys.exit(2)
         flow.start(SimpleNamespace(is_main_process=True), dict(config))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
+from opd_steps.errors import UserError
 from tests.broken.outcome import Outcome, outcome
-from tests.broken.values import ODD, replaced, spoiled
+from tests.broken.values import ODD, ODD_TEXTS, replaced, spoiled
 from tests.pipeline.stages import save_checkpoint
 
 FIELDS = [
@@ -41,9 +42,10 @@ class Checkpoint:
     """What is done to a good checkpoint: `content` for a file of it, or `how`: gone, a folder in its place, a link to itself, empty."""
 
     what: str
-    file: str
+    file: str = ""
     content: bytes | None = None
     how: str = ""
+    path: str = ""  # what the node names in the checkpoint's place
 
 
 @cache
@@ -96,11 +98,21 @@ def _checkpoints(draw) -> Checkpoint:
     return Checkpoint(f"{file}: {'.'.join(map(str, path))} is {str(value)[:30]!r}", file, json.dumps(tree).encode())
 
 
-everything = _checkpoints()
+_names = st.one_of(
+    st.sampled_from([text for text in ODD_TEXTS if text.strip() and text not in ("???", "..", "/", "~")]),
+    st.text(min_size=1, max_size=8).filter(str.strip),
+    st.tuples(st.sampled_from(ODD_TEXTS), st.sampled_from(ODD_TEXTS)).map("/".join),
+    st.sampled_from(
+        ["~nobody-at-all/x", "x" * 300, "a/" + "b" * 300, "https://huggingface.co/a/b", "a/b.git", "a/b@main", "/dev/null"]
+    ),
+)
+everything = st.one_of(_checkpoints(), _checkpoints(), _names.map(lambda name: Checkpoint(f"path: {name!r}", path=name)))
 
 
 def lay(folder: Path, made: Checkpoint) -> None:
     shutil.copytree(good(), folder / "mine")
+    if made.path:
+        return
     file = folder / "mine" / made.file
     if made.content is not None:
         file.write_bytes(made.content)
@@ -123,10 +135,10 @@ def warm() -> None:
     good()
 
 
-def use(folder: Path) -> Outcome:
-    """The model step on it; then what the next step does: load both, render, answer one token, save."""
+def use(folder: Path, path: str = "") -> Outcome:
+    """The model step on it, or on `path` where no hub can be reached; then what the next step does: load, render, answer one token, save."""
     warm()
-    options = merge(KINDS["model"], {"kind": "model", "path": str(folder / "mine")}, "model")
+    options = merge(KINDS["model"], {"kind": "model", "path": path or str(folder / "mine")}, "model")
     config = {
         "kind": "model",
         "options": {k: v for k, v in options.items() if k not in ("kind", "seed", "resources", "data")},
@@ -136,6 +148,7 @@ def use(folder: Path) -> Outcome:
     out = folder / "results/p/model/m/seed0/manifest.json"
 
     def work() -> None:
+        import huggingface_hub
         import torch
 
         from opd_steps.errors import one_line_errors
@@ -146,6 +159,7 @@ def use(folder: Path) -> Outcome:
         from opd_steps.tasks.render import prompt_ids
 
         torch.set_num_threads(1)
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
         sys.argv = ["model", "--config", json.dumps(config), "--out", str(out)]
         main(model)
         with one_line_errors():
@@ -161,4 +175,5 @@ def examine(case: Checkpoint) -> str:
     """What is wrong with how the case is met, else ""."""
     with tempfile.TemporaryDirectory() as name:
         lay(Path(name), case)
-        return use(Path(name)).fault(("/mine", case.file))
+        places = (UserError(case.path, "").where, "checkpoint") if case.path else ("/mine", case.file)
+        return use(Path(name), case.path).fault(places)

@@ -74,7 +74,7 @@ def checkout(tmp_path_factory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("broken") / "checkout")
 
 
-@cases(16)
+@cases(12)
 @given(configs.everything.filter(lambda case: "\0" not in "".join(case.given)))
 def test_the_command_itself(checkout, case):
     """`snakemake -n all`: as above, where the words are ours; what Snakemake itself refuses needs no line of ours."""

@@ -281,6 +281,24 @@ def test_what_is_no_checkpoint(stages, checkpoint, fault):
     assert not (stages.results / "p/model/m/seed0").exists()
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "a/" + "b" * 300, "~nobody-at-all/x", "a\0b", "/nowhere", "a b/c"])
+def test_paths_that_cannot_be(stages, path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="no such"):
+        stages.run("m", "model", path=path)
+    with pytest.raises(UserError, match="no such data"):
+        stages.run("d", "data", source={"name": "jsonl", "path": path})
+
+
+def test_a_file_that_goes_away_while_it_is_read(stages, checkpoint, monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory", f"{checkpoint}/x")
+
+    monkeypatch.setattr("opd_steps.artifacts.hashes", gone)
+    with pytest.raises(UserError, match=f"^{checkpoint}/x: cannot be read: No such file"):
+        stages.run("m", "model", path=str(checkpoint))
+
+
 def test_a_fresh_encoder_is_refused(stages):
     with pytest.raises(UserError, match=r"^architecture: a bert model is a causal language model with is_decoder: true alone"):
         stages.run("m", "model", architecture="bert", tokenizer="byte")

@@ -283,6 +283,11 @@ def test_path_variables_that_no_rule_has(given):
     assert refusal(lambda: results_folder({"pathvars": given})).startswith("--config: pathvars")
 
 
+def test_what_is_no_number_in_the_file_is_blamed_on_the_file(folder):
+    said = refusal(lambda: root(folder, "papers: [toy]\ntracking: .nan", {}))
+    assert said == "config.yaml: tracking: expected keys of Tracking, found nan"
+
+
 def test_path_variables_of_the_file_are_read_before_snakemake_does(folder, capfd, monkeypatch):
     """Which ends with a traceback for a mapping that is none."""
     from opd_steps import workflow as flow
