@@ -93,12 +93,12 @@ def test_killed_at_any_moment(undisturbed, trial):
     assert kill(trial, undisturbed, ROUNDS, seed=0) >= 1
 
 
-def test_a_disk_that_is_full_again_and_again(undisturbed, trial):
+def test_a_disk_that_is_full_again_and_again(undisturbed, half):
     """One with room for the first results, then for some more: in checkpoints, in tables of MLflow, in its rows."""
-    made, stages = undisturbed.trial.results, ("data", "model", "preflight")
-    first, all_of_them = room(made, *(f"chaos/{kind}" for kind in stages)), room(made, "chaos")
-    rooms = [first + 8 * PAGE, all_of_them + 40 * PAGE, all_of_them + room(made, "report") + 300 * PAGE]
-    (trial.folder / "kept").mkdir()
+    trial, made = half, undisturbed.trial.results
+    there, all_of_them = room(trial.results, "."), room(made, "chaos")
+    rooms = [there + 4 * PAGE, all_of_them + 40 * PAGE, all_of_them + room(made, "report") + 300 * PAGE]
+    trial.results.rename(trial.folder / "kept")
     trial.results.mkdir()
     for size in rooms:
         assert trial.run("all", prefix=in_namespace(SMALL_DISK, str(size))) == 1, trial.said
