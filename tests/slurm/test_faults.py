@@ -97,7 +97,7 @@ def freeze(cluster, job: str) -> None:
 
 def test_the_controller_and_nodes_go_away(copy):
     """Nobody answers for 20 s and more: when jobs are submitted, when their srun starts, and when one node has crashed with its slurmd
-    and one was declared down. Each time longer than a command of Slurm's waits; no retry is used."""
+    and one was declared down. Each time longer than a command of Slurm's waits; no retry is used but where Slurm itself fails a job that it starts again."""
     cluster, names = copy.cluster, ("kept", "lost", "split")
     add_nodes(copy, *names)
     (copy.folder / "results/faults/preflight/seed0.json").unlink()  # made first, on this machine
@@ -120,7 +120,11 @@ def test_the_controller_and_nodes_go_away(copy):
         "scontrol", "update", f"nodename={jobs['split']['node']}", "state=resume", check=False
     )  # unless it is back by itself
     as_undisturbed(copy, *jobs)
-    assert {name: len(copy.slurm_jobs(name)) for name in jobs} == {"kept": 1, "lost": 1, "split": 1}, text[-4000:]
+    submitted = {name: len(copy.slurm_jobs(name)) for name in jobs}
+    assert (submitted["kept"], submitted["lost"]) == (1, 1), text[-4000:]
+    assert submitted["split"] <= 2, text[
+        -4000:
+    ]  # Slurm itself may fail a job that it starts again as its controller stops: JobLaunchFailure
     assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
     logs = [p.read_text() for p in (copy.folder / "logs/slurm/rule_pretrain").rglob("*.log")]
     assert any("distillery: Slurm's controller does not answer; asking again" in log for log in logs)
