@@ -97,7 +97,8 @@ def freeze(cluster, job: str) -> None:
 
 def test_the_controller_and_nodes_go_away(copy):
     """Nobody answers for 20 s and more: when jobs are submitted, when their srun starts, and when one node has crashed with its slurmd
-    and one was declared down. Each time longer than a command of Slurm's waits; no retry is used but where Slurm itself fails a job that it starts again."""
+    and one was declared down. Each time longer than a command of Slurm's waits; no retry is used, but where Slurm itself fails a job that it
+    starts again."""
     cluster, names = copy.cluster, ("kept", "lost", "split")
     add_nodes(copy, *names)
     (copy.folder / "results/faults/preflight/seed0.json").unlink()  # made first, on this machine
