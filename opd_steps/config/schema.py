@@ -63,6 +63,8 @@ class PaperMeta:
 class Claim:
     """`left op right`, paired by seed: a direction, judged by its interval; see opd_steps/report/claims.py."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(id) >= 1", "len(says) >= 1")
+
     id: str = "???"
     says: str = "???"  # the paper's sentence
     left: str = "???"  # node.metric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,16 @@ def test_mistakes_are_reported_where_they_are_written(tmp_path, case):
     (old, new), says = PLACES[case]
     assert PAPER.count(old) == 1
     assert refusal(lambda: graph(tmp_path, PAPER.replace(old, new))).startswith(f"{tmp_path}/toy.yaml: {says}")
+
+
+@pytest.mark.parametrize("key", ["id", "says"])
+def test_a_claim_has_a_name_and_says_something(tmp_path, key):
+    claim = {"id": "a", "says": "b", "left": "x.train/loss", "right": 1} | {key: ""}
+    (tmp_path / "toy.yaml").write_text(PAPER + f"claims: [{json.dumps(claim)}]\n")
+    assert (
+        refusal(lambda: Graph([str(tmp_path / "toy.yaml")]))
+        == f"{tmp_path}/toy.yaml: claims[0].{key}: expected len({key}) >= 1; found {key} ''"
+    )
 
 
 @pytest.mark.parametrize("right", CLAIMS)
