@@ -19,7 +19,7 @@ from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.files import remove, write_json
-from opd_steps.fingerprint import ROOT, digest, file_sha256
+from opd_steps.fingerprint import ROOT, digest, file_entry, file_sha256
 from opd_steps.lock import acquire
 from opd_steps.metrics import not_finite
 from opd_steps.sources import hashes
@@ -192,7 +192,7 @@ class Job:
             "seed": self.seed,
             "fingerprint": self.fingerprint,
             **self._made_of,
-            "files": {str(p.relative_to(self.stage)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files},
+            "files": {str(p.relative_to(self.stage)): file_entry(p) for p in files},
             "metrics": metrics,
             "facts": facts,
             "git_commit": git_commit(),

@@ -73,6 +73,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def file_entry(path: Path) -> dict:
+    """{sha256, bytes}: a file as manifests name it."""
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
 class _Essence(ast.NodeTransformer):
     """Leaves out what no figure comes from: docstrings, imports for types, the words of errors, ranges and rules of options."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opd_steps.errors import UserError
 from opd_steps.files import CHECKPOINT_FILES
-from opd_steps.fingerprint import file_sha256
+from opd_steps.fingerprint import file_entry
 
 MOST = 10_000  # files of a data set
 SMALL = 64 << 20  # bytes; smaller files are read anew whenever a workflow starts
@@ -47,9 +47,9 @@ def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 
     """
     found = {}
     for key, text in named(kind, options).items():
-        if is_there(text):
+        if path := here(text):
             old = (known or {}).get(key, {})
-            files = _files(Path(text).expanduser(), CHECKPOINT_FILES if kind == "model" else ("**/*",))
+            files = _files(path, CHECKPOINT_FILES if kind == "model" else ("**/*",))
             found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in files}
     return found
 
@@ -69,4 +69,4 @@ def _entry(file: Path, known: dict | None, since_ns: int) -> dict:
     untouched = max(stat.st_mtime_ns, stat.st_ctime_ns) <= since_ns
     if known and known["bytes"] == stat.st_size > SMALL and untouched:
         return known
-    return {"sha256": file_sha256(file), "bytes": stat.st_size}
+    return file_entry(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pytest
 from filelock import FileLock
@@ -38,3 +39,12 @@ def copy(finished, tmp_path) -> Checkout:
     checkout.folder = tmp_path / "checkout"
     shutil.copytree(finished.folder, checkout.folder, symlinks=True)
     return checkout
+
+
+@pytest.fixture
+def own_signals():
+    """Training steps that run in the test's process set handlers of their own."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)

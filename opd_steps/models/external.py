@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from opd_steps.errors import UserError
 from opd_steps.files import CHECKPOINT_FILES
-from opd_steps.fingerprint import file_sha256
+from opd_steps.fingerprint import file_entry
 from opd_steps.sources import here
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -87,4 +87,4 @@ def _indexed(index: Path) -> set[str]:
 def file_hashes(folder: Path) -> dict[str, dict]:
     """{file: {sha256, bytes}} of all files that loading reads."""
     files = sorted({p for pattern in CHECKPOINT_FILES for p in folder.glob(pattern) if p.is_file()})
-    return {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}
+    return {p.name: file_entry(p) for p in files}

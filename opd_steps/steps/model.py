@@ -42,7 +42,9 @@ def _link(job: Job, path: str, revision: str | None) -> None:
     judge(folder, config, tokenizer)
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
     link = {"path": path, "revision": folder.name if on_hub else None}
-    files = external.file_hashes(folder)
+    files = job.sources.get("path") or external.file_hashes(
+        folder
+    )  # a folder is hashed by its job already, a hub's snapshot is not
     write_json(job.stage / LINK, {**link, "files": files})
     facts = {
         "kind": "external",

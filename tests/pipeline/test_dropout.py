@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 
 from tests.pipeline.stages import Stages
 from tests.pipeline.test_checkpoint_faults import killed_after
+
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 SUMS = {"source": {"name": "arithmetic", "train": 60, "test": 8, "ood": 0}, "verifier": {"name": "exact", "after": "="}}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}  # resid, embd and attn_pdrop are .1
@@ -17,14 +18,6 @@ QWEN |= {"head_dim": 16, "attention_dropout": 0.3}
 MODELS = {"gpt2": GPT2, "qwen3": QWEN}
 FULL = {"signal": "rkl", "support": "full", "estimator": "exact"}
 STEPS = {"steps": 4, "checkpoint_every": 2}
-
-
-@pytest.fixture(autouse=True)
-def _signals():
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

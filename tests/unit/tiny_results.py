@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.artifacts import MANIFEST, sealed
 from opd_steps.files import write_json, write_jsonl
-from opd_steps.fingerprint import file_sha256
+from opd_steps.fingerprint import file_entry
 
 CHAT = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}=>{% endif %}"
 
@@ -37,7 +37,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3ForCau
 
 def publish(folder: Path, facts: dict) -> None:
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
-    entries = {str(p.relative_to(folder)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}
+    entries = {str(p.relative_to(folder)): file_entry(p) for p in files}
     manifest = {"fingerprint": str(folder.name), "files": entries, "facts": facts, "metrics": {}, "parents": {}}
     write_json(folder / MANIFEST, sealed(manifest))
 
