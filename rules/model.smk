@@ -28,7 +28,7 @@ rule model:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm model --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.process.warm model --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """
 
 
@@ -49,7 +49,7 @@ rule preflight:
         "preflight: {wildcards.paper} seed {wildcards.seed}"
     shell:
         r"""
-        exec python -m opd_steps.warm preflight --config {params.config:q} --code {params.code:q} --inputs {input.models:q} --paper {wildcards.paper:q} --seed {wildcards.seed:q} --out {output.report:q} >>{log:q} 2>&1
+        exec python -m opd_steps.process.warm preflight --config {params.config:q} --code {params.code:q} --inputs {input.models:q} --paper {wildcards.paper:q} --seed {wildcards.seed:q} --out {output.report:q} >>{log:q} 2>&1
         """
 
 
@@ -78,5 +78,5 @@ rule pretrain:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm pretrain --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.process.warm pretrain --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

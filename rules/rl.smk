@@ -26,5 +26,5 @@ rule rl:
     shell:
         r"""
         export OMP_NUM_THREADS={threads}
-        exec python -m opd_steps.warm rl --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
+        exec python -m opd_steps.process.warm rl --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
         """

@@ -10,8 +10,9 @@ import types
 import typing
 from pathlib import Path
 
-from opd_steps.config import kinds, plug_schema, plugs, schema
+from opd_steps.config import plug_schema, plugs, schema
 from opd_steps.config.merge import dataclass_of
+from opd_steps.graph import kinds
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/options.md"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.load import load_root, self_contained
 from opd_steps.config.plugs import plug_path
-from opd_steps.graph import Graph
-from opd_steps.node_code import used_plugs
+from opd_steps.graph.checked import checked
+from opd_steps.graph.code import used_plugs
+from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.nodes import Graph
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/papers.md"
@@ -35,7 +36,7 @@ are the field's common stock. All else of a method is its YAML.
 def page() -> str:
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
     papers = self_contained()
-    graph = Graph.of(load_root(config | {"papers": papers}))
+    graph = checked(Graph.of(load_root(config | {"papers": papers})))
     used = {name: _plugs(graph, name) for name in papers}
     count = Counter(plug for plugs in used.values() for plug in plugs)
     lines = []

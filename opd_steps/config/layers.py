@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Any
 
 from opd_steps.config.merge import deep_merge
-from opd_steps.config.options import parts
+from opd_steps.config.option_paths import parts
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from opd_steps.config import plugs
-from opd_steps.config.options import with_option
+from opd_steps.config.option_paths import with_option
 
 
 def versions(options: dict) -> Iterator[dict]:

@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 from transformers import set_seed
 
 from opd_steps.errors import NotFinite, UserError
-from opd_steps.metrics import not_finite
+from opd_steps.store.metrics import not_finite
 
 _SEED_BITS = 0x7FFFFFFF
 

@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from opd_steps import ranks
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
-from opd_steps.models.checkpoint import load_model
+from opd_steps.models.folder import load_model
+from opd_steps.process import ranks
 from opd_steps.seeds import derive
 
 

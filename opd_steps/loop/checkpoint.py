@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from opd_steps import ranks
 from opd_steps.errors import NotFinite, UserError
-from opd_steps.files import remove
 from opd_steps.models.finite import not_finite
+from opd_steps.process import ranks
+from opd_steps.store.files import remove
 
 _PREFIX = "checkpoint-"
 

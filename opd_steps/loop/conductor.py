@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from opd_steps.config.curve_names import controlled
-from opd_steps.config.options import get_option, with_option
+from opd_steps.config.option_paths import get_option, with_option
 from opd_steps.loop.objective import Objective
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop import checkpoint
-from opd_steps.metrics import not_finite
 from opd_steps.models import finite
+from opd_steps.store.artifacts import Job
+from opd_steps.store.metrics import not_finite
 
 
 class Guard:

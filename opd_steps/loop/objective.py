@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from opd_steps import ranks
 from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
@@ -18,6 +17,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.aggregate import weights_N
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment, Stream, build
+from opd_steps.process import ranks
 
 NEEDS = ("none", "sampled", "topk", "full")
 
@@ -32,7 +32,7 @@ class Objective:
 
     @classmethod
     def from_method(cls, method: dict, window: int) -> Objective:
-        """From checked options of config.kinds.Method (the method's own stream first, then those of `add`)."""
+        """From checked options of graph.kinds.Method (the method's own stream first, then those of `add`)."""
         return cls(tuple(build(row) for row in terms(method)), method["aggregate"], window)
 
     def needs(self, whom: str) -> str:

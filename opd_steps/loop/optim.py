@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from opd_steps import ranks
+from opd_steps.process import ranks
 
 
 def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:

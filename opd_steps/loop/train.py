@@ -10,19 +10,19 @@ from collections.abc import Callable
 
 import torch
 
-from opd_steps import ranks
-from opd_steps.artifacts import Job
-from opd_steps.lifetime import StopFlag, Stopped
 from opd_steps.loop import checkpoint
 from opd_steps.loop.guard import Guard
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
-from opd_steps.metrics import MetricsLog, read_metrics, summarise
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.process import ranks
+from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.seeds import derive, rng
+from opd_steps.store.artifacts import Job
+from opd_steps.store.metrics import MetricsLog, read_metrics, summarise
 
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
 

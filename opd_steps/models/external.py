@@ -9,9 +9,9 @@ import huggingface_hub
 from safetensors import SafetensorError, safe_open
 
 from opd_steps.errors import UserError
-from opd_steps.files import CHECKPOINT_FILES
-from opd_steps.fingerprint import file_entry
-from opd_steps.sources import here
+from opd_steps.store.files import CHECKPOINT_FILES
+from opd_steps.store.fingerprint import file_entry
+from opd_steps.store.sources import here
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from opd_steps import ranks
+from opd_steps.process import ranks
 
 
 def not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:

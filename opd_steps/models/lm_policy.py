@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from opd_steps import ranks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.positions import positions
 from opd_steps.nouns.dist import LazyCategorical
-from opd_steps.nouns.policy import Engine
+from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from opd_steps.rollout.local import decode
 
 _RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -43,7 +43,7 @@ class LMPolicy:
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
         self.companion: tuple[PreTrainedModel, float] | None = None
-        self.engine: Engine | None = None
+        self.engine: Sampler | None = None
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
     @property

@@ -10,8 +10,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from opd_steps.errors import UserError
-from opd_steps.fingerprint import digest as json_digest
 from opd_steps.models.special import encode_as_text, leading_ids, names_in
+from opd_steps.store.fingerprint import digest as json_digest
 
 PAD, EOS = "<pad>", "<eos>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"

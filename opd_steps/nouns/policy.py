@@ -25,7 +25,7 @@ class Policy(Protocol):
         """
 
 
-class Engine(Protocol):
+class Sampler(Protocol):
     """What samples for a language model in place of the model itself."""
 
     version: int | None

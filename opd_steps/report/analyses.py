@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opd_steps.report.results import Plan
+from opd_steps.findings.results import Plan
 from opd_steps.report.table import Cell, measured
 
 

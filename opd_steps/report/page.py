@@ -10,13 +10,13 @@ import yaml
 from markupsafe import Markup
 
 from opd_steps.errors import UserError
+from opd_steps.findings.claims import MIN_SEEDS, VERDICTS
+from opd_steps.findings.results import Plan
 from opd_steps.report import table
 from opd_steps.report.analyses import analyses
-from opd_steps.report.claims import MIN_SEEDS, VERDICTS
 from opd_steps.report.curves import COLOURS, chart, gaps, number, series
 from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
-from opd_steps.report.results import Plan
 
 AXES = ("teacher", "signal", "rollouts", "slot")
 KIND_ORDER = ("opd", "rl", "sft", "pretrain")

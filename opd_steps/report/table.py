@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from statistics import fmean
 
+from opd_steps.findings.results import Plan, Result
+from opd_steps.findings.stats import half_width
+from opd_steps.findings.variants import differences
 from opd_steps.report.curves import number
-from opd_steps.report.options import differences
-from opd_steps.report.results import Plan, Result
-from opd_steps.report.stats import half_width
 
 LOWER_IS_BETTER = ("reverse_kl", "ece", "brier")  # behind own/ or a split
 NEITHER = ("entropy", "length", "truncated", "stated", "confidence", "overconfidence")

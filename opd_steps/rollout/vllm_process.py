@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.lifetime import Family, closing
+from opd_steps.process.lifetime import Family, closing
 from opd_steps.rollout.lengths import engine_length
 from opd_steps.rollout.vllm_engine import SETTINGS, on_chip
 

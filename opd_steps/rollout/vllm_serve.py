@@ -10,7 +10,7 @@ import os
 import runpy
 import signal
 
-from opd_steps.lifetime import end_with_parent
+from opd_steps.process.lifetime import end_with_parent
 
 SERVER = "vllm.entrypoints.openai.api_server"  # the `vllm` command asks for a distribution of that name; CPU wheels are called otherwise
 _STARTER = "DISTILLERY_SERVER_PROCESS"

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from opd_steps.errors import UserError
-from opd_steps.lifetime import until_stopped
+from opd_steps.process.lifetime import until_stopped
 from opd_steps.rollout.vllm_process import OwnServer
 
 BATCH = 64  # rows in one request
@@ -29,7 +29,7 @@ _GONE = (OSError, http.client.HTTPException)
 class VllmServer:
     """The model `path` behind HTTP. `score` and `limit` are those of rollout.vllm_engine.
 
-    options   config.kinds.TeacherEngine
+    options   graph.kinds.TeacherEngine
     scores    the largest k that will be asked for, -1 the whole vocabulary
 
     Raises UserError before the first request: a taken port, no answer in time, another model or tokenizer, a cap below `scores`.

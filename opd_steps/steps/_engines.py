@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import torch
 
-from opd_steps.artifacts import Job
-from opd_steps.models.checkpoint import load_tokenizer, where
 from opd_steps.models.ends import end_ids, stated_ends
+from opd_steps.models.folder import load_tokenizer, where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
+from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.engine import EngineTeacher
 

@@ -11,13 +11,13 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from opd_steps.artifacts import Job
-from opd_steps.config.process_checks import refused
 from opd_steps.errors import UserError, disk_errors, one_line_errors
-from opd_steps.fingerprint import ROOT, source_hash
-from opd_steps.heap import keep_freed_memory
-from opd_steps.launch import failing_together, world_size
+from opd_steps.graph.checks.processes import refused
+from opd_steps.process.heap import keep_freed_memory
+from opd_steps.process.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
+from opd_steps.store.artifacts import Job
+from opd_steps.store.fingerprint import ROOT, source_hash
 
 LOCK_WAIT = 600.0  # seconds; a job that a cluster started twice waits this long for the other before it is refused
 
@@ -36,7 +36,7 @@ def main(step: Callable[[Job], None]) -> None:
     with one_line_errors(), failing_together(), disk_errors(args.out.parent):
         if problem := refused(config["kind"], config["options"], world_size()):
             raise UserError("resources.processes", problem)
-        ranks = importlib.import_module("opd_steps.ranks") if world_size() > 1 else None  # torch is not every step's
+        ranks = importlib.import_module("opd_steps.process.ranks") if world_size() > 1 else None  # torch is not every step's
         if ranks:
             ranks.join()
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps import ranks
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
-from opd_steps.fingerprint import digest
-from opd_steps.models.checkpoint import load_model, load_tokenizer
+from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.process import ranks
+from opd_steps.store.artifacts import Job
+from opd_steps.store.fingerprint import digest
 
 
 def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> LMPolicy:

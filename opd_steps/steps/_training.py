@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
-from opd_steps.models.checkpoint import save_model
+from opd_steps.models.folder import save_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA
+from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.files import write_jsonl
 from opd_steps.steps._main import main
+from opd_steps.store.artifacts import Job
+from opd_steps.store.files import write_jsonl
 from opd_steps.tasks import golds
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.rows import TEXTS

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.evaluation.harness import clean, evaluate, flat_metrics, load_tasks
 from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.evaluation.pass_at_k import pass_at_k_table
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
-from opd_steps.files import write_json, write_jsonl
-from opd_steps.models.checkpoint import where
+from opd_steps.models.folder import where
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer
+from opd_steps.store.artifacts import Job
+from opd_steps.store.files import write_json, write_jsonl
 from opd_steps.tasks.prompts import PromptPool
 
 OWN_PROMPTS = 256

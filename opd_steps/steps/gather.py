@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from opd_steps.artifacts import MANIFEST
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.report.results import Plan
-from opd_steps.views import MADE_OF, made_of
+from opd_steps.findings.results import Plan
+from opd_steps.store.artifacts import MANIFEST
+from opd_steps.store.files import write_json
+from opd_steps.store.views import MADE_OF, made_of
 
 
 def main() -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
-from opd_steps.files import write_json
 from opd_steps.models import external
-from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.ends import end_ids, stated_ends
+from opd_steps.models.folder import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.given import judge
 from opd_steps.models.positions import positions
 from opd_steps.models.special import leading_ids
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.steps._main import main
+from opd_steps.store.artifacts import Job
+from opd_steps.store.files import write_json
 from opd_steps.tasks.dataset import load_split
 
 

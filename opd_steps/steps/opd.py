@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.versions import versions
@@ -27,6 +26,7 @@ from opd_steps.steps._engines import engine_teacher, sampling_engine, seen, star
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
 from opd_steps.steps._training import publish_model, solution_rows
+from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
 

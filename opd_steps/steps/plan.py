@@ -1,4 +1,4 @@
-"""Write the plan (opd_steps.plan) of a checked config."""
+"""Write the plan (opd_steps.graph.outline) of a checked config."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from opd_steps import plan
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.fingerprint import digest
-from opd_steps.graph import Graph
-from opd_steps.views import MADE_OF, made_of
+from opd_steps.graph import outline
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.store.files import write_json
+from opd_steps.store.fingerprint import digest
+from opd_steps.store.views import MADE_OF, made_of
 
 
 def main() -> None:
@@ -21,9 +22,9 @@ def main() -> None:
     args = parser.parse_args()
     root = json.loads(args.config)
     with one_line_errors(), disk_errors(args.out):
-        graph = Graph.of(root)
+        graph = checked(Graph.of(root))
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        made = plan.make(graph, root)
+        made = outline.make(graph, root)
         view = {MADE_OF: made_of(digest(made), [])} | made
         write_json(args.out, view, sort_keys=False)  # the report shows nodes in the author's order
 

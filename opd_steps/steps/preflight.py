@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.graph import Graph
-from opd_steps.preflight import check
-from opd_steps.preflight_rows import rows
+from opd_steps.graph.agreement import check
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.graph.row_lengths import rows
+from opd_steps.store.files import write_json
+from opd_steps.store.views import MADE_OF, made_of
 from opd_steps.tasks.room import check_rows
-from opd_steps.views import MADE_OF, made_of
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with one_line_errors(), disk_errors(args.out):
         made = made_of(args.code, args.inputs)
-        graph, results = Graph.of(json.loads(args.config)), args.out.parents[2]
+        graph, results = checked(Graph.of(json.loads(args.config))), args.out.parents[2]
         compared = check(graph, args.paper, args.seed, results)
         longest, notes = check_rows(results, rows(graph, args.paper, args.seed))
         for note in notes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy
 from opd_steps.steps._training import mle_objective, publish_model, supervised_rows
+from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.fingerprint import file_sha256
-from opd_steps.report.judge import judge
+from opd_steps.findings.judge import judge
+from opd_steps.findings.results import Plan
 from opd_steps.report.page import render
-from opd_steps.report.results import Plan
-from opd_steps.views import MADE_OF, made_of
+from opd_steps.store.files import write_json
+from opd_steps.store.fingerprint import file_sha256
+from opd_steps.store.views import MADE_OF, made_of
 
 
 def run(plan_file: Path, results: Path, template: Path, out: Path, made: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.loop.objective import Objective
@@ -17,6 +16,7 @@ from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy
 from opd_steps.steps._training import publish_model
+from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 
 

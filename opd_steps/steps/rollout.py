@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
-from opd_steps.files import write_jsonl
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import write_rollouts
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.store.artifacts import Job
+from opd_steps.store.files import write_jsonl
 from opd_steps.tasks.prompts import PromptPool
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.models.tokenizers import digest as tokenizer_digest
@@ -12,6 +11,7 @@ from opd_steps.rollout.table import read_rollouts, write_scores
 from opd_steps.steps._engines import engine_teacher, start_teacher
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.store.artifacts import Job
 
 
 @torch.no_grad()

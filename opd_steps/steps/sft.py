@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opd_steps.artifacts import Job
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
@@ -12,6 +11,7 @@ from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy
 from opd_steps.steps._training import mle_objective, publish_model, solution_rows
+from opd_steps.store.artifacts import Job
 
 
 def run(job: Job) -> None:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.report.results import Plan
+from opd_steps.findings.results import Plan
+from opd_steps.store.files import write_json
+from opd_steps.store.views import MADE_OF, made_of
 from opd_steps.tracking.importer import import_results
-from opd_steps.views import MADE_OF, made_of
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from opd_steps.artifacts import read_manifest
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.models.checkpoint import LINK, MODEL, read_tokenizer
 from opd_steps.models.external import locate
+from opd_steps.models.folder import LINK, MODEL, read_tokenizer
 from opd_steps.models.special import names_in
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.chat import CLOCK, TODAY, check_chat, templates
 from opd_steps.tasks.dataset import load_task
 from opd_steps.tasks.prompts import PromptPool

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opd_steps.artifacts import read_manifest
 from opd_steps.config import plugs
+from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.attempts import Hints
 from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.render import prompt_ids

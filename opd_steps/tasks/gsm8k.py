@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from opd_steps.sources import is_there
+from opd_steps.store.sources import is_there
 from opd_steps.tasks.records import Records, from_hub, from_jsonl
 
 ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from opd_steps import ranks
 from opd_steps.errors import UserError
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from opd_steps.seeds import derive, epoch_order
 from opd_steps.tasks.dataset import Task, load_split, load_task
 from opd_steps.tasks.render import completion_text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opd_steps.artifacts import read_manifest
 from opd_steps.errors import UserError
-from opd_steps.preflight_rows import Rows
+from opd_steps.graph.row_lengths import Rows
+from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.audit import Audit
 
 

@@ -8,12 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
-from opd_steps.artifacts import MANIFEST
-from opd_steps.files import write_json
-from opd_steps.fingerprint import digest
+from opd_steps.findings.results import Result
+from opd_steps.findings.variants import flatten
 from opd_steps.report.curves import gaps, standalone
-from opd_steps.report.options import flatten
-from opd_steps.report.results import Result
+from opd_steps.store.artifacts import MANIFEST
+from opd_steps.store.files import write_json
+from opd_steps.store.fingerprint import digest
 
 MAX_PARAM, MAX_TAG, MAX_TABLE = 6000, 5000, 2**20
 AXES = ("teacher", "signal", "rollouts", "slot")

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from opd_steps.fingerprint import digest
-from opd_steps.report.judge import judge
-from opd_steps.report.results import Plan, Result
+from opd_steps.findings.judge import judge
+from opd_steps.findings.results import Plan, Result
+from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content
 from opd_steps.tracking.store import connect
 

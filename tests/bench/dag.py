@@ -24,8 +24,8 @@ from pathlib import Path
 
 import yaml
 
-from opd_steps import warm
-from opd_steps.artifacts import git_commit
+from opd_steps.process import warm
+from opd_steps.store.artifacts import git_commit
 from tests.bench.measuring import chip
 from tests.pipeline.checkout import Checkout
 
@@ -109,7 +109,7 @@ def forked(count: int = 5) -> float:
     server = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1]
     ticks = lambda: sum(map(int, Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
     begun = ticks()
-    callers = [python("-m", "opd_steps.warm", "opd", "--help") for _ in range(count)]
+    callers = [python("-m", "opd_steps.process.warm", "opd", "--help") for _ in range(count)]
     runs = count * (REPEATS + 1)
     return statistics.mean(callers) + (ticks() - begun) / os.sysconf("SC_CLK_TCK") / runs
 

@@ -20,13 +20,13 @@ from datetime import date
 import torch
 from torch import Tensor
 
-from opd_steps.config.kinds import Stream
 from opd_steps.config.merge import merge
-from opd_steps.heap import keep_freed_memory
+from opd_steps.graph.kinds import Stream
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build
+from opd_steps.process.heap import keep_freed_memory
 from tests.bench.measuring import chip, contestant, median_seconds, tell
 
 METHODS = {

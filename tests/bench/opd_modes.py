@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from opd_steps.config.kinds import Optim, Stream
 from opd_steps.config.merge import merge
-from opd_steps.heap import keep_freed_memory
+from opd_steps.graph.kinds import Optim, Term
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.process.heap import keep_freed_memory
 from opd_steps.seeds import derive, rng
 
 LR = 1e-4
@@ -115,7 +115,7 @@ class Tokens:
 def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
     keep_freed_memory()  # as every step does
     options = asdict(Optim()) | {"lr": LR, "schedule": "constant", "warmup": 0.0}
-    method = merge(Stream, {"support": "full", "signal": "rkl", "estimator": "exact"}, "bench")
+    method = merge(Term, {"support": "full", "signal": "rkl", "estimator": "exact"}, "bench")
     objective = Objective.from_method(method | {"aggregate": "token_mean"}, work.completion)
     sampling = {"max_new_tokens": work.completion}
     student = LMPolicy(model(work, "student"), Tokens(work.vocab), **sampling)

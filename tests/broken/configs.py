@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import yaml
 from hypothesis import strategies as st
 
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
 from tests.broken.outcome import Outcome, outcome
 from tests.broken.values import ODD, ODD_TEXTS, renamed, replaced, spoiled
 
@@ -40,7 +41,7 @@ RICH = {
         "add": [{"rows": "dataset", "estimator": "mle", "coef": 0.1}],
     },
     "controllers": [{"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 8}],
-    "hooks": [{"name": "extrapolate", "prompts": 4}],
+    "hooks": [{"name": "effopd", "prompts": 4}],
 }
 PAPER["nodes"]["rich"] = RICH
 SMOKE = "workflow/papers/smoke.yaml"
@@ -80,11 +81,11 @@ def warm() -> None:
     """What every fork would import and read again."""
     import snakemake.cli  # noqa: F401
 
-    import opd_steps.needrun
-    import opd_steps.workflow  # noqa: F401
+    import opd_steps.graph.needrun
+    import opd_steps.graph.snakemake  # noqa: F401
 
     path = str(ROOT / "tests/pipeline/smoke.yaml")
-    for node in Graph([path]).nodes.values():
+    for node in checked(Graph([path])).nodes.values():
         assert node.code_json
 
 
@@ -99,8 +100,8 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
         from snakemake.exceptions import WorkflowError
         from snakemake.utils import update_config
 
-        from opd_steps import plan
-        from opd_steps import workflow as flow
+        from opd_steps.graph import outline
+        from opd_steps.graph import snakemake as flow
 
         flow.look_at_config()
         config = load_configfile("config.yaml")  # raises what no reader of ours may let through
@@ -110,7 +111,7 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
             print(f"distillery: error: --config: {type(error).__name__}", file=sys.stderr)
             sys.exit(2)
         flow.start(SimpleNamespace(is_main_process=True), dict(config))
-        flow.papers(), flow.root_config(), flow.gathered(), plan.make(flow._graph, flow._root)
+        flow.papers(), flow.root_config(), flow.gathered(), outline.make(flow._graph, flow._root)
         for node, seed in flow._jobs(flow._wanted):
             asked = SimpleNamespace(paper=node.paper, node=node.name, seed=str(seed))
             json.loads(flow.job_config(node.kind, asked)), json.loads(flow.job_code(node.kind, asked))

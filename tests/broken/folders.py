@@ -14,9 +14,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import KINDS
 from tests.broken.outcome import Outcome, outcome
 from tests.broken.values import ODD, ODD_TEXTS, replaced, spoiled
 from tests.pipeline.stages import save_checkpoint
@@ -152,7 +152,7 @@ def use(folder: Path, path: str = "") -> Outcome:
         import torch
 
         from opd_steps.errors import one_line_errors
-        from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model
+        from opd_steps.models.folder import load_model, load_tokenizer, save_model
         from opd_steps.models.lm_policy import LMPolicy
         from opd_steps.steps._main import main
         from opd_steps.steps.model import model

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
+from opd_steps.graph.kinds import KINDS
 from tests.broken.outcome import Outcome, outcome
 from tests.broken.values import ODD, ODD_TEXTS, spoiled
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from opd_steps.fingerprint import file_sha256
+from opd_steps.store.fingerprint import file_sha256
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.mlflow_store import stored
 

@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from opd_steps.config.kinds import Stream as StreamOptions
 from opd_steps.config.merge import merge
-from opd_steps.config.method_rules import check_stream
+from opd_steps.graph.checks.method_rules import check_stream
+from opd_steps.graph.kinds import Term
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import VANILLA, Stream, build
@@ -25,7 +25,7 @@ ZERO = 1e-9  # relative: what is below is 0
 
 def stream(**options) -> Stream:
     """A stream from the options that a user writes, refused by the same rules."""
-    options = {**VANILLA, **merge(StreamOptions, options, "estimator table")}
+    options = {**VANILLA, **merge(Term, options, "estimator table")}
     check_stream(options, "estimator table", "live", reference=True)
     return build(options)
 

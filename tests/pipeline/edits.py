@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 
 from opd_steps.config.load import load_paper
-from opd_steps.fingerprint import PACKAGE, code_hashes
-from opd_steps.graph import Graph
-from opd_steps.node_code import files
+from opd_steps.graph.checked import checked
+from opd_steps.graph.code import files
+from opd_steps.graph.nodes import Graph
+from opd_steps.store.fingerprint import PACKAGE, code_hashes
 
 ENGINES = ({}, {"engine": "vllm", "teacher_engine": "vllm"}, {"teacher_engine": "server"})
 SCALES = ("tiny", "paper")
@@ -27,7 +28,7 @@ def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
     everyone = {path.stem: load_paper(path.stem, PATHS)["scales"] for path in sorted(Path("workflow/papers").glob("*.yaml"))}
     for engines, scale in itertools.product(ENGINES, SCALES):
         papers = ["quickstart"] if engines else [paper for paper, scales in everyone.items() if scale in scales]
-        for node in Graph(papers, scale, engines, paths=PATHS).nodes.values():
+        for node in checked(Graph(papers, scale, engines, paths=PATHS)).nodes.values():
             data = node.parents.get("data")
             options = node.options | ({"backend": "vllm"} if engines and node.kind == "evaluate" else {})
             named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None))

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config.load import load_root
-from opd_steps.graph import Graph, GraphNode
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph, GraphNode
+from opd_steps.store.artifacts import Job, read_manifest
 
 FEW = {"steps": 3, "prompts": 4, "batch": 8, "checkpoint_every": 2, "limit": 12, "minibatches": 1}
 ROWS = {"train": 200, "test": 16, "ood": 8}
@@ -68,9 +69,9 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="stage kinds")
     args = parser.parse_args()
     root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [args.paper], "scale": args.scale})
-    graph = Graph.of(root)
+    graph = checked(Graph.of(root))
     for seed in args.seed:
-        for node in (cut(graph) if args.cut else graph).wanted():
+        for node in wanted(cut(graph) if args.cut else graph):
             if node.kind in args.skip:
                 continue
             started = time.process_time()

@@ -18,8 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from opd_steps.artifacts import Job
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.store.artifacts import Job
 
 
 def attempt(job: Job, module, log: Path) -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    graph = Graph([args.paper], "tiny")
+    graph = checked(Graph([args.paper], "tiny"))
     node = graph.nodes[args.paper, args.kind, args.node]
     out = Path("results") / node.path(0) / "manifest.json"
     module = importlib.import_module(f"opd_steps.steps.{args.kind}")

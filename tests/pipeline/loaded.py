@@ -16,9 +16,10 @@ from pathlib import Path
 
 PLAN = """
 import sys, json
-from opd_steps.graph import Graph
-graph = Graph([sys.argv[1]], "tiny")
-print(json.dumps([[n.kind, n.name, n.path(0), n.job_config(n.seed(0)), n.code_json] for n in graph.wanted()]))
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph
+graph = checked(Graph([sys.argv[1]], "tiny"))
+print(json.dumps([[n.kind, n.name, n.path(0), n.job_config(n.seed(0)), n.code_json] for n in wanted(graph)]))
 """
 
 

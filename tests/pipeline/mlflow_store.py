@@ -6,7 +6,7 @@ import sqlite3
 from collections import defaultdict
 from pathlib import Path
 
-from opd_steps.fingerprint import file_sha256
+from opd_steps.store.fingerprint import file_sha256
 
 
 def stored(results: Path, times: bool = True) -> dict[str, dict]:

@@ -6,12 +6,12 @@ import importlib
 import json
 from pathlib import Path
 
-from opd_steps.artifacts import Job, read_manifest
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
-from opd_steps.models.checkpoint import save_model, where
+from opd_steps.graph.kinds import KINDS
+from opd_steps.models.folder import save_model, where
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.store.artifacts import Job, read_manifest
 
 TINY = {
     "hidden_size": 32,

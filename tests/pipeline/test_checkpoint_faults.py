@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from opd_steps import preflight
 from opd_steps.errors import UserError
-from opd_steps.files import write_json
-from opd_steps.models.checkpoint import load_model
+from opd_steps.graph import agreement
+from opd_steps.models.folder import load_model
 from opd_steps.models.tokenizers import char_tokenizer
+from opd_steps.store.files import write_json
 from tests.pipeline.checkout import ROOT, Checkout
 from tests.pipeline.spoiled import GENERATION, REFUSED, edit_weights, nan, pickle_only
 from tests.pipeline.stages import TINY, Stages, edit_json, save_checkpoint
@@ -93,7 +93,7 @@ def test_a_file_that_goes_away_while_it_is_read(stages, checkpoint, monkeypatch)
     def gone(*_):
         raise FileNotFoundError(2, "No such file or directory", f"{checkpoint}/x")
 
-    monkeypatch.setattr("opd_steps.artifacts.hashes", gone)
+    monkeypatch.setattr("opd_steps.store.artifacts.hashes", gone)
     with pytest.raises(UserError, match=f"^{checkpoint}/x: cannot be read: No such file"):
         stages.run("m", "model", path=str(checkpoint))
 
@@ -171,8 +171,8 @@ def test_pickles_beside_good_weights_are_never_loaded(stages, checkpoint):
 
 def killed_after(config: dict, out: Path, step: int) -> Path:
     """Train up to a checkpoint and stop, as a kill would; returns the checkpoint in the work directory."""
-    from opd_steps.artifacts import Job
     from opd_steps.loop import checkpoint
+    from opd_steps.store.artifacts import Job
 
     module = importlib.import_module(f"opd_steps.steps.{config['kind']}")
     real = checkpoint.save
@@ -274,7 +274,7 @@ def test_preflight_reads_what_models_recorded(stages, tmp_path, good):
     stages.run("b", "model", **spoiled(tmp_path, "pad", pad_token="<|im_end|>"))
     pair = {"node": "opd", "left": "p/model/a/seed0", "right": "p/model/b/seed0"}
     with pytest.raises(UserError, match="node opd: p/model/a/seed0 and p/model/b/seed0 have different tokenizers"):
-        preflight.check_pairs(stages.results, [pair])
+        agreement.check_pairs(stages.results, [pair])
 
 
 def test_teacher_consistency(stages, tmp_path, good, capsys):

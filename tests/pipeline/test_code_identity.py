@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from opd_steps import fingerprint
-from opd_steps.config.kinds import KINDS
-from opd_steps.fingerprint import PACKAGE, ROOT, closure, is_bystander
+from opd_steps.graph.kinds import KINDS
+from opd_steps.store import fingerprint
+from opd_steps.store.fingerprint import PACKAGE, ROOT, closure, is_bystander
 from tests.pipeline.checkout import Checkout
 
 ROW = re.compile(r"^\| (.*`.*) \| (nothing|[a-z, ]+)(; those that use it)?(?: \(.*\))? \|$", re.M)

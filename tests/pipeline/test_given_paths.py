@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from opd_steps.files import write_json, write_jsonl
-from opd_steps.fingerprint import file_sha256
+from opd_steps.store.files import write_json, write_jsonl
+from opd_steps.store.fingerprint import file_sha256
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.stages import save_checkpoint
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from opd_steps.artifacts import read_manifest
-from opd_steps.config.claims import sides
 from opd_steps.config.load import load_root
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph
+from opd_steps.graph.references import sides
+from opd_steps.store.artifacts import read_manifest
 from tests.pipeline.inprocess import cut, run_node
 
 pytestmark = pytest.mark.xdist_group("papers")  # one worker runs them, once
@@ -25,7 +26,7 @@ def of_nothing(metric: str) -> bool:
 
 
 def graph() -> Graph:
-    return cut(Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": "all"})))
+    return cut(checked(Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": "all"}))))
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,14 @@ def everything(tmp_path_factory) -> tuple[Graph, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         built = graph()
-        for node in built.wanted():
+        for node in wanted(built):
             run_node(node, results, 0)
     return built, results
 
 
 def test_every_node_of_every_paper_publishes_finite_figures(everything):
     built, results = everything
-    for node in built.wanted():
+    for node in wanted(built):
         metrics = read_manifest(results / node.path(0))["metrics"]
         assert metrics or node.kind in ("model", "score"), node.key
         assert [name for name, value in metrics.items() if not math.isfinite(value)] == [], node.key

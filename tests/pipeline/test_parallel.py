@@ -50,7 +50,7 @@ def test_the_files_of_one_process_a_stop_and_a_resume(stages):
     unbroken, folder = command(stages, "torchrun", *torchrun)
     whole = subprocess.Popen(unbroken, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    launched, stopped = command(stages, "stopped", "opd_steps.warm", "sft", "--processes", "2")
+    launched, stopped = command(stages, "stopped", "opd_steps.process.warm", "sft", "--processes", "2")
     first = subprocess.Popen(launched, cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True)
     work = stages.results / ".work"
     while not (found := list(work.glob("p.sft.stopped*/checkpoint-*[0-9]"))) and first.poll() is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from opd_steps.graph import Graph
+from opd_steps.graph.nodes import Graph
 from tests.pipeline.checkout import ROOT
 
 KILLS = 5  # of each node: 25 in all
@@ -89,8 +89,8 @@ def test_sigterm_saves_a_checkpoint_and_the_job_goes_on_from_it(copy, monkeypatc
 
 
 def test_a_second_process_on_the_same_node_is_refused(copy, monkeypatch):
-    from opd_steps.artifacts import Job
     from opd_steps.errors import UserError
+    from opd_steps.store.artifacts import Job
 
     monkeypatch.chdir(copy.folder)
     node = Graph(["smoke"], "tiny").nodes["smoke", "opd", "vopd"]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from opd_steps.graph import Graph
+from opd_steps.graph.nodes import Graph
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.test_resume import link_to_tests, tree
 

@@ -6,12 +6,12 @@ import json
 import math
 from pathlib import Path
 
-from opd_steps.artifacts import sealed
-from opd_steps.files import write_json, write_jsonl
-from opd_steps.fingerprint import digest
-from opd_steps.metrics import summarise
-from opd_steps.report.results import Plan
+from opd_steps.findings.results import Plan
 from opd_steps.seeds import rng
+from opd_steps.store.artifacts import sealed
+from opd_steps.store.files import write_json, write_jsonl
+from opd_steps.store.fingerprint import digest
+from opd_steps.store.metrics import summarise
 
 SEEDS = (0, 1, 2, 3, 4)
 STEPS = 40

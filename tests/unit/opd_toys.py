@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import torch
 
-from opd_steps import ranks
-from opd_steps.config.kinds import OpdNode
 from opd_steps.config.merge import merge
-from opd_steps.lifetime import Stopped
+from opd_steps.graph.kinds import OpdNode
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
+from opd_steps.process.lifetime import Stopped
 from opd_steps.seeds import rng
 from opd_steps.steps import opd
 from tests.unit.tiny import FakeTokenizer, qwen

@@ -17,15 +17,15 @@ import pytest
 from safetensors.torch import save_file
 from torch import Tensor
 
-from opd_steps import ranks
-from opd_steps.config.kinds import Optim, RlNode
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import Optim, RlNode
 from opd_steps.hooks import sparse
-from opd_steps.launch import failing_together
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.process import ranks
+from opd_steps.process.launch import failing_together
 from opd_steps.seeds import epoch_order
 from opd_steps.steps._training import mle_objective
 from opd_steps.steps.rl import group_batch, objective
@@ -101,7 +101,7 @@ def opd(folder: Path, kill_at: int = 0, **changes) -> dict[str, Tensor]:
 
 def moving(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
     length = {"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 6}
-    ahead = {"name": "extrapolate", "prompts": 3, "candidates": 1}
+    ahead = {"name": "effopd", "prompts": 3, "candidates": 1}
     return opd(folder, kill_at, teacher_source="ema", buffer={"batches": 3}, hooks=[ahead], controllers=[length])
 
 
@@ -135,9 +135,7 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"source": "token_mix"}}),
     "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
-    "opd, extrapolate": lambda folder: opd(
-        folder, hooks=[{"name": "extrapolate", "prompts": 5, "candidates": 2, "factor": 0.5}]
-    ),
+    "opd, extrapolate": lambda folder: opd(folder, hooks=[{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]),
     "opd, sparse": lambda folder: opd(folder, hooks=[{"name": "sparse", "share": 0.3}]),
     "opd, all that has a state": moving,
     "opd, all that has a state, killed": stopped(moving, 5),

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from opd_steps.artifacts import Job, read_manifest
 from opd_steps.config import plug_schema, plugs
-from opd_steps.config.checks import check_node
-from opd_steps.config.claims import node_metrics
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph import GraphNode
+from opd_steps.graph.checks.node import check_node
+from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.nodes import GraphNode
+from opd_steps.graph.outline import preflight_pairs
+from opd_steps.graph.references import node_metrics
 from opd_steps.models.tokenizers import byte_tokenizer
-from opd_steps.plan import preflight_pairs
 from opd_steps.steps.analyze import run
+from opd_steps.store.artifacts import Job, read_manifest
 from tests.pipeline.stages import save_checkpoint
 from tests.unit.tiny_results import publish, publish_data, publish_model
 

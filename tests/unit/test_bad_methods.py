@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from opd_steps import plan, preflight
-from opd_steps.artifacts import sealed
 from opd_steps.config import plug_schema, plugs
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError, one_line_errors
-from opd_steps.files import write_json
-from opd_steps.graph import Graph
+from opd_steps.graph import agreement, outline
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.store.artifacts import sealed
+from opd_steps.store.files import write_json
 
 NODES = {
     "data": {"kind": "data"},
@@ -31,7 +32,7 @@ def build(folder, **options) -> Graph:
     live = {} if "scores" in options else {"teacher": "teacher"}
     own = {"kind": "opd", "student": "student", "data": "data", **live, **options}
     OmegaConf.save({"paper": {"title": "t"}, "nodes": {**NODES, "x": own}}, folder / "toy.yaml")
-    return Graph([str(folder / "toy.yaml")])
+    return checked(Graph([str(folder / "toy.yaml")]))
 
 
 def control(name: str, sets: str, **options) -> dict:
@@ -197,7 +198,7 @@ def test_values_of_controllers_are_typed_and_each_is_a_version_of_the_node(tmp_p
 def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
     grows = [{"name": "switch", "sets": "method.support", "to": {"name": "student_topk", "k": 13}}]
     graph = build(tmp_path, controllers=grows, **method(**EXACT | {"support": {"name": "student_topk", "k": 12}}, **PRUNE))
-    asked = plan.preflight_topk(graph, "toy", 0)
+    asked = outline.preflight_topk(graph, "toy", 0)
     found = {(entry["node"], entry["key"], entry["k"]) for entry in asked}
     x = {("x", "method.support.k", 12), ("x", "method.support.k", 13), ("x", "method.weight[0].k", 4)}
     assert found == x | {("scores", "topk", 4)}
@@ -205,9 +206,9 @@ def test_preflight_refuses_more_tokens_than_there_are(tmp_path, capsys):
         folder = tmp_path / "results" / entry["model"]
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "manifest.json", sealed({"facts": {"tokenizer": {"size": 12}}}))
-    preflight.check_topk(tmp_path / "results", [e for e in asked if e["k"] < 13])
+    agreement.check_topk(tmp_path / "results", [e for e in asked if e["k"] < 13])
     with pytest.raises(SystemExit) as stop, one_line_errors():
-        preflight.check_topk(tmp_path / "results", asked)
+        agreement.check_topk(tmp_path / "results", asked)
     assert stop.value.code == 2
     assert "node x.method.support.k: asks for 13 tokens, the vocabulary has 12" in capsys.readouterr().err
 

@@ -6,7 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from opd_steps.errors import UserError
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph
 
 NODES = {
     "data": {"kind": "data"},
@@ -21,8 +22,8 @@ def claims(folder, left: str, **options) -> Graph:
     evaluate = {"models": ["base"], "options": {"data": "data", **options}}
     paper = {"paper": {"title": "t"}, "nodes": NODES, "evaluate": evaluate}
     OmegaConf.save(paper | {"claims": [{"id": "c", "says": "s", "left": left, "right": 0.5}]}, folder / "toy.yaml")
-    graph = Graph([str(folder / "toy.yaml")])
-    graph.wanted()
+    graph = checked(Graph([str(folder / "toy.yaml")]))
+    wanted(graph)
     return graph
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from opd_steps.config.kinds import KINDS, Node, Stream
 from opd_steps.config.merge import deep_merge, merge
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import KINDS, Node, Term
 from opd_steps.objectives.stream import VANILLA
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_stages_vanilla_row_is_the_config_default():
-    default = merge(Stream, {}, "test")
+    default = merge(Term, {}, "test")
     for slot, value in VANILLA.items():
         assert default[slot] == value if not isinstance(value, dict) else default[slot]["name"] == value["name"]
 
@@ -35,7 +35,7 @@ def test_command_line_strings_become_numbers():
 
 
 def test_a_name_is_short_for_a_plug_and_its_defaults_are_filled_in():
-    assert merge(Stream, {"signal": "jsd"}, "test")["signal"] == {"name": "jsd", "beta": 0.5}
+    assert merge(Term, {"signal": "jsd"}, "test")["signal"] == {"name": "jsd", "beta": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_name_is_short_for_a_plug_and_its_defaults_are_filled_in():
 )
 def test_mistakes_name_their_key(value, message):
     with pytest.raises(UserError, match=message):
-        merge(Stream, value, "x")
+        merge(Term, value, "x")
 
 
 def test_missing_required_keys_are_named():

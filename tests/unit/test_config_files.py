@@ -10,7 +10,8 @@ import pytest
 from opd_steps.config.load import load_root, results_folder
 from opd_steps.config.yaml_file import read
 from opd_steps.errors import UserError
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph
 
 PAPER = """
 paper: {title: T}
@@ -35,8 +36,8 @@ def refusal(call) -> str:
 
 def graph(folder: Path, text: str, name: str = "toy.yaml", **more) -> Graph:
     (folder / name).write_text(text)
-    made = Graph([str(folder / name)], **more)
-    made.wanted()
+    made = checked(Graph([str(folder / name)], **more))
+    wanted(made)
     return made
 
 
@@ -169,7 +170,7 @@ def test_a_claim_has_a_name_and_says_something(tmp_path, key):
     claim = {"id": "a", "says": "b", "left": "x.train/loss", "right": 1} | {key: ""}
     (tmp_path / "toy.yaml").write_text(PAPER + f"claims: [{json.dumps(claim)}]\n")
     assert (
-        refusal(lambda: Graph([str(tmp_path / "toy.yaml")]))
+        refusal(lambda: checked(Graph([str(tmp_path / "toy.yaml")])))
         == f"{tmp_path}/toy.yaml: claims[0].{key}: expected len({key}) >= 1; found {key} ''"
     )
 
@@ -301,7 +302,7 @@ def test_what_is_no_number_in_the_file_is_blamed_on_the_file(folder):
 
 def test_path_variables_of_the_file_are_read_before_snakemake_does(folder, capfd, monkeypatch):
     """Which ends with a traceback for a mapping that is none."""
-    from opd_steps import workflow as flow
+    from opd_steps.graph import snakemake as flow
 
     monkeypatch.setattr(flow.os, "_exit", lambda status: (_ for _ in ()).throw(SystemExit(status)))
     (folder / "config.yaml").write_text("papers: [toy]\npathvars: x\n")

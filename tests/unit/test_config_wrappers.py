@@ -6,10 +6,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from opd_steps.config import plugs
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.nodes import Graph
 from opd_steps.tasks.sources.arithmetic import Arithmetic
 from opd_steps.tasks.sources.hinted import Hinted
 from opd_steps.tasks.sources.stated_confidence import StatedConfidence
@@ -18,12 +19,12 @@ HINTED = {"name": "hinted", "share": 0.1, "of": {"name": "stated_confidence", "o
 SURE = {"name": "with_confidence", "of": {"name": "exact", "after": "="}}
 
 
-def checked(**options) -> dict:
+def typed(**options) -> dict:
     return merge(KINDS["data"], {"kind": "data", **options}, "nodes.data")
 
 
 def test_a_wrapper_and_what_it_wraps_are_built_with_all_defaults():
-    options = checked(source=HINTED, hints="marks")
+    options = typed(source=HINTED, hints="marks")
     assert options["source"]["of"]["of"]["modulus"] == 100 and options["source"]["most"] == Hinted().most
     assert plugs.load("tasks/sources", options["source"]) == Hinted(StatedConfidence(Arithmetic(digits=1)), share=0.1)
     assert [o["name"] for o in plugs.chain(options["source"])] == ["hinted", "stated_confidence", "arithmetic"]
@@ -41,7 +42,7 @@ def test_a_wrapper_and_what_it_wraps_are_built_with_all_defaults():
 )
 def test_mistakes_inside_name_their_key(options, says):
     with pytest.raises(UserError, match=says):
-        checked(**options)
+        typed(**options)
 
 
 def graph(tmp_path, claim: str = "base.test/accuracy", k: int = 4, **data) -> Graph:
@@ -56,8 +57,8 @@ def graph(tmp_path, claim: str = "base.test/accuracy", k: int = 4, **data) -> Gr
         "claims": [{"id": "c", "says": "s", "left": claim, "right": 0.5}],
     }
     OmegaConf.save(paper, tmp_path / "toy.yaml")
-    made = Graph([str(tmp_path / "toy.yaml")])
-    made.wanted()
+    made = checked(Graph([str(tmp_path / "toy.yaml")]))
+    wanted(made)
     return made
 
 

@@ -6,7 +6,8 @@ import torch
 from omegaconf import OmegaConf
 
 from opd_steps.config.needs import outcome_need
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
 from opd_steps.loop.buffer import RolloutBuffer
 from opd_steps.loop.checkpoint import load, save
 from opd_steps.nouns.batch import Batch
@@ -28,7 +29,7 @@ def node(tmp_path, **options):
         "claims": [{"id": "c", "says": "s", "left": "opd.train/loss", "right": 0.5}],
     }
     OmegaConf.save(paper, tmp_path / "toy.yaml")
-    return Graph([str(tmp_path / "toy.yaml")]).nodes["toy", "opd", "opd"]
+    return checked(Graph([str(tmp_path / "toy.yaml")])).nodes["toy", "opd", "opd"]
 
 
 def test_the_code_of_a_later_phase_belongs_to_the_node(tmp_path):

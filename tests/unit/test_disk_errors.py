@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from opd_steps import artifacts, lock
-from opd_steps.artifacts import Job, sweep
 from opd_steps.errors import UserError, disk_errors
-from opd_steps.files import write_json, write_jsonl
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
-from opd_steps.metrics import MetricsLog
-from opd_steps.models.checkpoint import save_model
+from opd_steps.models.folder import save_model
 from opd_steps.models.tokenizers import char_tokenizer
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import write_rollouts, write_scores
+from opd_steps.store import artifacts, lock
+from opd_steps.store.artifacts import Job, sweep
+from opd_steps.store.files import write_json, write_jsonl
+from opd_steps.store.metrics import MetricsLog
 from tests.unit.test_train import OPTIM
 from tests.unit.tiny import qwen
 

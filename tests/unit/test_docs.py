@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from opd_steps.config import plug_schema, plugs
-from opd_steps.config.kinds import ANALYSES, Method, OpdNode
 from opd_steps.config.merge import merge
+from opd_steps.graph.kinds import ANALYSES, Method, OpdNode
 from tests.paper_table import PAGE, page
 
 ROOT = Path(__file__).parents[2]

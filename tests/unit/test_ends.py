@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from opd_steps import preflight
-from opd_steps.artifacts import read_manifest
 from opd_steps.errors import UserError
-from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model
+from opd_steps.graph import agreement
 from opd_steps.models.ends import end_ids, model_ends, stated_ends
+from opd_steps.models.folder import load_model, load_tokenizer, save_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import char_tokenizer
 from opd_steps.rollout.local import decode
+from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.render import completion_text
 from tests.pipeline.stages import Stages, edit_json, save_checkpoint
 from tests.unit.tiny import qwen
@@ -121,4 +121,4 @@ def test_steps_sample_with_them_and_preflight_compares_them(tmp_path):
     assert found["m"]["metrics"]["rollout/truncated"] < 0.1 < 0.8 < found["n"]["metrics"]["rollout/truncated"]
     pair = {"node": "opd", "left": "p/model/m/seed0", "right": "p/model/n/seed0"}
     with pytest.raises(UserError, match=r"node opd: .* have different end tokens: \[1, 2, .*\] and \[1\]"):
-        preflight.check_pairs(stages.results, [pair])
+        agreement.check_pairs(stages.results, [pair])

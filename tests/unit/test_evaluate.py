@@ -9,16 +9,16 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
-from opd_steps.artifacts import Job, read_manifest
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
-from opd_steps.files import write_jsonl
-from opd_steps.models.checkpoint import load_model, load_tokenizer
+from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
+from opd_steps.store.artifacts import Job, read_manifest
+from opd_steps.store.files import write_jsonl
 from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import completion_text

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from opd_steps.artifacts import Job, read_manifest
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import KINDS
 from opd_steps.steps.data import data
+from opd_steps.store.artifacts import Job, read_manifest
 from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.records import Records, from_jsonl
 from opd_steps.tasks.sources.gsm8k import Gsm8k

@@ -11,7 +11,7 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.hooks import Setting, extrapolate, sparse
+from opd_steps.hooks import Setting, effopd, sparse
 from tests.unit.opd_toys import VOCAB, run
 from tests.unit.test_loop_terms import policies
 from tests.unit.tiny import qwen
@@ -40,9 +40,9 @@ class Line:
 
 def foresight(monkeypatch, policy: Line, score, **options):
     """The hook with a scripted score of the matrix' value."""
-    monkeypatch.setattr(extrapolate._Foresight, "score", lambda self, policy: score(policy.value))
+    monkeypatch.setattr(effopd._Foresight, "score", lambda self, policy: score(policy.value))
     setting = Setting(policy, pool=[0], seed=0, start=Path("."))
-    return plugs.load("hooks", {"name": "extrapolate", **options}).make(setting)
+    return plugs.load("hooks", {"name": "effopd", **options}).make(setting)
 
 
 def test_extrapolation_reaches_a_target_in_fewer_steps_at_a_small_learning_rate(monkeypatch):
@@ -64,7 +64,7 @@ def test_extrapolation_reaches_a_target_in_fewer_steps_at_a_small_learning_rate(
 
 def test_events_of_a_real_run(tmp_path, monkeypatch):
     """Greedy scores on fixed prompts: at steps 1, 2, 4 and 8 the score does not fall; the sampling temperature is kept."""
-    options = {"hooks": [{"name": "extrapolate", "prompts": 7, "candidates": 3}], "sampling": {"temperature": 0.7}}
+    options = {"hooks": [{"name": "effopd", "prompts": 7, "candidates": 3}], "sampling": {"temperature": 0.7}}
     found = run(tmp_path / "a", monkeypatch, **options)
     rows = [json.loads(line) for line in found.metrics.splitlines()]
     events = [row for row in rows if "train/extrapolated" in row]
@@ -75,7 +75,7 @@ def test_events_of_a_real_run(tmp_path, monkeypatch):
 
 def test_modules_that_are_not_there_are_named():
     with pytest.raises(UserError, match=r"no matrix of the student has one of \['mpl'\]"):
-        plugs.load("hooks", {"name": "extrapolate", "modules": ["mpl"]}).make(Setting(Line(0.0), [0], 0, Path(".")))
+        plugs.load("hooks", {"name": "effopd", "modules": ["mpl"]}).make(Setting(Line(0.0), [0], 0, Path(".")))
 
 
 # sparse

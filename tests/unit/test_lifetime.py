@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opd_steps.lifetime import Family
+from opd_steps.process.lifetime import Family
 
 # a leader, its spawned child and grandchild, as vLLM has them: the pids of all three, then they sleep
 SERVER = """
@@ -86,7 +86,7 @@ def test_each_process_of_a_server_goes_with_the_one_that_started_it(served, who)
 
 
 def test_a_server_goes_with_a_step_that_is_killed(served):
-    code = "import sys, time; from opd_steps.lifetime import Family; "
+    code = "import sys, time; from opd_steps.process.lifetime import Family; "
     code += "Family([sys.executable, '-m', 'opd_steps.rollout.vllm_serve']); time.sleep(100)"
     step = subprocess.Popen([sys.executable, "-c", code], env=served, stdout=subprocess.PIPE)
     pids = three(step.stdout)
@@ -97,7 +97,7 @@ def test_a_server_goes_with_a_step_that_is_killed(served):
 
 WAITING = """
 import os, signal, sys, time
-from opd_steps.lifetime import StopFlag, Stopped, until_stopped
+from opd_steps.process.lifetime import StopFlag, Stopped, until_stopped
 stop = StopFlag()
 early = sys.argv[1] == "before"
 print("ready", flush=True)

@@ -13,13 +13,13 @@ import time
 
 import pytest
 
-from opd_steps import lock
 from opd_steps.errors import UserError
+from opd_steps.store import lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from opd_steps.lock import acquire
+from opd_steps.store.lock import acquire
 handle = acquire(Path(sys.argv[1]), "")
 print(1, flush=True)
 time.sleep(60)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opd_steps.config.kinds import Method
 from opd_steps.config.merge import merge
+from opd_steps.graph.kinds import Method
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy

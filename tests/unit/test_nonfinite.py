@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from opd_steps.artifacts import Job
-from opd_steps.config.claims import node_metrics
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation.own_rollouts import own_statistics
+from opd_steps.graph.references import node_metrics
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
-from opd_steps.metrics import MetricsLog
 from opd_steps.models.finite import not_finite
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.objectives.signals.log_ratio import LogRatio
 from opd_steps.steps import opd
+from opd_steps.store.artifacts import Job
+from opd_steps.store.metrics import MetricsLog
 from tests.unit.opd_toys import Killed, ToyPool, run
 from tests.unit.tiny import FakeTokenizer, qwen
 
@@ -93,9 +93,9 @@ def test_a_learning_rate_that_takes_weights_to_infinity(tmp_path, monkeypatch):
 
 def test_a_hooks_figure_that_is_none_ends_the_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("opd_steps.hooks.extrapolate._Foresight.score", lambda *_: float("nan"))
+        patch.setattr("opd_steps.hooks.effopd._Foresight.score", lambda *_: float("nan"))
         with pytest.raises(UserError, match=rf"^{NODE}: step 1: train/score_before is nan, train/score_after is nan; nothing"):
-            run(tmp_path, patch, hooks=["extrapolate"])
+            run(tmp_path, patch, hooks=["effopd"])
 
 
 def test_a_skipped_update_moves_neither_weights_nor_moments(tmp_path, monkeypatch):

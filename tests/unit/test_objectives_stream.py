@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from opd_steps.config import plug_schema, plugs
-from opd_steps.config.kinds import Stream as StreamOptions
 from opd_steps.config.merge import merge
-from opd_steps.config.method_rules import check_stream
 from opd_steps.config.needs import GROUPS
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.method_rules import check_stream
+from opd_steps.graph.kinds import Term
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build
@@ -23,7 +23,7 @@ TOPK = {"name": "teacher_topk", "k": 4}
 
 
 def row(**options) -> dict:
-    return merge(StreamOptions, options, "paper.yaml.method")
+    return merge(Term, options, "paper.yaml.method")
 
 
 def refusal(*args, **options) -> str:
@@ -126,5 +126,5 @@ def test_teacher_rules():
 
 
 def test_rules_import_no_torch():
-    code = "import sys, opd_steps.config.method_rules; sys.exit('torch' in sys.modules)"
+    code = "import sys, opd_steps.graph.checks.method_rules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=plugs.PACKAGE.parent, check=False).returncode == 0

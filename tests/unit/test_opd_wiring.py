@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from opd_steps.config import curves
-from opd_steps.config.method_rules import check_stream
+from opd_steps.graph import train_metrics
+from opd_steps.graph.checks.method_rules import check_stream
 from opd_steps.loop.objective import Objective
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.steps import opd
@@ -95,7 +95,7 @@ def test_a_node_draws_the_curves_that_its_options_promise(tmp_path, monkeypatch,
         check_stream(row, "m", "live", reference=True)
     lines = run(tmp_path / "a", monkeypatch, steps=1, method=method).metrics.splitlines()
     drawn = {name.removeprefix("train/") for line in lines for name in json.loads(line)} - {"step"}
-    assert drawn == set(curves.opd_curves(options))
+    assert drawn == set(train_metrics.opd_curves(options))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_node_draws_the_curves_that_its_options_promise(tmp_path, monkeypatch,
 def test_a_buffer_draws_the_curves_that_it_promises(tmp_path, monkeypatch, buffer):
     lines = run(tmp_path / "a", monkeypatch, steps=2, buffer=buffer).metrics.splitlines()
     drawn = {name.removeprefix("train/") for line in lines for name in json.loads(line)} - {"step"}
-    assert drawn == set(curves.opd_curves(node(buffer=buffer)))
+    assert drawn == set(train_metrics.opd_curves(node(buffer=buffer)))
     assert ("age" in drawn) == (buffer != {"batches": 1})
 
 

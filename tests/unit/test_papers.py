@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from opd_steps import plan
 from opd_steps.config.load import load_root
-from opd_steps.graph import Graph
+from opd_steps.graph import outline
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.nodes import Graph
 
 ROOT = Path(__file__).parents[2]
 CASES = [
@@ -26,7 +27,7 @@ def at_root(monkeypatch):
 
 
 def graph(**changes) -> Graph:
-    return Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | changes))
+    return checked(Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | changes)))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def plans() -> dict:
         patch.chdir(ROOT)
         scales = sorted({scale for _, scale in CASES})
         named = {scale: [paper for paper, other in CASES if other == scale] for scale in scales}
-        return {scale: plan.make(graph(papers=named[scale], scale=scale), {"seeds": [0, 1]}) for scale in scales}
+        return {scale: outline.make(graph(papers=named[scale], scale=scale), {"seeds": [0, 1]}) for scale in scales}
 
 
 @pytest.mark.parametrize(("paper", "scale"), CASES)
@@ -50,16 +51,16 @@ def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     block = re.search(r"```yaml\n(# workflow/papers/mine.yaml.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
     (tmp_path / "mine.yaml").write_text(block)
     built = graph(papers=[str(tmp_path / "mine.yaml")])
-    wanted = {node.key for node in built.wanted()}
-    assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= wanted
-    assert ("quickstart", "opd", "vopd") not in wanted  # nobody asked for it
+    keys = {node.key for node in wanted(built)}
+    assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= keys
+    assert ("quickstart", "opd", "vopd") not in keys  # nobody asked for it
 
 
 def jobs(**changes) -> dict[str, str]:
     """What each wanted node's job depends on, by its folder; no two nodes in one folder."""
-    wanted = graph(**changes).wanted()
-    found = {node.path(0): node.job_config(0) + node.code_json for node in wanted}
-    assert len(found) == len(wanted)
+    nodes = wanted(graph(**changes))
+    found = {node.path(0): node.job_config(0) + node.code_json for node in nodes}
+    assert len(found) == len(nodes)
     return found
 
 

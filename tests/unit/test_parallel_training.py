@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from opd_steps import ranks
-from opd_steps.launch import launch
+from opd_steps.process import ranks
+from opd_steps.process.launch import launch
 from tests.unit.parallel_toys import CASES, folder_of, sft
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from opd_steps import plan, preflight
-from opd_steps.artifacts import sealed
 from opd_steps.errors import UserError
-from opd_steps.files import write_json
-from opd_steps.graph import Graph
+from opd_steps.graph import agreement, outline
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.store.artifacts import sealed
+from opd_steps.store.files import write_json
 
 TOKENIZER = {"eos": "<eos>", "chat_template_sha": "a", "digest": "d", "size": 12}
 NODES = {name: {"kind": "model", "path": "org/x"} for name in ("student", "teacher", "stranger")}
@@ -26,7 +27,7 @@ NODES |= {
 @pytest.fixture
 def graph(tmp_path) -> Graph:
     OmegaConf.save({"paper": {"title": "t"}, "nodes": NODES}, tmp_path / "toy.yaml")
-    return Graph([str(tmp_path / "toy.yaml")])
+    return checked(Graph([str(tmp_path / "toy.yaml")]))
 
 
 def made(results, model: str, **changes) -> None:
@@ -37,24 +38,24 @@ def made(results, model: str, **changes) -> None:
 
 def test_who_is_compared(graph):
     """The writer of SFT traces with the one that reads them, the scored with the scorer; a data set speaks no tokens."""
-    pairs = {(p["node"], p["left"].split("/")[2], p["right"].split("/")[2]) for p in plan.preflight_pairs(graph, "toy", 0)}
+    pairs = {(p["node"], p["left"].split("/")[2], p["right"].split("/")[2]) for p in outline.preflight_pairs(graph, "toy", 0)}
     assert pairs == {("sft_traces", "student", "stranger"), ("scores", "student", "teacher")}
 
 
 def test_only_what_is_known_is_looked_at(graph, tmp_path):
     there = lambda folder: (tmp_path / folder / "manifest.json").is_file()
     made(tmp_path, "student")
-    assert preflight.check(graph, "toy", 0, tmp_path, there) == []
+    assert agreement.check(graph, "toy", 0, tmp_path, there) == []
     with pytest.raises(UserError, match="does not exist yet"):
-        preflight.check(graph, "toy", 0, tmp_path)
+        agreement.check(graph, "toy", 0, tmp_path)
     made(tmp_path, "teacher")
-    assert [p["node"] for p in preflight.check(graph, "toy", 0, tmp_path, there)] == ["scores"]
+    assert [p["node"] for p in agreement.check(graph, "toy", 0, tmp_path, there)] == ["scores"]
     made(tmp_path, "stranger", digest="other")
     for known in (there, lambda _: True):
         with pytest.raises(
             UserError, match=r"node sft_traces: .*student/seed0 and .*stranger/seed0 have different tokenizers$"
         ):
-            preflight.check(graph, "toy", 0, tmp_path, known)
+            agreement.check(graph, "toy", 0, tmp_path, known)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +71,11 @@ def test_what_differs_is_said(graph, tmp_path, change, says):
         made(tmp_path, model)
     made(tmp_path, "teacher", **change)
     with pytest.raises(UserError) as caught:
-        preflight.check(graph, "toy", 0, tmp_path)
+        agreement.check(graph, "toy", 0, tmp_path)
     assert str(caught.value).endswith(says)
     made(tmp_path, "teacher", size=99)  # a padded vocabulary is no difference
-    assert len(preflight.check(graph, "toy", 0, tmp_path)) == 2
-    assert preflight.models(graph, "toy", 0) == [
+    assert len(agreement.check(graph, "toy", 0, tmp_path)) == 2
+    assert agreement.models(graph, "toy", 0) == [
         "toy/data/data/seed0",
         *(f"toy/model/{m}/seed0" for m in ("stranger", "student", "teacher")),
     ]

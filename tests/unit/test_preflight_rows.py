@@ -10,14 +10,15 @@ import yaml
 from tokenizers import normalizers
 from transformers import LlamaConfig, Qwen2Config
 
-from opd_steps import preflight
 from opd_steps.config.load import load_root
 from opd_steps.errors import UserError
-from opd_steps.graph import Graph
+from opd_steps.graph import agreement
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
+from opd_steps.graph.row_lengths import rows
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.positions import positions
 from opd_steps.models.tokenizers import byte_tokenizer, char_tokenizer
-from opd_steps.preflight_rows import rows
 from opd_steps.tasks.audit import Audit
 from opd_steps.tasks.room import check_rows
 from tests.pipeline.stages import Stages, edit_json, save_checkpoint
@@ -70,7 +71,7 @@ class Paper:
         nodes["data"].setdefault("verifier", {"name": "exact", "after": "="})
         paper = tmp_path / "toy.yaml"
         paper.write_text(yaml.safe_dump({"paper": {"title": "Toy"}, "nodes": nodes, "evaluate": EVALUATE}, sort_keys=False))
-        self.graph = Graph.of(load_root({"papers": [str(paper)]}))
+        self.graph = checked(Graph.of(load_root({"papers": [str(paper)]})))
         self.stages = Stages(tmp_path / "results")
 
     def make(self):
@@ -83,7 +84,7 @@ class Paper:
         return self
 
     def check(self):
-        preflight.check(self.graph, "toy", 0, self.stages.results)
+        agreement.check(self.graph, "toy", 0, self.stages.results)
         return check_rows(self.stages.results, rows(self.graph, "toy", 0))
 
 
@@ -110,7 +111,7 @@ def test_what_the_nodes_ask_is_known_from_the_graph_alone(tmp_path):
         ("look", "test", "", 6): (m, (m, t)),
     }
     assert all(r.data == data for r in found.values())
-    assert set(preflight.models(paper.graph, "toy", 0)) == {m, t, data}
+    assert set(agreement.models(paper.graph, "toy", 0)) == {m, t, data}
 
 
 def test_rows_that_fit_are_measured(tmp_path):

@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-from opd_steps.config.kinds import KINDS
-from opd_steps.config.process_checks import processes
 from opd_steps.errors import UserError
-from opd_steps.graph import Graph
+from opd_steps.graph.checked import checked
+from opd_steps.graph.checks.processes import processes
+from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.nodes import Graph
 from tests.pipeline.checkout import ROOT, Checkout
 
 NODES = {
@@ -33,7 +34,7 @@ SERVER = {"teacher_engine": {"name": "server", "tensor_parallel": 2}}
 def build(folder, node: str, resources: dict, **options):
     nodes = NODES | {node: NODES[node] | options | {"resources": resources}}
     OmegaConf.save({"paper": {"title": "t"}, "nodes": nodes}, folder / "toy.yaml")
-    graph = Graph([str(folder / "toy.yaml")])
+    graph = checked(Graph([str(folder / "toy.yaml")]))
     return next(n for n in graph.nodes.values() if n.name == node)
 
 
@@ -87,9 +88,9 @@ def test_the_rule_starts_as_many_processes_as_its_node_says(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.edit("workflow/papers/smoke.yaml", "vopd: {kind: opd,", "vopd: {kind: opd, resources: {gpu: 2, cpus: 2},")
     text = checkout.snakemake("-n", "-p", "results/smoke/opd/vopd/seed0/manifest.json").stdout
-    assert "export OMP_NUM_THREADS=2\n        exec python -m opd_steps.warm opd --processes 2 --config" in text
+    assert "export OMP_NUM_THREADS=2\n        exec python -m opd_steps.process.warm opd --processes 2 --config" in text
     for kind in ("pretrain", "sft", "rl"):
-        assert f"exec python -m opd_steps.warm {kind} --processes 1 --config" in text
+        assert f"exec python -m opd_steps.process.warm {kind} --processes 1 --config" in text
 
 
 def test_the_rules_ask_slurm_for_the_gpus_that_nodes_name():

@@ -9,10 +9,10 @@ import typing
 import pytest
 
 from opd_steps.config import plug_schema
-from opd_steps.config.kinds import KINDS, Stream
 from opd_steps.config.merge import merge
 from opd_steps.config.ranges import inside
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import KINDS, Term
 from tests.options_table import PAGE, classes, groups, page
 
 PLUGS = [(group, name) for group in groups() for name in plug_schema.names(group)]
@@ -134,7 +134,7 @@ ROWS = {
     "jsd": ({"signal": {"name": "jsd", "beta": 2}}, "x.signal.beta: expected 0 to 1, found 2"),
     "power": ({"signal": {"name": "power", "alpha": -1}}, "x.signal.alpha: expected above 0, found -1"),
     "skew": ({"signal": {"name": "skew", "alpha": 1.5}}, "x.signal.alpha: expected 0 to 1"),
-    "prefix": ({"weight": [{"name": "prefix", "length": 0}]}, "x.weight[0].length: expected at least 1, found 0"),
+    "prefix": ({"weight": [{"name": "first_tokens", "length": 0}]}, "x.weight[0].length: expected at least 1, found 0"),
     "a cap": ({"estimator": {"name": "pg", "ratio": "sampler", "is_cap": -1}}, "x.estimator.is_cap: expected at least 0"),
     "a mask": (
         {"estimator": {"name": "pg", "ratio": "sampler", "mask_low": 3, "mask_high": 1}},
@@ -159,7 +159,7 @@ def test_refused_in_a_kind(case):
 def test_refused_in_a_method(case):
     options, says = ROWS[case]
     with pytest.raises(UserError) as error:
-        merge(Stream, options, "x")
+        merge(Term, options, "x")
     assert str(error.value).startswith(says)
 
 
@@ -177,8 +177,8 @@ def test_what_is_right_is_taken():
     assert made["steps"] == 1000 and made["optim"]["betas"] == [0.0, 0.999] and made["sampling"]["n"] == 4
     assert kind("evaluate", k=0, limit=0, fewshot=None)["fewshot"] is None
     for signal in ({"name": "jsd", "beta": 0}, {"name": "jsd", "beta": 1}, {"name": "power", "alpha": 500}):
-        merge(Stream, {"signal": signal, "coef": -2.5}, "x")
-    merge(Stream, {"estimator": {"name": "pg", "ratio": "sampler", "mask_low": 0.5}}, "x")  # no upper bound
+        merge(Term, {"signal": signal, "coef": -2.5}, "x")
+    merge(Term, {"estimator": {"name": "pg", "ratio": "sampler", "mask_low": 0.5}}, "x")  # no upper bound
     assert kind("data", system="no", seed=2**63 - 1)["system"] == "no"
 
 

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from opd_steps.report.claims import FAILS, HOLDS, OPEN, UNMEASURED, verdict
-from opd_steps.report.judge import judge
-from opd_steps.report.results import Plan
-from opd_steps.report.stats import half_width, sign_test, t_test
+from opd_steps.findings.claims import FAILS, HOLDS, OPEN, UNMEASURED, verdict
+from opd_steps.findings.judge import judge
+from opd_steps.findings.results import Plan
+from opd_steps.findings.stats import half_width, sign_test, t_test
 from tests.unit.fake_results import FakeResults, with_figure
 
 

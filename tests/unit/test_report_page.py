@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from opd_steps.errors import UserError
+from opd_steps.findings.judge import judge
+from opd_steps.findings.results import Plan
+from opd_steps.findings.variants import differences, flatten
 from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
-from opd_steps.report.judge import judge
-from opd_steps.report.options import differences, flatten
 from opd_steps.report.page import render
-from opd_steps.report.results import Plan
 from opd_steps.steps.report import run
 from tests.unit.fake_results import FakeResults, with_figure
 

@@ -15,7 +15,7 @@ PRUNE = {"weight": [{"name": "overlap_decay", "k": 4, "margin": 2}]}
 FULL_FKL = {"signal": "fkl", "support": "full", "estimator": "exact"}
 CASES = {
     "ema teacher": {"teacher_source": {"name": "ema", "rate": 0.3}},
-    "extrapolate": {"hooks": [{"name": "extrapolate", "prompts": 5, "candidates": 2, "factor": 0.5}]},
+    "extrapolate": {"hooks": [{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]},
     "sparse": {"hooks": [{"name": "sparse", "share": 0.3}]},
     "stale buffer": {"buffer": {"batches": 3}},
     "replay buffer": {"buffer": {"batches": 2, "passes": 2}, "method": {"add": [{"rows": "teacher"}, {"rows": "dataset"}]}},
@@ -33,11 +33,14 @@ CASES = {
         "controllers": [{"name": "hit_rate", "sets": "sampling.max_new_tokens", "low": 2, "high": 7, "step": 1, "patience": 2}],
     },
     "switch": {"controllers": [{"name": "switch", "sets": "method.transform", "to": [{"name": "floor", "lam": 0.3}]}]},
-    "taid": {"method": {"target": "taid", **FULL_FKL}, "controllers": [{"name": "taid", "rate": 0.2, "momentum": 0.5}]},
+    "taid": {
+        "method": {"target": "taid", **FULL_FKL},
+        "controllers": [{"name": "taid_momentum", "rate": 0.2, "momentum": 0.5}],
+    },
     "all at once": {
         "method": {"signal": "outcome", "add": [{"coef": 1.0}, {"rows": "teacher", "estimator": "mle", "coef": 0.1}]},
         "teacher_source": "ema",
-        "hooks": [{"name": "extrapolate", "prompts": 3, "candidates": 1}],
+        "hooks": [{"name": "effopd", "prompts": 3, "candidates": 1}],
         "buffer": {"batches": 2},
         "controllers": [
             {"name": "linear", "sets": "method.add[0].coef", "first": 1, "last": 0.2},
@@ -118,7 +121,7 @@ def test_the_buffer_ages_and_refills_as_it_says(tmp_path, monkeypatch):
 
 def test_controlled_options_are_drawn_beside_the_loops_own_curves(tmp_path, monkeypatch):
     options = {
-        "method": {"weight": [{"name": "prefix", "length": 1}]},
+        "method": {"weight": [{"name": "first_tokens", "length": 1}]},
         "controllers": [{"name": "linear", "sets": "method.weight[0].length", "first": 1, "last": 4}],
     }
     metrics = run(tmp_path / "a", monkeypatch, **options).metrics

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opd_steps.config.kinds import RlNode
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import RlNode
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order, rng
 from opd_steps.steps.rl import group_batch, objective

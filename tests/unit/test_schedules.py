@@ -15,7 +15,7 @@ CASES = [
     ({"name": "switch", "sets": "x", "to": {"name": "floor", "lam": 0.3}, "at": 0.3}, {"name": "clip"}),
     ({"name": "entropy_gate", "sets": "x", "stages": [4, 8, 16, 32], "every": 2, "h_min": 0.3}, 4),
     ({"name": "hit_rate", "sets": "x", "low": 4, "high": 10, "step": 1, "share": 0.6, "patience": 2}, 6),
-    ({"name": "taid", "rate": 0.1, "momentum": 0.5}, 0.0),
+    ({"name": "taid_momentum", "rate": 0.1, "momentum": 0.5}, 0.0),
     ({"name": "raise_on_loss", "sets": "x", "every": 3, "eps": 0.0, "since": "previous"}, 0.0),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from opd_steps.schedules.linear import Linear
 from opd_steps.schedules.raise_on_loss import RaiseOnLoss
 from opd_steps.schedules.switch import Switch
-from opd_steps.schedules.taid import TAIDSchedule
+from opd_steps.schedules.taid_momentum import TAIDSchedule
 
 
 def trace(controller, losses, now):

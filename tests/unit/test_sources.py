@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from opd_steps import sources
 from opd_steps.errors import UserError
-from opd_steps.sources import hashes
+from opd_steps.store import sources
+from opd_steps.store.sources import hashes
 
 
 def test_a_folder_of_too_many_files_is_no_data_set(tmp_path, monkeypatch):

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from opd_steps.artifacts import Job, read_manifest
-from opd_steps.config.kinds import KINDS
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.models.checkpoint import load_model, load_tokenizer, save_model, where
+from opd_steps.graph.kinds import KINDS
+from opd_steps.models.folder import load_model, load_tokenizer, save_model, where
 from opd_steps.models.tokenizers import char_tokenizer, describe
 from opd_steps.steps.data import data
 from opd_steps.steps.model import model
+from opd_steps.store.artifacts import Job, read_manifest
 from opd_steps.tasks.dataset import load_split, load_task
 from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.prompts import PromptPool

@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("mlflow")
 
 from opd_steps.errors import UserError
-from opd_steps.fingerprint import digest
-from opd_steps.report.results import Plan
+from opd_steps.findings.results import Plan
 from opd_steps.steps import track
+from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content, store
 from opd_steps.tracking.importer import import_results
 from tests.unit.fake_results import STEPS, FakeResults, with_figure

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from opd_steps.artifacts import Job
 from opd_steps.loop import checkpoint
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import gradient_variance, learning_rate, make_optimizer
@@ -16,6 +15,7 @@ from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.store.artifacts import Job
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
 OPTIM = {"lr": 0.01, "schedule": "linear", "warmup": 0.2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0}

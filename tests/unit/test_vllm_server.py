@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from opd_steps import lifetime
-from opd_steps.config.engine_checks import check_engine
-from opd_steps.config.kinds import TeacherEngine
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.lifetime import StopFlag, Stopped
+from opd_steps.graph.checks.engines import check_engine
+from opd_steps.graph.kinds import TeacherEngine
+from opd_steps.process import lifetime
+from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.rollout import vllm_server
 from opd_steps.rollout.vllm_server import RESTARTS, VllmServer
 

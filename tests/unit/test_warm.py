@@ -30,7 +30,7 @@ elif what == "wait":
 SERVER = """
 import sys
 import torch, opd_steps.steps
-from opd_steps import warm
+from opd_steps.process import warm
 opd_steps.steps.__path__.append(sys.argv[1])
 warm.PRELOAD = ()
 warm.serve(sys.argv[2], int(sys.argv[3]))
@@ -58,7 +58,7 @@ def until(condition, seconds: float = 60) -> None:
 
 def ask(server: str, *arguments: str, **options) -> subprocess.Popen:
     environment = os.environ | {"DISTILLERY_WARM": server, "COLOUR": "blue", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-m", "opd_steps.warm", "toy", *arguments]
+    command = [sys.executable, "-m", "opd_steps.process.warm", "toy", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -161,7 +161,7 @@ def test_a_server_ends_with_the_run_but_after_its_jobs(tmp_path):
 def test_without_a_server_the_step_starts_by_itself(tmp_path):
     environment = os.environ | {"DISTILLERY_WARM": str(tmp_path / "nobody")}
     found = subprocess.run(
-        [sys.executable, "-m", "opd_steps.warm", "plan", "--help"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "opd_steps.process.warm", "plan", "--help"], env=environment, capture_output=True, text=True
     )
     assert found.returncode == 0 and "--config" in found.stdout
 
@@ -184,7 +184,7 @@ def test_a_server_whose_source_was_edited_forks_no_more(tmp_path):
 
 TRAINING = """
 import os, sys, time
-from opd_steps.lifetime import StopFlag
+from opd_steps.process.lifetime import StopFlag
 stop = StopFlag()
 print(os.getpid(), flush=True)
 while not stop.wanted:
@@ -213,7 +213,7 @@ def test_a_run_that_is_killed_stops_its_steps(tmp_path, warm):
     (tmp_path / "sitecustomize.py").write_text(f"import opd_steps.steps\nopd_steps.steps.__path__.append({str(tmp_path)!r})\n")
     environment = os.environ | {"DISTILLERY_WARM": str(address), "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
     server = "|".join([sys.executable, "-c", SERVER, str(tmp_path), str(address)]) if warm else ""
-    step = "|".join([sys.executable, "-m", "opd_steps.warm", "toy", str(saved)])
+    step = "|".join([sys.executable, "-m", "opd_steps.process.warm", "toy", str(saved)])
     run = subprocess.Popen([sys.executable, "-c", RUN, server, step], env=environment, stdout=subprocess.PIPE, text=True)
     pid = int(run.stdout.readline())
     run.kill()

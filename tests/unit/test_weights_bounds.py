@@ -86,7 +86,7 @@ def test_places():
     rows = batch([3, 1, 2], ended_B=torch.tensor([True, True, False]))
     assert of(plug("not_end"), rows).tolist() == [1, 1, 0, 0, 1, 1]
     seen = Evidence(rows.action_N, step_N=rows.step_N)
-    assert plug("prefix", length=2).weight_N(None, seen).tolist() == [1, 1, 0, 1, 1, 1]
+    assert plug("first_tokens", length=2).weight_N(None, seen).tolist() == [1, 1, 0, 1, 1, 1]
     shown = rows.with_columns(extra={"context:teacher": [[1, 7], [1], [1, 2]]})
     assert of(plug("has_context"), shown).tolist() == [1, 1, 1, 0, 1, 1]
     assert of(plug("has_context"), rows).sum() == 0

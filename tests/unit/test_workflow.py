@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from opd_steps import graph, plan, workflow
-from opd_steps.fingerprint import PACKAGE, code_hashes
+from opd_steps.graph import node, nodes, outline
+from opd_steps.graph import snakemake as workflow
+from opd_steps.graph.checked import checked, wanted
 from opd_steps.steps._main import _now
-from opd_steps.views import why
+from opd_steps.store.fingerprint import PACKAGE, code_hashes
+from opd_steps.store.views import why
 
 TOY = """
 paper: {{title: Toy}}
@@ -29,15 +31,15 @@ METHODS = ("{}", "{baseline: neg_kl}")
 
 @pytest.fixture
 def flow(tmp_path, monkeypatch):
-    """opd_steps.workflow with a paper of forty variants that are made of two methods."""
+    """opd_steps.graph.snakemake with a paper of forty variants that are made of two methods."""
     variants = [
         f"  v{i}: {{kind: opd, student: init, teacher: init, data: data, optim: {{lr: {i + 1}}}, method: {METHODS[i % 2]}}}"
         for i in range(40)
     ]
     path = tmp_path / "toy.yaml"
     path.write_text(TOY.format(variants="\n".join(variants)))
-    made = graph.Graph([str(path)])
-    for name, value in {"_graph": made, "_wanted": made.wanted(), "_root": {"seeds": [0, 1]}}.items():
+    made = checked(nodes.Graph([str(path)]))
+    for name, value in {"_graph": made, "_wanted": wanted(made), "_root": {"seeds": [0, 1]}}.items():
         monkeypatch.setattr(workflow, name, value, raising=False)
     return workflow
 
@@ -48,10 +50,10 @@ def wildcards(node: str, seed: int = 0) -> SimpleNamespace:
 
 def test_sources_are_hashed_once_for_all_variants_that_run_the_same(flow, monkeypatch):
     calls = []
-    monkeypatch.setattr(graph, "code_hashes", lambda *files: calls.append(files) or {"file": str(len(calls))})
-    graph._code.cache_clear()
+    monkeypatch.setattr(node, "code_hashes", lambda *files: calls.append(files) or {"file": str(len(calls))})
+    node._code.cache_clear()
     texts = {flow.job_code("opd", wildcards(f"v{i}", seed)) for i in range(40) for seed in (0, 1)}
-    graph._code.cache_clear()  # what was made up here is of no use to others
+    node._code.cache_clear()  # what was made up here is of no use to others
     assert len(calls) == len(texts) == 2
 
 
@@ -79,7 +81,7 @@ def test_a_papers_manifests_are_gathered_in_one_file(flow, tmp_path):
     assert flow.gathered() == ["<results>/report/manifests/toy.json"]
     paths = [Path(file.replace("<results>", str(tmp_path))) for file in wanted]
     plan_file, out, views = tmp_path / "plan.json", tmp_path / "report/toy.json", []
-    plan_file.write_text(json.dumps(plan.make(flow._graph, flow._root)))
+    plan_file.write_text(json.dumps(outline.make(flow._graph, flow._root)))
     for text in ("{}", "[]"):
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)

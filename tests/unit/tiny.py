@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from opd_steps.config.kinds import Stream
 from opd_steps.config.merge import merge
+from opd_steps.graph.kinds import Term
 
 
 class FakeTokenizer:
@@ -48,4 +48,4 @@ def qwen(vocab: int = 24, seed: int = 0, tie: bool = True, layers: int = 2) -> Q
 
 def method(**options) -> dict:
     """Checked options of a one-stream method."""
-    return {**merge(Stream, options, "test"), "aggregate": "token_mean"}
+    return {**merge(Term, options, "test"), "aggregate": "token_mean"}

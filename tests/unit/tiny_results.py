@@ -8,9 +8,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from opd_steps.artifacts import MANIFEST, sealed
-from opd_steps.files import write_json, write_jsonl
-from opd_steps.fingerprint import file_entry
+from opd_steps.store.artifacts import MANIFEST, sealed
+from opd_steps.store.files import write_json, write_jsonl
+from opd_steps.store.fingerprint import file_entry
 
 CHAT = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}=>{% endif %}"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from opd_steps.config.kinds import TeacherEngine
-from opd_steps.models.checkpoint import load_model, load_tokenizer
+from opd_steps.graph.kinds import TeacherEngine
+from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import rng
 from tests.pipeline.stages import Stages, save_checkpoint

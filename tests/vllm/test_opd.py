@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opd_steps.artifacts import read_manifest
+from opd_steps.store.artifacts import read_manifest
 from tests.pipeline.stages import Stages
 from tests.vllm.conftest import FRESH, SMALL, sums
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
 from opd_steps.config.load import load_root
-from opd_steps.graph import Graph
+from opd_steps.graph.nodes import Graph
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.models.checkpoint import where
+from opd_steps.models.folder import where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.vllm_process import OwnServer, healthy
 from opd_steps.rollout.vllm_server import VllmServer

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import torch
 
-from opd_steps import ranks
 from opd_steps.errors import UserError
+from opd_steps.process import ranks
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,188 @@
+"""Several processes that train as one: each holds a shard of every weight and works on its share of the rows.
+
+Every rank knows the whole batch, and takes every decision by itself from the same numbers. All of torch.distributed is here; with one
+process each function hands back what it was given. All ranks must call them in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from opd_steps.errors import UserError
+from opd_steps.process.launch import world_size
+
+PATIENCE = timedelta(
+    hours=2
+)  # others wait while the first one writes a checkpoint; a death ends all at once (opd_steps.process.launch)
+
+
+def join() -> None:
+    """Become a rank, if opd_steps.process.launch or torchrun started this process as one: NCCL where there are GPUs, else gloo."""
+    if (count := world_size()) == 1:
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        if (found := torch.cuda.device_count()) < int(os.environ.get("LOCAL_WORLD_SIZE", count)):
+            raise UserError("resources.processes", f"{count} processes need a GPU each, this job sees {found}")
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Wait for all ranks to be done."""
+    if world() > 1:
+        gather(None)
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first() -> bool:
+    """Is this the rank that writes files?"""
+    return rank() == 0
+
+
+# ---- what is measured
+
+
+def gather(mine: object) -> list:
+    """What every rank brings, in their order."""
+    if world() == 1:
+        return [mine]
+    found: list = [None] * world()
+    dist.all_gather_object(found, mine)
+    return found
+
+
+def combined(mine: dict[str, float], how: Callable[[Iterable[float]], float]) -> dict[str, float]:
+    """Figures of all ranks by name, `how` = sum or max of those that have one; the same bits on every rank."""
+    parts = gather(mine)
+    if len(parts) == 1:
+        return mine
+    return {name: how([p[name] for p in parts if name in p]) for name in dict.fromkeys(n for p in parts for n in p)}
+
+
+# ---- rows
+
+
+def share(count: int) -> range:
+    """Which of `count` things this rank makes; neighbours go to different ranks, as they take like times."""
+    return range(rank(), count, world())
+
+
+def collect(made: Sequence) -> list:
+    """The things of all ranks' shares, in order."""
+    parts = gather(list(made))
+    return [parts[i % world()][i // world()] for i in range(sum(map(len, parts)))]
+
+
+def micro_batches(rows: int, size: int) -> list[slice]:
+    """This rank's rows of a batch, at most `size` at a time; ranks in order make the whole batch in order.
+
+    As many slices on every rank, for each costs all of them a forward and a backward pass: a last one may be empty.
+    """
+    bound = lambda rank: -(-rows * rank // world())  # where some have one row more, these are the first ranks
+    low, high, longest = bound(rank()), bound(rank() + 1), bound(1)
+    return [slice(min(i, high), min(i + size, high)) for i in range(low, low + longest, size)]
+
+
+# ---- weights
+
+
+def shard(model: nn.Module) -> nn.Module:
+    """FSDP2 on every block of the model and on the rest of it; gradients are summed over ranks."""
+    if world() == 1:
+        return model
+    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
+    blocks = set(model._no_split_modules or ())
+    for module in [m for m in model.modules() if type(m).__name__ in blocks]:
+        fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for part in _parts(model):
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+    model.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank went to
+    _set_reshard(model)
+    # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
+    model.hidden_states = lambda tokens_BL: _hidden_states(model, tokens_BL)
+    register_fsdp_forward_method(model, "hidden_states")
+    return model
+
+
+def hidden_states(model: nn.Module, tokens_BL: Tensor) -> Tensor:
+    """Last hidden states [B, L, D] of a transformers model. Where it trains, its head is whole from here to the backward pass."""
+    return model.hidden_states(tokens_BL) if isinstance(model, FSDPModule) else _hidden_states(model, tokens_BL)
+
+
+def _hidden_states(model: nn.Module, tokens_BL: Tensor) -> Tensor:
+    return model.base_model(input_ids=tokens_BL, use_cache=False).last_hidden_state
+
+
+@contextmanager
+def whole(*models: nn.Module):
+    """Meanwhile each rank holds all weights of the models, and may run them as often as it likes: for rollouts."""
+    sharded = [m for m in models if isinstance(m, FSDPModule)]
+    for model in sharded:
+        model.set_reshard_after_forward(False)
+        for part in _parts(model):
+            part.unshard()
+    try:
+        yield
+    finally:
+        for model in sharded:
+            for part in _parts(model):
+                part.reshard()
+            _set_reshard(model)
+
+
+def _parts(model: nn.Module) -> list[FSDPModule]:
+    return [m for m in model.modules() if isinstance(m, FSDPModule)]
+
+
+def _set_reshard(model: FSDPModule) -> None:
+    """Blocks let go of their weights after each forward; so does the rest of a frozen model, which no backward pass would free."""
+    model.set_reshard_after_forward(True)
+    model.set_reshard_after_forward(not any(p.requires_grad for p in model.parameters()), recurse=False)
+
+
+def full(tensor: Tensor) -> Tensor:
+    """All of a tensor, on every rank."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def cut_like(value: Tensor, like: Tensor) -> Tensor:
+    """This rank's part of a whole tensor, on the device and cut as `like` is."""
+    value = value.to(like.device)
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def for_writing(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those of a sharded model whole and on the CPU; of several ranks only the first gets any."""
+    if world() == 1:
+        return tensors
+    found, done = {}, {}  # tied weights stay one tensor
+    for name, tensor in tensors.items():
+        if id(tensor) not in done:
+            value = full(tensor.detach())
+            done[id(tensor)] = value.cpu() if first() else None
+        found[name] = done[id(tensor)]
+    return found if first() else {}
