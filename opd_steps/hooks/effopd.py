@@ -79,6 +79,9 @@ class _Foresight:
         self.anchor = {name: p.clone() for name, p in moving.items()}
         metrics |= {"train/extrapolated": float(accepted), "train/score_before": before, "train/score_after": best}
 
+    def before_step(self, policy) -> None:
+        pass
+
     def state_dict(self) -> dict:
         return dict(self.anchor)
 

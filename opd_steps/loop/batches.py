@@ -33,6 +33,16 @@ def sampled_rows(
     return Batch(rows, metrics=rollout_metrics(rows))
 
 
+def unsampled(rows: Trajectory, version: int) -> Trajectory:
+    """Columns that sampled rows have: log-probs and rewards nan, for nobody sampled or judged these."""
+    return rows.with_columns(
+        logp=[torch.full((len(a),), torch.nan) for a in rows.actions],
+        reward_B=torch.full((len(rows),), torch.nan),
+        version_B=torch.full((len(rows),), version),
+        ended_B=torch.ones(len(rows), dtype=torch.bool),
+    )
+
+
 def rollout_metrics(rows: Trajectory) -> dict[str, float]:
     """Mean reward and length (tokens, end token included), and the share of rows cut at their maximum length."""
     found = {"length": float(rows.length_B.float().mean())}

@@ -41,6 +41,9 @@ class RolloutBuffer:
         if stale or self.used >= self.batches * self.passes:
             self.kept, self.used = [], 0
 
+    def before_step(self, policy) -> None:
+        pass
+
     def state_dict(self) -> dict:
         packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}
         sources = [b.rows.extra.get("source") for b in self.kept]

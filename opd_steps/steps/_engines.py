@@ -58,4 +58,4 @@ def seen(context, pool: PromptPool, seed: int) -> list[list[int]]:
     if getattr(context, "GROUP", False):
         return contexts
     rows = Trajectory(contexts, [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
-    return context.prepare(rows, pool, seed).extra.get("context:teacher", contexts)
+    return context.prepare(rows, pool, seed, "teacher").extra.get("context:teacher", contexts)

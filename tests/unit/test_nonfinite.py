@@ -14,7 +14,7 @@ from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.graph.references import node_metrics
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
-from opd_steps.models.finite import not_finite
+from opd_steps.process.finite import not_finite
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.objectives.signals.log_ratio import LogRatio
 from opd_steps.steps import opd

@@ -23,7 +23,7 @@ class Peers:
     wrong: Annotated[int, "at least 0"] = 1
     of: Literal["same", "unrelated"] = "same"
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         texts, correct = pool.texts(rows), (rows.reward_B >= 0.5).tolist()
         prompts, versions = rows.prompt_B.tolist(), rows.version_B.tolist()
         groups: dict[int, list[int]] = {}
@@ -38,4 +38,4 @@ class Peers:
             right = [texts[j] for j in peers if correct[j]][: self.right]
             wrong = [texts[j] for j in peers if not correct[j]][: self.wrong]
             shown.append(pool.hinted(prompt, right, wrong))
-        return rows.with_columns(extra={**rows.extra, "context:teacher": shown})
+        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})

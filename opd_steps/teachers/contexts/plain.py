@@ -9,5 +9,5 @@ from opd_steps.nouns.trajectory import Trajectory
 class Plain:
     """The teacher sees the student's prompt."""
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         return rows

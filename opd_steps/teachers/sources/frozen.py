@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opd_steps.nouns.policy import Teacher
+from opd_steps.nouns.teaching import Given
+from opd_steps.teachers.view import ModelTeacher
+
 
 @dataclass(frozen=True)
 class Frozen:
-    """The teacher node's weights, for ever."""
+    """The teacher node's weights, for ever; of `model: self`, those that the student starts from."""
 
-    def teacher(self, policy, pool):
-        return policy
+    def teacher(self, given: Given) -> Teacher:
+        return ModelTeacher(given.load())
 
-    def hook(self, policy) -> None:
+    def hook(self, given: Given) -> None:
         return None

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from opd_steps.nouns.teaching import Given
 from opd_steps.teachers.spans import SpanTeacher
 
 
@@ -13,8 +14,8 @@ class Spans:
     ANSWERS: ClassVar[str] = "sampled"
     OTHER_TOKENIZER: ClassVar[bool] = True
 
-    def teacher(self, policy, pool) -> SpanTeacher:
-        return SpanTeacher(policy, pool)
+    def teacher(self, given: Given) -> SpanTeacher:
+        return SpanTeacher(given.load(), given.pool)
 
-    def hook(self, policy) -> None:
+    def hook(self, given: Given) -> None:
         return None
