@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from opd_steps.config.plugs import constant
+from opd_steps.config.plugs import constants
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,27 @@ NOTHING = Asks()
 
 def of_word(word: str, options: dict) -> Asks:
     """As a plug's constant says it: none, sampled, topk (as many as its option `k`), full, hidden (its option `layers`)."""
-    found = {"none": NOTHING, "sampled": Asks(sampled=True), "full": Asks(full=True)}
     if word == "topk":
         return Asks(sampled=True, topk=options["k"])
     if word == "hidden":
         return Asks(hidden=frozenset(options["layers"]))
-    return found[word]
+    return {"sampled": Asks(sampled=True), "full": Asks(full=True)}.get(word, NOTHING)
 
 
 def of_plug(group: str, options: dict, own: str) -> dict[str, Asks]:
-    """What a plug asks of whom: of the teacher `own` that its term is against (TEACHER), and of those that its options name.
-
-    OTHERS   {option: word}, the option holding a teacher's name, several, or the values of a mapping
-    """
-    word = constant(group, options["name"], "TEACHER", "none")
+    """What a plug asks of whom: of the teacher `own` that its term is against, and of those that its options name."""
+    known = constants(group, options["name"])
+    word = known.get("TEACHER", "none")
     found = {own: of_word(word, options)}
     if word == "hidden":
         found["student"] = Asks(hidden=frozenset(options.get("student_layers", options["layers"])))
-    for option, word in constant(group, options["name"], "OTHERS", {}).items():
-        for whom in names(options[option]):
-            found[whom] = found.get(whom, NOTHING) | of_word(word, options)
-    return found
+    return union([found, *others(group, options)])
+
+
+def others(group: str, options: dict) -> list[dict[str, Asks]]:
+    """What a plug asks of the teachers that its options name."""
+    asked = constants(group, options["name"])["OTHERS"]
+    return [dict.fromkeys(names(options[option]), of_word(word, options)) for option, word in asked.items()]
 
 
 def names(value: Any) -> list[str]:

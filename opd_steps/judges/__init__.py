@@ -22,11 +22,8 @@ class Bench:
 
 
 class Judge(Protocol):
-    """OTHERS   options that hold names of teachers
-    METRICS  figures that it draws: `judge` returns them
-    """
+    """METRICS  figures that it draws: `judge` returns them"""
 
-    OTHERS: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[tuple[str, ...]] = ()
 
     def judge(self, rows: Trajectory, bench: Bench) -> tuple[Trajectory, dict[str, float]]:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.trajectory import Trajectory
 
 
-class RolloutBuffer:
+class RolloutBuffer(Hook):
     """`batches` steps' worth of rollouts by the weights of one moment, trained on `passes` times in order, then made anew.
 
     An after-step hook whose state is the rollouts themselves, so that a resumed run trains on the same ones.
@@ -40,9 +41,6 @@ class RolloutBuffer:
         stale = bool(self.metric) and metrics.get(f"train/{self.metric}", self.below) < self.below  # not every step draws it
         if stale or self.used >= self.batches * self.passes:
             self.kept, self.used = [], 0
-
-    def before_step(self, policy) -> None:
-        pass
 
     def state_dict(self) -> dict:
         packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}

@@ -10,10 +10,11 @@ from opd_steps.config.curve_names import controlled
 from opd_steps.config.option_paths import get_option, with_option
 from opd_steps.config.teachers import method_of
 from opd_steps.loop.objective import Objective
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Policy
 
 
-class Conductor:
+class Conductor(Hook):
     """An after-step hook. A controller is a pure function with a state of plain values:
 
     start(now) -> (value, state)                                    before the first step
@@ -63,9 +64,6 @@ class Conductor:
             objective.streams, objective.aggregate, objective.window = fresh.streams, fresh.aggregate, budget
         for policy in self.policies:
             policy.sample_by(self.options["sampling"])
-
-    def before_step(self, policy) -> None:
-        pass
 
     def state_dict(self) -> dict:
         values = [get_option(self.options, c.sets) for c in self.controllers]

@@ -9,12 +9,13 @@ from torch import nn
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop import checkpoint
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import finite
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import not_finite
 
 
-class Guard:
+class Guard(Hook):
     """The last after-step hook: it looks at what the others left of all learners. Its state: updates left out in a row.
 
     on_nonfinite: stop   the first figure of an update that is not finite raises UserError, as does any other figure or weight
@@ -66,9 +67,6 @@ class Guard:
         kept = checkpoint.newest(self.job.work)
         stays = f"the checkpoint after step {int(kept.name.rpartition('-')[2])} stays" if kept else "there is no checkpoint yet"
         return UserError(self.job.name, f"step {self.step}: {what}; nothing is published, {stays}")
-
-    def before_step(self, policy) -> None:
-        pass
 
     def state_dict(self) -> dict:
         return {"in_a_row": self.in_a_row}

@@ -146,7 +146,7 @@ def text_columns(options: dict) -> Iterator[str]:
     for version in versions(options):
         for _, method in learners(version):
             for source in (method["prefix"], *(row["rows"] for row in terms(method) if label(row["rows"]))):
-                if plugs.constant("prefixes", source["name"], "TEXTS", False):
+                if plugs.constant("prefixes", source["name"], "TEXTS"):
                     yield source["column"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from opd_steps.config import plugs
-from opd_steps.config.asks import NOTHING, Asks, names, union
+from opd_steps.config.asks import NOTHING, Asks, names, others, union
 from opd_steps.config.needs import asks as term_asks
 from opd_steps.config.needs import label, terms
 from opd_steps.config.teachers import Teaching, learners, named
@@ -80,13 +80,13 @@ class Staff:
         if teaching.name in self.policies:
             return self.policies[teaching.name]
         options, role = self.job.options, teaching.model
-        moves = plugs.constant(_SOURCES, teaching.weights["name"], "MOVES", False)
+        moves = plugs.constant(_SOURCES, teaching.weights["name"], "MOVES")
         for other, policy in self.policies.items():
-            still = not plugs.constant(_SOURCES, self.teachings[other].weights["name"], "MOVES", False)
+            still = not plugs.constant(_SOURCES, self.teachings[other].weights["name"], "MOVES")
             if still and not moves and self.job.path(self.teachings[other].model) == self.job.path(role):
                 return self.policies.setdefault(teaching.name, policy)
         policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"])
-        if not plugs.constant(_SOURCES, teaching.weights["name"], "OTHER_TOKENIZER", False):
+        if not plugs.constant(_SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
             require_same_tokenizer(self.students[""], policy, self.job, role)
         self.policies[teaching.name] = policy
         return policy
@@ -99,10 +99,9 @@ def asked(options: dict, teachings: Mapping[str, Teaching]) -> dict[str, Asks]:
         for _, method in learners(version):
             parts += [term_asks(row) for row in terms(method)]
             for source in (method["prefix"], *(row["rows"] for row in terms(method) if label(row["rows"]))):
-                parts.append({plugs.constant("prefixes", source["name"], "SAMPLER", ""): Asks(sampled=True)})
+                parts.append({plugs.constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)})
     for judge in options["judges"]:
-        for option in plugs.constant("judges", judge["name"], "OTHERS", ()):
-            parts.append(dict.fromkeys(names(judge[option]), Asks(sampled=True)))
+        parts += others("judges", judge)
     found = union(parts)
     found.pop("", None)
     for name in list(found):
@@ -112,5 +111,5 @@ def asked(options: dict, teachings: Mapping[str, Teaching]) -> dict[str, Asks]:
 
 
 def _routed_to(teaching: Teaching) -> list[str]:
-    found = plugs.constant(_SOURCES, teaching.weights["name"], "OTHERS", ())
+    found = plugs.constant(_SOURCES, teaching.weights["name"], "OTHERS")
     return [name for option in found for name in names(teaching.weights[option])]

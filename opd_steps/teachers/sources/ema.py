@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.process import ranks
+from opd_steps.teachers.sources import TeacherSource
 from opd_steps.teachers.view import ModelTeacher
 
 
 @dataclass(frozen=True)
-class EMA:
+class EMA(TeacherSource):
     """The teacher node's weights at first, then theta_T <- (1 - rate) theta_T + rate theta after every step (MOPD, arXiv 2605.12652).
 
     For self-distillation name the student's own start as the teacher, or `model: self`. Raises UserError when the shapes differ.
     """
+
+    MOVES: ClassVar[bool] = True
 
     rate: Annotated[float, "above 0, at most 1"] = 0.05
 
@@ -28,7 +32,7 @@ class EMA:
         return _Average(given.load().model, given.learner.model, self.rate)
 
 
-class _Average:
+class _Average(Hook):
     """The after-step hook; its state is the average."""
 
     def __init__(self, model: torch.nn.Module, learner: torch.nn.Module, rate: float):
@@ -41,9 +45,6 @@ class _Average:
             raise UserError("teacher_source", "an average of the student's weights needs a teacher of the student's own shape")
         for name, average in self.average.items():
             average.lerp_(student[name].to(average.dtype), self.rate)
-
-    def before_step(self, policy) -> None:
-        pass
 
     def state_dict(self) -> dict:
         return dict(self.average)

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 from opd_steps.nouns.policy import Teacher
 from opd_steps.nouns.teaching import Given
+from opd_steps.teachers.sources import TeacherSource
 from opd_steps.teachers.view import ModelTeacher
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Frozen(TeacherSource):
     """The teacher node's weights, for ever; of `model: self`, those that the student starts from."""
 
     def teacher(self, given: Given) -> Teacher:
         return ModelTeacher(given.load())
-
-    def hook(self, given: Given) -> None:
-        return None
