@@ -32,7 +32,7 @@ class Objective:
 
     @classmethod
     def from_method(cls, method: dict, window: int) -> Objective:
-        """From checked options of graph.kinds.Method (the method's own stream first, then those of `add`)."""
+        """From checked options of graph.method.Method (the method's own stream first, then those of `add`)."""
         return cls(tuple(build(row) for row in terms(method)), method["aggregate"], window)
 
     def needs(self, whom: str) -> str:

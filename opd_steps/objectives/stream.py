@@ -32,7 +32,7 @@ class Stream:
     measure first: `survey(q, evidence) -> {name: [n]}` chunk by chunk without gradient, then
     `over_batch(rows, found, moment) -> ([N], figures)`: a weight's factor, or what a transform adds to the advantage.
 
-    against, rows   whose opinion it is, and on which rows (graph.kinds.Term)
+    against, rows   whose opinion it is, and on which rows (graph.method.Term)
     teacher_need    what must be known of the teacher: none, sampled, topk or full
     reference_need  the same of the reference, where the target uses it
     topk            how many of the teacher's likeliest tokens, where the support takes them from the teacher
@@ -116,11 +116,11 @@ VANILLA = {
     "against": "teacher",
     "rows": "prefix",
 }
-"""The row that a stage writes over when its objective is not the user's to choose; equals graph.kinds.Term (tested)."""
+"""The row that a stage writes over when its objective is not the user's to choose; equals graph.method.Term (tested)."""
 
 
 def build(options: dict) -> Stream:
-    """The stream of checked options (graph.kinds.Term)."""
+    """The stream of checked options (graph.method.Term)."""
     load = lambda slot, item: plugs.load(GROUPS[slot], item)
     return Stream(
         **{slot: load(slot, options[slot]) for slot in ("target", "support", "signal", "estimator", "baseline")},
