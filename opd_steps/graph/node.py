@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
 from opd_steps.config.layers import Layers
-from opd_steps.graph.code import files
+from opd_steps.graph.code import FAMILIES, files, used_plugs
 from opd_steps.store.fingerprint import canonical, code_hashes
 
 
 @dataclass(eq=False)
 class GraphNode:
-    """One node: a stage kind, its options, and the nodes it reads by role."""
+    """One node: a stage kind, its options, and the nodes it reads by role; `says`: what its kind says of it (graph.kinds)."""
 
     paper: str
     kind: str
     name: str
     options: dict
+    says: type
     parents: dict[str, GraphNode] = field(default_factory=dict)
     layers: Layers | None = None  # the places that wrote the options
 
@@ -41,11 +43,26 @@ class GraphNode:
         parents = {role: node.path(seed) for role, node in self.parents.items()}
         return canonical({"kind": self.kind, "options": options, "parents": parents, "seed": seed})
 
+    def root(self) -> GraphNode:
+        """The node where its model's weights and tokens come from, through all trainings; itself, if it goes on from none."""
+        return self.parents[self.says.START].root() if self.says.START else self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The step and the plugs that this node's job runs."""
+        return tuple(files(self.kind, self.says, self.options, set(self._read_plugs())))
+
     @cached_property
     def code(self) -> dict[str, str]:
-        """Hashes of the sources that this node's job runs (node_code.py)."""
-        data = self.parents.get("data")
-        return _code(tuple(files(self.kind, self.options, data.options if data and data.kind == "data" else None)))
+        """Hashes of the sources that this node's job runs."""
+        return _code(self.files)
+
+    def _read_plugs(self) -> Iterator[tuple[str, str]]:
+        """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
+        read = [(parent.root(), (FAMILIES,)) for parent in self.parents.values()]
+        read += [(self.parents["data"], self.says.OF_DATA)] if "data" in self.parents else []
+        for node, groups in read:
+            yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
 
     @cached_property
     def code_json(self) -> str:

@@ -14,6 +14,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.node import GraphNode
 
+EVALUATE = "evaluate"  # the kind of the nodes that a paper's section of this name makes
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
@@ -79,8 +80,8 @@ class Graph:
         for name in paper["evaluate"]["models"]:
             if name not in scope:
                 raise UserError(f"{file}.evaluate.models", _unknown(name, scope))
-            raw = {"kind": "evaluate", "model": name} | paper["evaluate"]["options"]
-            owned = self.nodes.get((scope[name].paper, "evaluate", name))
+            raw = {"kind": EVALUATE, "model": name} | paper["evaluate"]["options"]
+            owned = self.nodes.get((scope[name].paper, EVALUATE, name))
             node = self._node(paper["name"], name, raw, scale, where, nodes=False)
             with node.layers.blamed():
                 self._link(node, scope, where)
@@ -103,10 +104,10 @@ class Graph:
         shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
         layers = Layers(where, [*shared, (where, raw), last])
         raw = layers.merged()
-        if kind == "evaluate" and isinstance(asked := raw.get("benchmarks", []), list):
+        if "benchmarks" in keys and isinstance(asked := raw.get("benchmarks", []), list):
             raw["benchmarks"] = [*asked, *(task for task in self.benchmarks if task not in asked)]
         with layers.blamed():
-            node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), layers=layers)
+            node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), KINDS[kind], layers=layers)
         self.nodes[node.key] = node
         return node
 
@@ -118,10 +119,9 @@ class Graph:
             if target not in scope:
                 raise UserError(f"{where}.{f.name}", _unknown(target, scope))
             parent = scope[target]
-            if parent.kind not in f.metadata["ref"]:
-                raise UserError(
-                    f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(f.metadata['ref'])}"
-                )
+            if parent.says.PRODUCES not in f.metadata["ref"]:
+                fits = [kind for kind, says in KINDS.items() if says.PRODUCES in f.metadata["ref"]]
+                raise UserError(f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(fits)}")
             if parent.options["seed"] is None and node.options["seed"] is not None:
                 raise UserError(f"{where}.seed", f"this node is pinned to one seed but reads '{target}', which is not")
             node.parents[f.name] = parent
@@ -133,7 +133,7 @@ class Graph:
     def evaluation(self, paper: str, name: str) -> GraphNode | None:
         """The evaluate node of model `name` as seen from `paper`: its own, else the owner's."""
         owner = self._names[paper].get(name)
-        keys = [(paper, "evaluate", name)] + ([(owner.paper, "evaluate", name)] if owner else [])
+        keys = [(paper, EVALUATE, name)] + ([(owner.paper, EVALUATE, name)] if owner else [])
         return next((self.nodes[k] for k in keys if k in self.nodes), None)
 
 

@@ -226,7 +226,7 @@ def ask(kind: str, resource: str) -> int | Callable[..., int]:
 
 
 def processes(kind: str, wildcards) -> int:
-    return count_processes(kind, node_of(kind, wildcards).options)
+    return count_processes(node_of(kind, wildcards))
 
 
 @cache

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from opd_steps.config.curve_names import POLICY, TRAIN, controlled
+from collections.abc import Iterable
+
+from opd_steps.config.curve_names import POLICY, controlled
 from opd_steps.config.needs import GROUPS, teacher_need, terms
 from opd_steps.config.option_paths import get_option
 from opd_steps.config.plugs import constant
 
-TRAIN_METRICS = {
-    "pretrain": TRAIN,
-    "sft": TRAIN,
-    "rl": (*POLICY, "ratio", "clipped", "silent_groups"),
-    "opd": POLICY,
-}
-"""Curves of metrics.jsonl by kind, written `train/<name>`; a claim may add `:first`, `:mean` or `:max` (default: mean of the last fifth)."""
+SUFFIXES = ("", ":first", ":mean", ":max")
+
+
+def figures(curves: Iterable[str], options: dict) -> list[str]:
+    """What a claim may name of each curve of metrics.jsonl: the mean of its last fifth, `train/<name>`, and the other suffixes."""
+    names = [*curves, *(["skipped"] if options["on_nonfinite"] == "skip" else [])]
+    return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]
 
 
 def opd_curves(options: dict) -> list[str]:

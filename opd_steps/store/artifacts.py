@@ -22,7 +22,7 @@ from opd_steps.store.files import remove, write_json
 from opd_steps.store.fingerprint import ROOT, digest, file_entry, file_sha256
 from opd_steps.store.lock import acquire
 from opd_steps.store.metrics import not_finite
-from opd_steps.store.sources import hashes
+from opd_steps.store.sources import Given, hashes
 
 MANIFEST = "manifest.json"
 
@@ -105,8 +105,17 @@ def sweep(results: Path) -> None:
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
-    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0, writes: bool = True):
-        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path.
+    def __init__(
+        self,
+        config: dict,
+        code: dict[str, str],
+        out: Path,
+        named: dict[str, Given] | None = None,
+        wait: float = 0.0,
+        writes: bool = True,
+    ):
+        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path; `named`: the user's own
+        files that the options name (`sources` of the kind).
 
         `wait`: seconds to wait for another process that works on this node, before it is refused. `writes`: False in all but one
         of the processes that are this job together; they lock nothing and leave no file.
@@ -121,7 +130,7 @@ class Job:
             if broken := damage(path, self.manifests[role], full=writes):
                 raise UserError(broken, "run the workflow again, it makes this result anew")
         try:
-            self.sources = hashes(self.kind, self.options)
+            self.sources = hashes(named or {})
         except OSError as error:
             raise UserError(str(error.filename), f"cannot be read: {error.strerror}") from None
         self._made_of = {

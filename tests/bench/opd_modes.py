@@ -16,7 +16,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Optim, Term
+from opd_steps.graph.method import Term
+from opd_steps.graph.options import Optim
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from opd_steps.config.merge import merge
 from opd_steps.graph.checks.method_rules import check_stream
-from opd_steps.graph.kinds import Term
+from opd_steps.graph.method import Term
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import VANILLA, Stream, build

@@ -56,6 +56,6 @@ class Stages:
         module = importlib.import_module(f"opd_steps.steps.{kind}")
         step = getattr(module, "run", None) or getattr(module, kind)
         where.cache_clear()  # each step is a process of its own
-        with Job(config, {}, out) as job:
+        with Job(config, {}, out, KINDS[kind].sources(config["options"])) as job:
             step(job)
         return read_manifest(out.parent)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import OpdNode
+from opd_steps.graph.kinds.opd import OpdNode
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import Optim, RlNode
+from opd_steps.graph.kinds.rl import RlNode
+from opd_steps.graph.options import Optim
 from opd_steps.hooks import sparse
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train

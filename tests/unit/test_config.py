@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,10 +10,17 @@ import pytest
 
 from opd_steps.config.merge import deep_merge, merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import KINDS, Node, Term
+from opd_steps.graph.kinds import KINDS, Node
+from opd_steps.graph.method import Term
 from opd_steps.objectives.stream import VANILLA
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_no_option_hides_what_a_kind_says():
+    said = {name for name, value in vars(Node).items() if isinstance(value, classmethod)}
+    for cls in KINDS.values():
+        assert said and {f.name for f in dataclasses.fields(cls)} & said == set()
 
 
 def test_the_stages_vanilla_row_is_the_config_default():

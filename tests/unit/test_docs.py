@@ -10,7 +10,9 @@ import pytest
 
 from opd_steps.config import plug_schema, plugs
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import ANALYSES, Method, OpdNode
+from opd_steps.graph.kinds.analyze import ANALYSES
+from opd_steps.graph.kinds.opd import OpdNode
+from opd_steps.graph.method import Method
 from tests.paper_table import PAGE, page
 
 ROOT = Path(__file__).parents[2]

@@ -107,7 +107,9 @@ def test_imports_go_down_only():
 
 
 def test_no_module_imports_itself_through_others():
-    assert circles({name: imports(name, PACKAGE) for name in modules(PACKAGE)}) == []
+    found = {name: imports(name, PACKAGE) for name in modules(PACKAGE)}
+    found["graph.kinds"] |= {name for name in found if name.startswith("graph.kinds.")}  # by looking into its folder
+    assert circles(found) == []
 
 
 def test_files_are_small():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Method
+from opd_steps.graph.method import Method
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy

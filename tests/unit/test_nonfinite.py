@@ -11,7 +11,7 @@ import torch
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation.own_rollouts import own_statistics
-from opd_steps.graph.references import node_metrics
+from opd_steps.graph.kinds import KINDS
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
 from opd_steps.process.finite import not_finite
@@ -237,8 +237,8 @@ def test_a_teacher_without_numbers_is_no_teacher():
 
 
 def test_claims_may_ask_for_what_was_skipped():
-    node = lambda on: SimpleNamespace(kind="sft", options={"on_nonfinite": on})
-    assert "train/skipped:max" in node_metrics(node("skip")) and "train/skipped" not in node_metrics(node("stop"))
+    metrics = lambda on: KINDS["sft"].metrics(SimpleNamespace(options={"on_nonfinite": on}))
+    assert "train/skipped:max" in metrics("skip") and "train/skipped" not in metrics("stop")
 
 
 def test_weights_near_the_largest_number_are_numbers():

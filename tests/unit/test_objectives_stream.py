@@ -12,7 +12,7 @@ from opd_steps.config import plugs
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.method_rules import check_stream
-from opd_steps.graph.kinds import Term
+from opd_steps.graph.method import Term
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build

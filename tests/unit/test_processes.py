@@ -54,7 +54,7 @@ def build(folder, node: str, resources: dict, **options):
 )
 def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resources, options, count):
     made = build(tmp_path, node, resources, **options)
-    assert processes(made.kind, made.options) == count
+    assert processes(made) == count
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resourc
         ),
         ("opd", {"processes": 2}, SERVER, "processes: teacher_engine server works for one process: expected 1, found 2"),
         ("teacher", {"processes": 2, "gpu": 1}, {}, r"processes: expected at most one for each GPU \(gpu: 1\), found 2"),
-        ("rollouts", {"processes": 2}, {}, "processes: only pretrain, sft, rl and opd are several processes, rollout is one"),
+        ("rollouts", {"processes": 2}, {}, "processes: only a training is several processes, a node of this kind is one"),
         ("rollouts", {"gpu": 2}, {}, "gpu: this rollout node is one process on one GPU: expected at most 1, found 2"),
         ("scores", {"gpu": 2}, {}, "gpu: this score node is one process on one GPU"),
     ],

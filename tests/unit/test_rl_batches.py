@@ -7,7 +7,7 @@ import torch
 
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import RlNode
+from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order, rng
 from opd_steps.steps.rl import group_batch, objective

@@ -20,8 +20,6 @@ SETTABLE = ("method.", "sampling.")
 
 def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]) -> None:
     """Raises UserError; `check(options)` judges the node's options with one value replaced."""
-    from opd_steps.graph.kinds import KINDS
-
     seen: list[str] = []
     drawn: dict[str, str] = {}
     for i, item in enumerate(node.options["controllers"]):
@@ -46,7 +44,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
             for value in values(item, name):
                 whole = isinstance(now, int) and isinstance(value, float) and value.is_integer()
                 raw = with_option(node.options, path, int(value) if whole else value)
-                options = merge(KINDS[node.kind], raw, f"{at}.{name}")
+                options = merge(node.says, raw, f"{at}.{name}")
                 check(options)
                 checked.append(get_option(options, path))
             item[name] = checked if name == "stages" else checked[0]  # as typed: `rkl` became {name: rkl}

@@ -20,7 +20,7 @@ def check_stream(
     reference: bool = False,
     sampled: bool = True,
 ) -> None:
-    """Raise UserError, naming key and reason, for a stream (graph.kinds.Term) that cannot work.
+    """Raise UserError, naming key and reason, for a stream (graph.method.Term) that cannot work.
 
     `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the
     rollouts; `reference`: whether the node names one; `sampled`: whether a policy sampled all rows that the stream looks at.
