@@ -115,7 +115,7 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
         at = f"{where}.{name}"
         if group and f.metadata["many"]:
             out[name] = [_plug(group, item, f"{at}[{i}]") for i, item in enumerate(value)]
-        elif group:
+        elif group and not (value is None and f.metadata["optional"]):
             out[name] = _plug(group, value, at)
         elif isinstance(value, dict) and (inner := dataclass_of(cls, f)):
             out[name] = _fill_plugs(inner, value, at)

@@ -28,10 +28,10 @@ REQUIRED = object()
 """The value of a constant that a Protocol declares without one."""
 
 
-def plug(group: str, default: str | dict | None = None, many: bool = False) -> Any:
-    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals")."""
+def plug(group: str, default: str | dict | None = None, many: bool = False, optional: bool = False) -> Any:
+    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals"); `optional`: or none."""
     make = list if many else (lambda: {"name": default} if isinstance(default, str) else default)
-    return field(default_factory=make, metadata={"plug": group, "many": many})
+    return field(default_factory=make, metadata={"plug": group, "many": many, "optional": optional})
 
 
 def plug_path(group: str, name: str) -> Path:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from opd_steps.config.needs import terms
+from opd_steps.config.plugs import constant
+from opd_steps.config.versions import versions
+
 PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}}
 
 
@@ -26,6 +30,11 @@ class Teaching:
     context: dict
     engine: dict
     at: str
+
+    @property
+    def engine_key(self) -> str:
+        """The option that names its engine."""
+        return f"{self.at}.engine" if self.at else "teacher_engine"
 
 
 def named(options: dict, roles: Collection[str]) -> dict[str, Teaching]:
@@ -52,5 +61,24 @@ def learners(options: dict) -> Iterator[tuple[str, dict]]:
         yield name, learner["method"]
 
 
+def sources(method: dict) -> Iterator[dict]:
+    """The prefix sources that a method's terms look at: its own, then those of their `rows`."""
+    if any(row["rows"] is None for row in terms(method)):
+        yield method["prefix"]
+    for row in terms(method):
+        if row["rows"] is not None:
+            yield row["rows"]
+
+
+def text_columns(options: dict) -> Iterator[str]:
+    """Text columns of the data that a source of any learner reads, under every version of the options."""
+    for version in versions(options):
+        for _, method in learners(version):
+            for source in sources(method):
+                if constant("prefixes", source["name"], "TEXTS"):
+                    yield source["column"]
+
+
 def method_of(options: dict, learner: str) -> dict:
+    """The method of a learner."""
     return dict(learners(options))[learner]

@@ -7,6 +7,7 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.gradients import Gradient
+from opd_steps.nouns.gradient import GradientWork
 from opd_steps.process import ranks
 from opd_steps.seeds import derive
 
@@ -32,15 +33,15 @@ class PerRecord(Gradient):
         return _Records(self, model, seed)
 
 
-class _Records:
-    """No state between steps: the noise is a function of seed and step."""
+class _Records(GradientWork):
+    """No state between steps: the noise is a function of seed and update."""
 
     def __init__(self, options: PerRecord, model: torch.nn.Module, seed: int):
         self.options, self.seed = options, seed
         self.params = [p for p in model.parameters() if p.requires_grad]
 
-    def begin(self, step: int, rows: int) -> None:
-        self.step, self.rows, self.norms = step, rows, []
+    def begin(self, update: int, rows: int) -> None:
+        self.update, self.rows, self.norms = update, rows, []
         self.sums = [torch.zeros_like(p) for p in self.params]
 
     def after_rows(self) -> None:
@@ -54,16 +55,10 @@ class _Records:
         self.norms.append(float(norm))
 
     def finish(self) -> dict[str, float]:
-        draw = torch.Generator().manual_seed(derive(self.seed, "noise", self.step))
+        draw = torch.Generator().manual_seed(derive(self.seed, "noise", self.update))
         scale = self.options.noise * self.options.clip / self.rows
         for p, total in zip(self.params, self.sums, strict=True):
             noise = torch.randn(p.shape, generator=draw).to(p) if scale else 0.0
             p.grad = total + scale * noise
         norms = torch.tensor(self.norms)
         return {"record_norm": float(norms.mean()), "records_clipped": float((norms > self.options.clip).float().mean())}
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass

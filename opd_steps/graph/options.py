@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Optional
 # CODE of a dataclass here or of a kind: {(option, value): files of the package that run where the option has the value}
 
 
-def ref(*produces: str, required: bool = True) -> Any:
-    """A field that names a node whose kind PRODUCES one of these."""
-    return field(default="???" if required else None, metadata={"ref": produces})
+def ref(*produces: str, required: bool = True, own: bool = False) -> Any:
+    """A field that names a node whose kind PRODUCES one of these; `own`: or a learner of this node, `self` or `self:<learner>`."""
+    return field(default="???" if required else None, metadata={"ref": produces, "own": own})
 
 
 @dataclass

@@ -55,8 +55,7 @@ def folders(node: GraphNode, seed: int, *roles: str) -> tuple[str, ...]:
     return tuple(node.parents[role].root().path(seed) for role in roles if role in node.parents)
 
 
-def caps(options: dict, role: str) -> tuple[tuple[str, int], ...]:
-    """The length that an engine is bound to, if it is."""
-    engine = options[role]
+def caps(engine: dict, key: str) -> tuple[tuple[str, int], ...]:
+    """The length that an engine is bound to, if it is; `key`: the option that says so."""
     bound = engine["name"] != "local" and engine["max_model_len"]
-    return ((f"{role}.max_model_len", engine["max_model_len"]),) if bound else ()
+    return ((f"{key}.max_model_len", engine["max_model_len"]),) if bound else ()

@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from opd_steps.judges import Bench, Judge
+from opd_steps.judges import Judge
+from opd_steps.nouns.bench import Bench
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import soft_overlong
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opd_steps.gradients import Gradient, Work
+from opd_steps.gradients import Gradient
 from opd_steps.gradients.plain import Plain
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.gradient import GradientWork
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
@@ -37,7 +38,7 @@ class Learner:
         self.name, self.seed, self.options = name, seed, options
         self.optim = self.optim or options["optim"]
         self.optimizer = make_optimizer(self.policy.model, self.optim)
-        self.work: Work = self.gradient.make(self.policy.model, seed)
+        self.work: GradientWork = self.gradient.make(self.policy.model, seed)
         self.inner = options.get("minibatches", 1)
 
     def update(

@@ -9,9 +9,9 @@ from typing import Any
 from opd_steps.config import plugs
 from opd_steps.config.needs import label, terms
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.draw import Draw
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.prefixes import Draw
 
 
 @dataclass

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from opd_steps.loop.batches import fixed_rows, rollout_metrics, unsampled
 from opd_steps.nouns.batch import Batch
-from opd_steps.prefixes import Draw, PrefixSource
+from opd_steps.nouns.draw import Draw
+from opd_steps.prefixes import PrefixSource
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Dataset(PrefixSource):
     """A text column of the train split, in shuffled epochs. Nobody sampled or judged these rows."""
 
     SAMPLED: ClassVar[bool] = False
+    JUDGED: ClassVar[bool] = False
     TEXTS: ClassVar[bool] = True
 
     column: str = "solution"

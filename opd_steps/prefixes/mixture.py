@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from opd_steps.nouns.batch import Batch
-from opd_steps.prefixes import Draw, PrefixSource
+from opd_steps.nouns.draw import Draw
+from opd_steps.prefixes import PrefixSource
 from opd_steps.prefixes.dataset import Dataset
 from opd_steps.prefixes.student import Student
 from opd_steps.seeds import rng

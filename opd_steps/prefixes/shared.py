@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opd_steps.nouns.batch import Batch
-from opd_steps.prefixes import Draw, PrefixSource
+from opd_steps.nouns.draw import Draw
+from opd_steps.prefixes import PrefixSource
 
 
 @dataclass(frozen=True)

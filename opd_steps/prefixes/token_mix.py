@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar
 
 from opd_steps.loop.batches import sampled_rows
 from opd_steps.nouns.batch import Batch
-from opd_steps.prefixes import Draw, PrefixSource
+from opd_steps.nouns.draw import Draw
+from opd_steps.prefixes import PrefixSource
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from opd_steps.config import plugs
-from opd_steps.config.needs import label, outcome_need, terms
-from opd_steps.config.teachers import learners, method_of
+from opd_steps.config.needs import outcome_need, terms
+from opd_steps.config.teachers import method_of, text_columns
 from opd_steps.config.versions import versions
-from opd_steps.judges import Bench
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.bench import Bench
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
@@ -127,7 +127,7 @@ class Rows:
         """Engines of teachers and of the student, for the longest rows that there can be. Cheap checks come before any start."""
         job, pool = self.job, self.pool
         longest = max(version["sampling"]["max_new_tokens"] for version in versions(job.options))
-        columns = list(text_columns(job.options))
+        columns = sorted(set(text_columns(job.options)))
         for name, teacher in self.staff.engines.items():
             teaching = self.staff.teachings[name]
             texts_B = [0] * len(pool)
@@ -139,15 +139,6 @@ class Rows:
         for name, student in self.staff.students.items():
             if job.options["engine"]["name"] != "local":
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
-
-
-def text_columns(options: dict) -> Iterator[str]:
-    """Text columns of the data that a source of any learner reads."""
-    for version in versions(options):
-        for _, method in learners(version):
-            for source in (method["prefix"], *(row["rows"] for row in terms(method) if label(row["rows"]))):
-                if plugs.constant("prefixes", source["name"], "TEXTS"):
-                    yield source["column"]
 
 
 def pass_rates(job: Job) -> dict[int, float]:

@@ -9,8 +9,8 @@ from functools import cached_property
 from opd_steps.config import plugs
 from opd_steps.config.asks import NOTHING, Asks, names, others, union
 from opd_steps.config.needs import asks as term_asks
-from opd_steps.config.needs import label, terms
-from opd_steps.config.teachers import Teaching, learners, named
+from opd_steps.config.needs import terms
+from opd_steps.config.teachers import Teaching, learners, named, sources
 from opd_steps.config.versions import versions
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
@@ -98,7 +98,7 @@ def asked(options: dict, teachings: Mapping[str, Teaching]) -> dict[str, Asks]:
     for version in versions(options):
         for _, method in learners(version):
             parts += [term_asks(row) for row in terms(method)]
-            for source in (method["prefix"], *(row["rows"] for row in terms(method) if label(row["rows"]))):
+            for source in sources(method):
                 parts.append({plugs.constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)})
     for judge in options["judges"]:
         parts += others("judges", judge)

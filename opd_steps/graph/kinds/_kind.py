@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.curve_names import TRAIN
+from opd_steps.config.plugs import plug
 from opd_steps.graph.options import Optim, Resources
 from opd_steps.graph.train_metrics import figures
 
@@ -101,6 +102,7 @@ class Training(Node):
 
     steps: Annotated[int, "at least 1"] = 100
     optim: Optim = field(default_factory=Optim)
+    gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     dtype: Literal["float32", "bfloat16"] = "float32"

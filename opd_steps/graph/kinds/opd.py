@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import constant, plug
+from opd_steps.config.teachers import named
 from opd_steps.graph import opd_needs
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.kinds._kind import Training
-from opd_steps.graph.method import Buffer, Method
+from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
 from opd_steps.graph.options import Engine, Sampling, TeacherEngine, ref
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.graph.train_metrics import opd_curves
@@ -44,7 +45,12 @@ class OpdNode(Training):
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
+    teachers: dict[str, TeacherOptions] = field(
+        default_factory=dict
+    )  # by name; `teacher`, `scores`, `reference` are short forms
     method: Method = field(default_factory=Method)
+    learners: dict[str, LearnerOptions] = field(default_factory=dict)  # beside the student, by name
+    judges: list[Any] = plug("judges", many=True)  # of the rows of a step, beside the task's own, in this order
     teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
     minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
     buffer: Buffer = field(default_factory=Buffer)
@@ -61,10 +67,13 @@ class OpdNode(Training):
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        p = node.parents
-        respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER")
-        others = [None if respelled else p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
-        return [(p["student"], other) for other in others if other]
+        p, found = node.parents, []
+        for teaching in named(node.options, p).values():
+            if teaching.scores:
+                found.append((p["student"], p[teaching.scores].parents["teacher"]))
+            elif teaching.model and not constant("teachers/sources", teaching.weights["name"], "OTHER_TOKENIZER"):
+                found.append((p["student"], p[teaching.model]))
+        return found
 
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:

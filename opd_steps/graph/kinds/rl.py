@@ -69,4 +69,4 @@ class RlNode(Training):
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
         answer = node.options["sampling"]["max_new_tokens"]
-        return [made(node, seed, "policy", answer=answer, caps=caps(node.options, "engine"))]
+        return [made(node, seed, "policy", answer=answer, caps=caps(node.options["engine"], "engine"))]

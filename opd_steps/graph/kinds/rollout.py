@@ -37,4 +37,4 @@ class RolloutNode(Node):
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
         o = node.options
         part = {"split": o["split"], "limit": o["limit"], "answer": o["sampling"]["max_new_tokens"]}
-        return [made(node, seed, "policy", caps=caps(o, "engine"), **part)]
+        return [made(node, seed, "policy", caps=caps(o["engine"], "engine"), **part)]

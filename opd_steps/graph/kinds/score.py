@@ -37,4 +37,4 @@ class ScoreNode(Node):
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
-        return [sampled(node, "rollouts", seed, "teacher", caps=caps(node.options, "teacher_engine"))]
+        return [sampled(node, "rollouts", seed, "teacher", caps=caps(node.options["teacher_engine"], "teacher_engine"))]
