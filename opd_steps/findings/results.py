@@ -96,6 +96,11 @@ class Plan:
         return found
 
 
+def produces(kind: str) -> str:
+    """What nodes of this kind are for others: data, model, evaluation, analysis, ..."""
+    return KINDS[kind].PRODUCES
+
+
 def distinct(by_seed: dict) -> dict:
     """Seeds in order, each different value once."""
     first: dict = {}

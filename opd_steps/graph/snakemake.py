@@ -171,9 +171,9 @@ def papers() -> str:
     return "|".join(sorted({re.escape(node.paper) for node in _graph.nodes.values()}))
 
 
-def manifests(*kinds: str) -> list[str]:
-    """Manifests of all wanted nodes of these kinds, or of all kinds."""
-    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if not kinds or n.kind in kinds]
+def manifests(phase: str = "") -> list[str]:
+    """Manifests of all wanted nodes of one phase, of all nodes for ""."""
+    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if phase in ("", n.says.PHASE)]
 
 
 def manifests_of(wildcards) -> list[str]:
@@ -219,14 +219,17 @@ def job_code(kind: str, wildcards) -> str:
 
 def ask(kind: str, resource: str) -> int | Callable[..., int]:
     """What a job of this kind asks of the executor: a number where all nodes agree, as Snakemake calls a function again for every job."""
-    asked = {node.options["resources"][resource] for node in _graph.nodes.values() if node.kind == kind}
-    if len(asked) == 1:
-        return asked.pop()
-    return lambda wildcards: node_of(kind, wildcards).options["resources"][resource]
+    return _same(kind, lambda node: node.options["resources"][resource])
 
 
-def processes(kind: str, wildcards) -> int:
-    return count_processes(node_of(kind, wildcards))
+def processes(kind: str) -> int | Callable[..., int]:
+    """How many processes a step of this kind is."""
+    return _same(kind, count_processes)
+
+
+def _same(kind: str, asked: Callable[[GraphNode], int]) -> int | Callable[..., int]:
+    found = {asked(node) for node in _graph.nodes.values() if node.kind == kind}
+    return found.pop() if len(found) == 1 else lambda wildcards: asked(node_of(kind, wildcards))
 
 
 @cache

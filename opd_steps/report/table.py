@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from statistics import fmean
 
-from opd_steps.findings.results import Plan, Result
+from opd_steps.findings.results import Plan, Result, produces
 from opd_steps.findings.stats import half_width
 from opd_steps.findings.variants import differences
+from opd_steps.graph.kinds import KINDS
 from opd_steps.report.curves import number
 
 LOWER_IS_BETTER = ("reverse_kl", "ece", "brier")  # behind own/ or a split
 NEITHER = ("entropy", "length", "truncated", "stated", "confidence", "overconfidence")
-VARIANTS = "opd"
 
 
 @dataclass
@@ -46,9 +46,9 @@ def metric_names(plan: Plan, paper: str, order: list[str]) -> list[str]:
 
 
 def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
-    """A row per evaluated model. Bold goes to the best mean among the opd variants, where there are several."""
+    """A row per evaluated model. Bold goes to the best mean among the variants of a method, where there are several."""
     nodes = plan.nodes(paper)
-    variants = {node["name"]: node["options"] for node in nodes if node["kind"] == VARIANTS}
+    variants = {node["name"]: node["options"] for node in nodes if KINDS[node["kind"]].VARIANTS}
     differs = differences(variants) if variants else {}
     table = []
     for node, runs in _evaluations(plan, paper):
@@ -59,13 +59,13 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
         cost = _cost(plan.seeds(model)) if model else Cell()
         table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
     for i, metric in enumerate(metrics):
-        _mark_best(metric, [row.cells[i] for row in table if row.kind == VARIANTS])
+        _mark_best(metric, [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
     return table
 
 
 def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
-    found = [node for node in plan.nodes(paper) if node["kind"] == "evaluate"]
+    found = [node for node in plan.nodes(paper) if produces(node["kind"]) == "evaluation"]
     return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from opd_steps.findings.results import Result
+from opd_steps.findings.results import Result, produces
 from opd_steps.findings.variants import flatten
 from opd_steps.report.curves import gaps, standalone
 from opd_steps.store.artifacts import MANIFEST
@@ -28,10 +28,9 @@ def name(text: str) -> str:
 def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, str]:
     """Tags that never change for one content of one result; `opd.node` and `opd.content` find its run again."""
     m = result.manifest
+    run = f"{m['node']} seed{m['seed']}"
     tags = {
-        "mlflow.runName": f"{m['node']} seed{m['seed']}"
-        if m["kind"] != "evaluate"
-        else f"evaluate {m['node']} seed{m['seed']}",
+        "mlflow.runName": f"{m['kind']} {run}" if produces(m["kind"]) == "evaluation" else run,  # named as its model
         "opd.node": result.path,
         "opd.paper": m["paper"],
         "opd.stage": m["kind"],

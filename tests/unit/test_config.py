@@ -29,12 +29,11 @@ def test_the_stages_vanilla_row_is_the_config_default():
         assert default[slot] == value if not isinstance(value, dict) else default[slot]["name"] == value["name"]
 
 
-def test_every_kind_has_a_step_and_a_rule():
-    rules = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
+def test_every_kind_has_a_step_and_an_environment():
     for kind, cls in KINDS.items():
         assert issubclass(cls, Node)
         assert (ROOT / f"opd_steps/steps/{kind}.py").is_file()
-        assert f"rule {kind}:" in rules
+        assert (ROOT / f"envs/{cls.ENV}.yaml").is_file()
 
 
 def test_command_line_strings_become_numbers():

@@ -31,6 +31,7 @@ class Node:
     LOCAL      its jobs run where Snakemake runs, not on a cluster's nodes
     ENV        its conda environment, a file of envs/
     CHECKED    its models are checked by the preflight, which runs before it
+    VARIANTS   its nodes are the variants of a paper's method: the report says in what they differ, and which is best
     TRAINS     its step may be several processes, that train as one
     FIXED      plugs that its step runs and nobody chooses: (group, name)
     OF_DATA    groups of the plugs that its data node names and its step runs
@@ -44,6 +45,7 @@ class Node:
     LOCAL: ClassVar[bool] = False
     ENV: ClassVar[str] = "train"
     CHECKED: ClassVar[bool] = True
+    VARIANTS: ClassVar[bool] = False
     TRAINS: ClassVar[bool] = False
     FIXED: ClassVar[tuple[tuple[str, str], ...]] = ()
     OF_DATA: ClassVar[tuple[str, ...]] = ()

@@ -26,6 +26,7 @@ class OpdNode(Training):
 
     PHASE: ClassVar[str] = "students"
     PLACE: ClassVar[int] = 70
+    VARIANTS: ClassVar[bool] = True
     START: ClassVar[str] = "student"
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers", "tasks/hints")
 
