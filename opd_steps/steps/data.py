@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.steps._main import main
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
 from opd_steps.tasks import golds
-from opd_steps.tasks.hints import Hints
 from opd_steps.tasks.rows import TEXTS
 from opd_steps.tasks.texts import check_texts, half_pair
+
+if TYPE_CHECKING:
+    from opd_steps.tasks.hints import Hints
 
 
 def data(job: Job) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from opd_steps.errors import UserError
-from opd_steps.tasks.verifiers import Verifier
 from opd_steps.tasks.verify import rewards, unreadable
+
+if TYPE_CHECKING:
+    from opd_steps.tasks.verifiers import Verifier
 
 _SHOWN = 60  # characters of an answer in a message
 Splits = dict[str, list[dict]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from opd_steps.tasks.verifiers import Verifier
+if TYPE_CHECKING:
+    from opd_steps.tasks.verifiers import Verifier
 
 
 def rewards(verifier: Verifier, completions: Sequence[str], answers: Sequence[str]) -> list[float]:
