@@ -118,7 +118,10 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
         elif group and not (value is None and f.metadata["optional"]):
             out[name] = _plug(group, value, at)
         elif isinstance(value, dict) and (inner := dataclass_of(cls, f)):
-            out[name] = _fill_plugs(inner, value, at)
+            by_name = typing.get_origin(_hints(cls)[name]) is dict
+            out[name] = (
+                {k: _fill_plugs(inner, v, f"{at}.{k}") for k, v in value.items()} if by_name else _fill_plugs(inner, value, at)
+            )
         elif isinstance(value, list) and (inner := dataclass_of(cls, f)):
             out[name] = [_fill_plugs(inner, item, f"{at}[{i}]") for i, item in enumerate(value)]
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,5 +48,6 @@ def _parts(cls: type, options: dict) -> Iterator[tuple[type, dict]]:
     for f in dataclasses.fields(cls):
         value = options.get(f.name)
         if "plug" not in f.metadata and isinstance(value, (dict, list)) and (inner := dataclass_of(cls, f)):
-            for item in value if isinstance(value, list) else [value]:
+            by_name = typing.get_origin(typing.get_type_hints(cls)[f.name]) is dict
+            for item in value if isinstance(value, list) else value.values() if by_name else [value]:
                 yield from _parts(inner, item)

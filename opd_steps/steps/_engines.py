@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
+from opd_steps.config.asks import Asks
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.folder import load_tokenizer, where
 from opd_steps.nouns.trajectory import Trajectory
@@ -31,24 +32,28 @@ def sampling_engine(job: Job, role: str, pool: PromptPool, answer: int, learns: 
     return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 
 
-def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
-    """The parent `teacher` behind the node's teacher_engine, vllm or server; not started yet."""
-    options, path, dtype = job.options["teacher_engine"], where(job.path("teacher")), job.options.get("dtype", "float32")
-    tokenizer = load_tokenizer(job.path("teacher"))
+def engine_teacher(job: Job, role: str, options: dict, asks: Asks, temperature: float) -> EngineTeacher:
+    """The parent `role` behind an engine of these options, vllm or server; not started yet."""
+    path, dtype = where(job.path(role)), job.options.get("dtype", "float32")
+    tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
         if options["name"] == "server":
-            return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
+            return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
-    return EngineTeacher(make, tokenizer, need, topk, temperature)
+    return EngineTeacher(make, tokenizer, asks, temperature)
 
 
-def start_teacher(job: Job, teacher: EngineTeacher, rows: Iterable[tuple[int, int]]) -> None:
-    """Start the teacher's engine for rows of up to so many tokens of prompt and answer. Raises UserError where one does not fit."""
+def start_teacher(
+    job: Job, teacher: EngineTeacher, role: str, options: dict, key: str, rows: Iterable[tuple[int, int]]
+) -> None:
+    """Start the engine of the parent `role` for rows of up to so many tokens of prompt and answer; `key`: the option that names it.
+
+    Raises UserError where one does not fit.
+    """
     prompt, answer = max(rows, key=sum)
-    asked = job.options["teacher_engine"]["max_model_len"]
-    require_room("teacher_engine.max_model_len", where(job.path("teacher")), asked, prompt, answer)
+    require_room(f"{key}.max_model_len", where(job.path(role)), options["max_model_len"], prompt, answer)
     teacher.start(prompt + answer)
 
 

@@ -134,7 +134,8 @@ class Rows:
             for column in columns:
                 texts_B = [max(t, len(a)) for t, a in zip(texts_B, self._texts(column).actions, strict=True)]
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
-            start_teacher(job, teacher, teaching, ((len(c), max(longest, t)) for c, t in zip(shown, texts_B, strict=True)))
+            lengths = ((len(c), max(longest, t)) for c, t in zip(shown, texts_B, strict=True))
+            start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
         roles = {"": "student"} | {name: f"learners.{name}.model" for name in job.options["learners"]}
         for name, student in self.staff.students.items():
             if job.options["engine"]["name"] != "local":

@@ -67,7 +67,9 @@ class Staff:
         if teaching.scores:
             inner = CachedTeacher()
         elif teaching.engine["name"] != "local":
-            inner = self.engines[name] = engine_teacher(self.job, teaching, self.asks[name])
+            inner = self.engines[name] = engine_teacher(
+                self.job, teaching.model, teaching.engine, self.asks[name], self.job.options["sampling"]["temperature"]
+            )
         else:
             source = plugs.load(_SOURCES, teaching.weights)
             given = Given(name, self.students[teaching.own or ""], lambda: self._load(teaching), self.pool, self.teachers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from opd_steps.errors import UserError
@@ -16,9 +18,18 @@ from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 
 
-def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
-    """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
+def publish_model(
+    job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict, parts: Mapping[str, LMPolicy] | None = None
+) -> None:
+    """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for.
+
+    `parts`: further learners by name; a node reads one as `node:name`.
+    """
     save_model(policy.model, policy.tokenizer, job.stage / "model")
+    for name, part in (parts or {}).items():
+        save_model(part.model, part.tokenizer, job.stage / "parts" / name / "model")
+    if parts:
+        facts = facts | {"parts": {name: {"tokenizer": tokenizer_digest(part.tokenizer)} for name, part in parts.items()}}
     if job.writes:
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
     job.publish(metrics, {"tokenizer": tokenizer_digest(policy.tokenizer), **facts})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy
@@ -30,7 +32,8 @@ def run(job: Job) -> None:
         whole = options["loss_on"] == "all"
         pairs.append((context[:1], context[1:] + response) if whole else (context, response))
     rows = supervised_rows(pairs)
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
+    learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
+    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.trajectory import Trajectory
@@ -23,7 +25,8 @@ def run(job: Job) -> None:
         if source["kind"] == "rollout"
         else solution_rows(job, policy.tokenizer, options["column"])
     )
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
+    learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
+    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 

@@ -11,7 +11,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
 from opd_steps.graph.checks.method_rules import LIVE, SAMPLER, Answer, check_stream
-from opd_steps.graph.checks.teachers import LIVE_ONLY, check_context, check_source, check_teachers
+from opd_steps.graph.checks.teachers import LIVE_ONLY, check_asked, check_context, check_source, check_teachers
 from opd_steps.graph.train_metrics import opd_curves
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def check_opd(node: GraphNode, where: str) -> None:
     for teaching in teachings.values():
         check_context(node, teaching, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))
+    check_asked(teachings, options, where)
 
 
 def _check_buffer(options: dict, where: str) -> None:

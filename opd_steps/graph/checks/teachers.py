@@ -29,7 +29,7 @@ LIVE_ONLY = {
 
 
 def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
-    """All teachers by name. Raises UserError for one that cannot be made, or that nobody asks."""
+    """All teachers by name. Raises UserError for one that cannot be made."""
     options, roles = node.options, node.parents
     if "teacher" in roles and "scores" in roles:
         raise UserError(where, "an opd node reads either a teacher or scores, not both")
@@ -42,14 +42,9 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
                 found = "named twice" if short else "expected a name of letters, digits and underscores"
                 raise UserError(f"{where}.{key}.{name}", f"{found}; {', '.join(_RESERVED)} mean something else")
     teachings = named(options, roles)
-    asked = _asked(options)
-    for name, teaching in teachings.items():
+    for teaching in teachings.values():
         if teaching.at:
             _check_one(teaching, f"{where}.{teaching.at}", options)
-            if name not in asked:
-                raise UserError(
-                    f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out"
-                )
         for option, others in _names(teaching).items():
             for other in others:
                 if other not in teachings or _names(teachings[other]):
@@ -59,6 +54,14 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
     return teachings
+
+
+def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
+    """Raises UserError for a named teacher that nothing in the node asks, under any version of its options."""
+    asked = _asked(options)
+    for name, teaching in teachings.items():
+        if teaching.at and name not in asked:
+            raise UserError(f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out")
 
 
 def _check_one(teaching: Teaching, where: str, options: dict) -> None:
