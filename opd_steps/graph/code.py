@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from opd_steps.config import plug_schema, plugs
@@ -28,15 +29,19 @@ _ENGINES = {
     ("teacher_engine", "vllm"): ("teachers/engine.py", "rollout/vllm_engine.py"),
     ("teacher_engine", "server"): ("teachers/engine.py", "rollout/vllm_server.py", "rollout/vllm_serve.py"),
     ("backend", "vllm"): ("evaluation/vllm_lm.py",),
+    ("family", "causal_lm"): ("models/made.py",),
 }
 """fingerprint.CHOSEN: code of nodes whose options choose it."""
 
 
-def files(kind: str, options: dict, data: dict | None = None) -> list[Path]:
-    """The step and the plug files of a node. `data`: checked options of the data node that it reads."""
+def files(kind: str, options: dict, data: dict | None = None, models: Iterable[dict] = ()) -> list[Path]:
+    """The step and the plug files of a node. Checked options of others: `data`, of the data node that it reads; `models`, of the
+    model nodes where the weights below it come from.
+    """
     named = {plug for version in versions(options) for plug in used_plugs(KINDS[kind], version)}
     named |= {(f"objectives/{group}", name) for group, name in _FIXED.get(kind, ())}
     named |= {plug for plug in used_plugs(KINDS["data"], data or {}) if plug[0] in _OF_DATA.get(kind, ())}
+    named |= {(group, name) for model in models for group, name in used_plugs(KINDS["model"], model)}
     chosen = []
     for (role, name), parts in _ENGINES.items():
         value = options.get(role)

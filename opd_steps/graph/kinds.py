@@ -109,6 +109,7 @@ class DataNode(Node):
 class ModelNode(Node):
     """Weights to start from: `path` (HF id or folder), or a fresh model of a transformers config with a tokenizer."""
 
+    family: Any = plug("models/families", "causal_lm")  # what kind of model it is; it says which of the other options it reads
     path: Optional[str] = None
     revision: Optional[str] = None
     architecture: str = "qwen3"  # transformers model type of a fresh model

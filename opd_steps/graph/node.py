@@ -45,7 +45,12 @@ class GraphNode:
     def code(self) -> dict[str, str]:
         """Hashes of the sources that this node's job runs (node_code.py)."""
         data = self.parents.get("data")
-        return _code(tuple(files(self.kind, self.options, data.options if data and data.kind == "data" else None)))
+        return _code(tuple(files(self.kind, self.options, data.options if data and data.kind == "data" else None, self.models)))
+
+    @property
+    def models(self) -> list[dict]:
+        """Options of the model nodes below this one: their families load, and compare, what is made of them."""
+        return [node.options for node in self.ancestors() if node.kind == "model"]
 
     @cached_property
     def code_json(self) -> str:

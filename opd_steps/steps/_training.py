@@ -6,9 +6,8 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
-from opd_steps.models.folder import save_model
-from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.models.families import named
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.store.artifacts import Job
@@ -16,12 +15,12 @@ from opd_steps.tasks.prompts import PromptPool
 from opd_steps.tasks.render import response_ids
 
 
-def publish_model(job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict) -> None:
-    """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
-    save_model(policy.model, policy.tokenizer, job.stage / "model")
+def publish_model(job: Job, policy: Policy, metrics: dict[str, float], facts: dict) -> None:
+    """Publish the model as its family writes it, metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
+    policy.family.save(policy, job.stage)
     if job.writes:
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
-    job.publish(metrics, {"tokenizer": tokenizer_digest(policy.tokenizer), **facts})
+    job.publish(metrics, {"family": named(policy.family), **policy.family.identity(policy), **facts})
 
 
 def mle_objective() -> Objective:

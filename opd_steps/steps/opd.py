@@ -24,7 +24,7 @@ from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import engine_teacher, sampling_engine, seen, start_teacher
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_same_tokenizer, weights_id
+from opd_steps.steps._models import load_policy, require_same, weights_id
 from opd_steps.steps._training import publish_model, solution_rows
 from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
@@ -48,7 +48,7 @@ def run(job: Job) -> None:
                 else load_policy(job, role, sampling, options["engine"]["batch"])
             )
             if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
-                require_same_tokenizer(student, models[role], job, role)
+                require_same(student, models[role], job, role)
     pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
     controllers = [plugs.load("schedules", item) for item in options["controllers"]]
     conductor = Conductor(options, controllers, objective, list(models.values()))

@@ -23,7 +23,7 @@ def named(kind: str, options: dict) -> dict[str, str]:
             found[f"source{'.of' * depth}.path"] = source.get("path")
             source, depth = source.get("of"), depth + 1
     if kind == "model":
-        found = {"path": options["path"], "tokenizer": options["tokenizer"]}
+        found = {"path": options["path"], "tokenizer": options["tokenizer"], "family.path": options["family"].get("path")}
     return {key: path for key, path in found.items() if path is not None and path not in _MADE_HERE}
 
 

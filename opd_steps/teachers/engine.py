@@ -25,6 +25,7 @@ class EngineTeacher(CachedTeacher):
     need          sampled | topk | full (objective.needs)
     topk          how many of the likeliest tokens, where the need is topk
     temperature   of the sampling; engines score at 1, so another one takes the whole vocabulary
+    family        of the model that it stands for (models.families), for those that compare it with another
 
     Raises UserError for a vocabulary above WHOLE where all of it is needed.
     """
@@ -36,8 +37,9 @@ class EngineTeacher(CachedTeacher):
         need: str,
         topk: int = 0,
         temperature: float = 1.0,
+        family: Any = None,
     ):
-        self.make, self.tokenizer, self.temperature = make, tokenizer, temperature
+        self.make, self.tokenizer, self.temperature, self.family = make, tokenizer, temperature, family
         self.whole = need == "full" or temperature not in (0.0, 1.0)
         self.k = -1 if self.whole else topk if need == "topk" else 0
         if self.whole and len(tokenizer) > WHOLE:

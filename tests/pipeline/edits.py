@@ -31,7 +31,7 @@ def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
         for node in checked(Graph(papers, scale, engines, paths=PATHS)).nodes.values():
             data = node.parents.get("data")
             options = node.options | ({"backend": "vllm"} if engines and node.kind == "evaluate" else {})
-            named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None))
+            named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None, node.models))
             found[node.kind, named] = {}
     return {key: code_hashes(*key[1]) for key in found}
 

@@ -11,6 +11,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.checks.processes import check_processes
+from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds import ANALYSES, ANALYZED
 from opd_steps.store.sources import is_there, named
 
@@ -30,15 +31,8 @@ def check_node(node: GraphNode, where: str) -> None:
         check_opd(node, where)
     if node.kind == "analyze":
         _check_analysis(node, where)
-    if node.kind == "model" and bool(node.options["path"]) == bool(node.options["config"]):
-        raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
-    if (
-        node.kind == "model"
-        and node.options["config"]
-        and node.options["tokenizer"] in ("char", "bpe")
-        and "data" not in node.parents
-    ):
-        raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
+    if node.kind == "model":
+        _check_model(node, where)
     if node.kind == "data":
         _check_data(node.options, where)
     for key, path in named(node.kind, node.options).items():
@@ -46,6 +40,14 @@ def check_node(node: GraphNode, where: str) -> None:
             raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(path)}")
         if path.startswith((".", "/", "~")) and not is_there(path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {path}")
+
+
+def _check_model(node: GraphNode, where: str) -> None:
+    reads, options = refuse_unread(node, "family", where), node.options
+    if {"path", "config"} <= {*reads} and bool(options["path"]) == bool(options["config"]):
+        raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
+    if "tokenizer" in reads and options["config"] and options["tokenizer"] in ("char", "bpe") and "data" not in node.parents:
+        raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
 
 
 def _check_data(options: dict, where: str) -> None:
