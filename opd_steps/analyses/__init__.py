@@ -1,0 +1,24 @@
+"""Measurements on finished models."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from opd_steps.analyses._context import Context
+
+
+class Analysis(Protocol):
+    """Measures a model, perhaps beside others.
+
+    NEEDS     the roles that it reads beside `model`: other, peer, teacher, data
+    METRICS   all that it may measure
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]]
+    METRICS: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def measure(self, ctx: Context) -> dict[str, float | None]:
+        """METRICS by name; None, or left out: not defined on these models and rows."""

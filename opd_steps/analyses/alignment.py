@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._continue import continued
 from opd_steps.analyses._mean import mean
@@ -16,7 +17,7 @@ from opd_steps.seeds import derive, rng
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Analysis):
     """Does distillation push where success lies? At one state of each of the model's samples, its position drawn uniformly
     (arXiv 2605.10889; how states and candidates are drawn is our choice).
 

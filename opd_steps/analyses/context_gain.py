@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import mean
 from opd_steps.config.plugs import plug
@@ -12,7 +13,7 @@ from opd_steps.evaluation.points import side_by_side
 
 
 @dataclass(frozen=True)
-class ContextGain:
+class ContextGain(Analysis):
     """Does a teacher's context point to right answers? The model reads its own samples y with and without it (arXiv 2605.12652):
 
         g_t = log p(y_t | context, y_<t) - log p(y_t | x, y_<t)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import ratio
 from opd_steps.analyses._weights import module_of, paired_weights
 
 
 @dataclass(frozen=True)
-class Direction:
+class Direction(Analysis):
     """Do two models move the same way from one start? Cosines of d = W_model - W and e = W_peer - W, W of `other` (arXiv 2605.11739).
 
     cosine               <d, e> / (||d|| ||e||) over all parameters that are matrices

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.errors import UserError
 from opd_steps.evaluation.points import side_by_side
@@ -15,7 +16,7 @@ from opd_steps.tasks.render import response_ids
 
 
 @dataclass(frozen=True)
-class ExtrapolationLimit:
+class ExtrapolationLimit(Analysis):
     """How far a teacher can be extrapolated from the model, told before training from one structural token (arXiv 2605.08737;
     the formula is our derivation, objectives/extrapolation_limit.py). On the data's solutions, where `token` comes next:
 

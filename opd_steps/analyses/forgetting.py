@@ -3,12 +3,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.evaluation.points import kl, side_by_side
 
 
 @dataclass(frozen=True)
-class Forgetting:
+class Forgetting(Analysis):
     """How far a model is from another on a split's prompts: full-vocabulary KL per token, nats
     (a measure of "A distributional perspective of SFT, RL and OPD", blog note by nrehiew).
 

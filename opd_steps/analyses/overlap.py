@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import mean
 from opd_steps.evaluation.points import side_by_side
@@ -12,7 +13,7 @@ from opd_steps.objectives.supports._selected import among
 
 
 @dataclass(frozen=True)
-class Overlap:
+class Overlap(Analysis):
     """Do model and teacher think of the same tokens? Means over the model's own samples (arXiv 2604.13016, 2605.11182).
 
     ratio          |topk(q) & topk(p)| / k, q the model, p the teacher

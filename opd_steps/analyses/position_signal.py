@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import mean
 from opd_steps.evaluation.points import kl, side_by_side
@@ -12,7 +13,7 @@ from opd_steps.objectives.change_point import release_point, teacher_margin
 
 
 @dataclass(frozen=True)
-class PositionSignal:
+class PositionSignal(Analysis):
     """Where in a response does the teacher have something to say? Means over decision points of the model's own samples by
     quarter of the response, q1 to q4: token t of T is in quarter floor(4 t / T) (arXiv 2602.15260, 2605.13643).
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._continue import continued
 from opd_steps.seeds import derive
@@ -13,7 +14,7 @@ FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
-class PrefixDistortion:
+class PrefixDistortion(Analysis):
     """How good is the teacher where the student leads it? Its accuracy when it goes on from prefixes of the model's own
     samples, cut after floor(fraction * length) tokens (arXiv 2605.11182).
 

@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import ratio
 from opd_steps.evaluation.points import side_by_side
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Analysis):
     """Does the teacher prefer right answers? Among the model's samples of one prompt, by the trajectory score
     G = mean_t (log p - log q) of the sampled tokens, p the teacher, q the model (arXiv 2605.03677).
 

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
+from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._mean import ratio
 from opd_steps.analyses._weights import matrices, module_of, paired_weights
@@ -16,7 +17,7 @@ RELATIVE, ABSOLUTE = ("1e-4", "1e-3", "1e-2"), ("1e-8", "1e-6", "1e-5")
 
 
 @dataclass(frozen=True)
-class Update:
+class Update(Analysis):
     """How much moved, where, and in how many directions: d = W_model - W, W the weights of `other` (arXiv 2606.13657, 2605.11739).
 
     norm, relative_norm    ||d||_F over all parameters, and divided by ||W||_F

@@ -42,7 +42,7 @@ def schema(group: str, name: str) -> type:
             fields.append((node.target.id, kind, field(default_factory=lambda literal=literal: type(literal)(literal))))
         else:
             fields.append((node.target.id, kind, ast.literal_eval(value)))
-    return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS", ())})
+    return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS")})
 
 
 def check_name(group: str, name: str, where: str) -> None:

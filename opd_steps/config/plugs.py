@@ -1,8 +1,10 @@
 """Plug points: a method's parts are found by name, one small file each, and their options are read without importing them.
 
-A plug file holds exactly one dataclass; its fields are the options, its docstring the formula. A field `of: Any = plug(group)`
-holds another plug: the file is a wrapper around it. Because the fields are read from the syntax tree, `snakemake -n` checks a
-paper's options without importing torch, and a new file is a new option. Ranges and rules stand in it as well (config/ranges.py).
+A group is a folder; its `__init__.py` holds the group's Protocol, which lists every constant and method that is looked for.
+A plug file holds exactly one dataclass, a subclass of that Protocol; its fields are the options, its docstring the formula. A
+field `of: Any = plug(group)` holds another plug: the file is a wrapper around it. Because fields and constants are read from the
+syntax tree, `snakemake -n` checks a paper's options without importing torch, and a new file is a new option. Ranges and rules
+(CHECKS) stand in it as well (config/ranges.py).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+from collections.abc import Callable
 from dataclasses import field
 from functools import cache
 from pathlib import Path
@@ -18,6 +21,10 @@ from typing import Any
 from opd_steps.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
+OF_ALL = {"CHECKS": ()}
+"""Constants that a plug of any group may have."""
+REQUIRED = object()
+"""The value of a constant that a Protocol declares without one."""
 
 
 def plug(group: str, default: str | dict | None = None, many: bool = False) -> Any:
@@ -30,24 +37,68 @@ def plug_path(group: str, name: str) -> Path:
     return PACKAGE / group / f"{name}.py"
 
 
-@cache
-def class_def(group: str, name: str) -> ast.ClassDef:
-    tree = ast.parse(plug_path(group, name).read_text())
-    found = [
-        n for n in tree.body if isinstance(n, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in n.decorator_list)
-    ]
+def _one_class(path: Path, what: str, fits: Callable[[ast.ClassDef], bool]) -> ast.ClassDef:
+    found = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef) and fits(n)]
     if len(found) != 1:
-        raise UserError(str(plug_path(group, name)), f"a plug file holds exactly one dataclass, found {len(found)}")
+        raise UserError(str(path), f"expected exactly one {what}, found {len(found)}")
     return found[0]
 
 
-def constant(group: str, name: str, attribute: str, default: Any = None) -> Any:
-    """A class-level literal of a plug (e.g. what it needs), read from the syntax tree."""
-    for node in class_def(group, name).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id == attribute and getattr(node, "value", None):
-            return ast.literal_eval(node.value)
-    return default
+@cache
+def protocol_def(group: str) -> ast.ClassDef:
+    """The Protocol of a group. Raises UserError unless there is one."""
+    return _one_class(
+        PACKAGE / group / "__init__.py",
+        "Protocol, which lists what a plug of this group has",
+        lambda c: "Protocol" in map(ast.unparse, c.bases),
+    )
+
+
+@cache
+def class_def(group: str, name: str) -> ast.ClassDef:
+    """The dataclass of a plug. Raises UserError unless there is one, with a base: the group's Protocol, or another plug."""
+    path = plug_path(group, name)
+    found = _one_class(path, "dataclass", lambda c: any("dataclass" in ast.unparse(d) for d in c.decorator_list))
+    if not found.bases:
+        raise UserError(f"{path}: class {found.name}", f"expected a subclass of {protocol_def(group).name} (opd_steps.{group})")
+    return found
+
+
+def _literals(cls: ast.ClassDef) -> dict[str, Any]:
+    """What stands in a class beside its fields, by name; REQUIRED where it has no value."""
+    found = {}
+    for node in cls.body:
+        if isinstance(node, ast.Assign) or (isinstance(node, ast.AnnAssign) and "ClassVar" in ast.unparse(node.annotation)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found[ast.unparse(target)] = ast.literal_eval(node.value) if node.value else REQUIRED
+    return found
+
+
+@cache
+def declared(group: str) -> dict[str, Any]:
+    """The constants that the Protocol of a group knows, with their defaults, or REQUIRED."""
+    return OF_ALL | _literals(protocol_def(group))
+
+
+@cache
+def constants(group: str, name: str) -> dict[str, Any]:
+    """The class-level literals of a plug by name (e.g. what it needs): its own, else its Protocol's.
+
+    Raises UserError for one that the Protocol does not know, and for one that it requires and the plug lacks.
+    """
+    own, known = _literals(class_def(group, name)), declared(group)
+    where, there = str(plug_path(group, name)), f"{protocol_def(group).name} in opd_steps/{group}/__init__.py"
+    if wrong := [attribute for attribute in own if attribute not in known]:
+        raise UserError(f"{where}: {wrong[0]}", f"no such constant in {there}; it knows {', '.join(sorted(known))}")
+    found = known | own
+    if lacking := [attribute for attribute, value in found.items() if value is REQUIRED]:
+        raise UserError(f"{where}: {lacking[0]}", f"this constant is required: see {there}")
+    return found
+
+
+def constant(group: str, name: str, attribute: str) -> Any:
+    """One of a plug's constants. KeyError for one that its group's Protocol does not know."""
+    return constants(group, name)[attribute]
 
 
 def chain(options: dict) -> list[dict]:

@@ -8,7 +8,6 @@ from datasets import Dataset
 
 from opd_steps.evaluation.pass_at_k import pass_at_k
 from opd_steps.tasks.prompts import PromptPool
-from opd_steps.tasks.verify import measures
 
 
 @dataclass
@@ -86,7 +85,7 @@ class SplitTask:
         """`<split>/<name>`: what the verifier measures of all samples beside correctness."""
         pairs = [(row, text) for row, texts in self.samples.items() for text in texts]
         answers = [self.pool.rows[row]["answer"] for row, _ in pairs]
-        found = measures(self.pool.task.verifier, [t for _, t in pairs], answers, [self.score(*pair) for pair in pairs])
+        found = self.pool.task.verifier.measure([t for _, t in pairs], answers, [self.score(*pair) for pair in pairs])
         return {f"{self.split}/{name}": value for name, value in found.items()}
 
     def table(self, shown: int = 2) -> list[dict]:

@@ -116,7 +116,7 @@ def _method_topk(method: dict) -> list[tuple[str, int]]:
 def _compared(node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
     p = node.parents
     if node.kind == "opd":
-        respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER", False)
+        respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER")
         others = [None if respelled else p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
         return [(p["student"], other) for other in others if other]
     if node.kind == "score":

@@ -33,7 +33,7 @@ def node_metrics(node: GraphNode) -> list[str]:
     if node.kind == "evaluate":
         own = [*OWN_METRICS, *(["own/reverse_kl"] if "teacher" in node.parents else [])]
         verifiers = plugs.chain(node.parents["data"].options["verifier"])
-        judged = [name for v in verifiers for name in plugs.constant("tasks/verifiers", v["name"], "METRICS", ())]
+        judged = [name for v in verifiers for name in plugs.constant("tasks/verifiers", v["name"], "METRICS")]
         names = [*SPLIT_METRICS, *judged] if node.options["k"] else SPLIT_METRICS[:1]
         return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
     if node.kind == "analyze":

@@ -83,7 +83,7 @@ def _made(node: GraphNode, seed: int, models: tuple[str, ...], **part) -> Rows:
 def _of_opd(node: GraphNode, seed: int, there) -> list[Rows]:
     """Prompts and samples at their longest, under every version of the options; solutions where a term looks at them."""
     o = node.options
-    respelled = constant("teachers/sources", o["teacher_source"]["name"], "OTHER_TOKENIZER", False)
+    respelled = constant("teachers/sources", o["teacher_source"]["name"], "OTHER_TOKENIZER")
     readers = there("student", "reference") if respelled else there("student", "teacher", "reference")
     answer = max(version["sampling"]["max_new_tokens"] for version in versions(o))
     caps = _caps(o, "engine") + (() if respelled else _caps(o, "teacher_engine"))
@@ -91,7 +91,7 @@ def _of_opd(node: GraphNode, seed: int, there) -> list[Rows]:
     if respelled:  # the teacher's own tokens: how many an answer makes of them nobody knows yet
         found.append(_made(node, seed, there("teacher")))
     name = o["context"]["name"]
-    if constant("teachers/contexts", name, "HINTS", False) and not constant("teachers/contexts", name, "GROUP", False):
+    if constant("teachers/contexts", name, "HINTS") and not constant("teachers/contexts", name, "GROUP"):
         shown = replace(found[0], models=there("teacher"), caps=_caps(o, "teacher_engine"), context=canonical(o["context"]))
         found.append(shown)  # one that shows samples is as long as these turn out to be
     methods = [version["method"] for version in versions(o)]

@@ -24,14 +24,14 @@ def opd_curves(options: dict) -> list[str]:
         names = _of_estimator(row, asked)
         for slot in ("transform", "weight"):
             for item in row[slot]:
-                names += constant(GROUPS[slot], item["name"], "METRICS", ())
+                names += constant(GROUPS[slot], item["name"], "METRICS")
         found += [f"add{i - 1}_{name}" if i else name for name in names]
     if options["method"]["prefix"]["source"] == "dataset" and any(row["rows"] == "prefix" for row in streams):
         found.remove("reward")  # nobody judged them
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
-        found += constant("hooks", item["name"], "METRICS", ())
+        found += constant("hooks", item["name"], "METRICS")
     moved = [item["sets"] for item in options["controllers"]]
     found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     return list(dict.fromkeys(found))
@@ -39,11 +39,11 @@ def opd_curves(options: dict) -> list[str]:
 
 def _of_estimator(row: dict, asked: bool) -> list[str]:
     """`asked`: whether anybody asks the teacher."""
-    of = lambda slot, attribute, default=None: constant(GROUPS[slot], row[slot]["name"], attribute, default)
+    of = lambda slot, attribute: constant(GROUPS[slot], row[slot]["name"], attribute)
     names = ["log_ratio"] if asked or row["against"] != "teacher" else []
-    names += of("estimator", "METRICS", ())
+    names += of("estimator", "METRICS")
     sums, rewards = of("estimator", "SUPPORT") == "set", of("estimator", "BASELINE")
-    measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") != "reward"
+    measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") == "divergence"
     names += ["advantage"] if rewards else []
     names += ["divergence"] if sums or (rewards and measures) else []
     return names + (["ratio", "clipped"] if row["estimator"].get("ratio") == "sampler" else [])

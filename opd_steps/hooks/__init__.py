@@ -1,11 +1,14 @@
-"""After-step hooks: plugs whose `make(setting)` returns an object with __call__(step, policy, metrics), state_dict() and
-load_state_dict(); one with before_step(policy) sees the gradient before the optimizer does."""
+"""What acts on a training after its steps, beside the loop itself."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from opd_steps.nouns.hook import Hook
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,18 @@ class Setting:
     seed: int
     start: Path
     update_of: Path | None = None
+
+
+class HookPlug(Protocol):
+    """Options of a hook, and how it is made.
+
+    METRICS  the curves that it draws, without `train/`
+    UPDATE   whether it reads the node's `update_of`
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = ()
+    UPDATE: ClassVar[bool] = False
+
+    @abstractmethod
+    def make(self, setting: Setting) -> Hook:
+        """The hook of one training, before its first step."""

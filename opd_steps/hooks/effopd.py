@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.hooks import Setting
+from opd_steps.hooks import HookPlug, Setting
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.seeds import derive, rng
 
 
 @dataclass(frozen=True)
-class EffOPD:
+class EffOPD(HookPlug):
     """EffOPD (arXiv 2605.11739): at steps 1, 2, 4, 8, ... go on along the update since the last such step, as far as it helps.
 
     Delta = W - W_anchor; candidates C_k = W + factor k Delta, k = 1 .. candidates, are scored on a fixed set of train
@@ -35,7 +36,7 @@ class EffOPD:
         return _Foresight(self, setting)
 
 
-class _Foresight:
+class _Foresight(Hook):
     def __init__(self, options: EffOPD, setting: Setting):
         self.options, self.pool = options, setting.pool
         count = min(options.prompts, len(setting.pool))

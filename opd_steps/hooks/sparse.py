@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar, Literal
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.hooks import Setting
+from opd_steps.hooks import HookPlug, Setting
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.seeds import derive
 
 
 @dataclass(frozen=True)
-class Sparse:
+class Sparse(HookPlug):
     """Train only a part of the coordinates: the `share` that another run's update moved most, or as many random ones (arXiv 2606.13657).
 
     The gradient is masked before the optimizer sees it; with weight_decay 0 the others never move. The other run is the
@@ -28,7 +29,7 @@ class Sparse:
         return _Mask(self, setting)
 
 
-class _Mask:
+class _Mask(Hook):
     """No state: the mask is a function of two finished models."""
 
     def __init__(self, options: Sparse, setting: Setting):
@@ -50,12 +51,3 @@ class _Mask:
         for name, p in policy.model.named_parameters():
             if p.grad is not None:
                 p.grad.mul_(ranks.cut_like(self.mask[name], p.grad))
-
-    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
-        pass
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.trajectory import Trajectory
 
 
-class RolloutBuffer:
+class RolloutBuffer(Hook):
     """`batches` steps' worth of rollouts by the weights of one moment, trained on `passes` times in order, then made anew.
 
     An after-step hook whose state is the rollouts themselves, so that a resumed run trains on the same ones.

@@ -9,9 +9,10 @@ from typing import Any
 from opd_steps.config.curve_names import controlled
 from opd_steps.config.option_paths import get_option, with_option
 from opd_steps.loop.objective import Objective
+from opd_steps.nouns.hook import Hook
 
 
-class Conductor:
+class Conductor(Hook):
     """An after-step hook. A controller is a pure function with a state of plain values:
 
     start(now) -> (value, state)                                    before the first step

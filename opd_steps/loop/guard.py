@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop import checkpoint
 from opd_steps.models import finite
+from opd_steps.nouns.hook import Hook
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import not_finite
 
 
-class Guard:
+class Guard(Hook):
     """The last after-step hook: it looks at what the others left. Its state: updates left out in a row.
 
     on_nonfinite: stop   the first figure of an update that is not finite raises UserError, as does any other figure or weight

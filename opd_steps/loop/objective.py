@@ -124,7 +124,7 @@ class Objective:
 
     def _terms(self, parts, batch: Trajectory, moment: Moment) -> tuple[list[_Term], dict[str, float]]:
         """Per stream: the weight of every decision point, with what wide plugs make of the whole batch."""
-        found = self._survey(parts) if any(hasattr(p, "survey") for s in self.streams for p in s.wide) else None
+        found = self._survey(parts) if any(p.SURVEY for s in self.streams for p in s.wide) else None
         terms, figures = [], {}
         for k, stream in enumerate(self.streams):
             picks = _rows_of(stream, batch)

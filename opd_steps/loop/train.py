@@ -15,6 +15,7 @@ from opd_steps.loop.guard import Guard
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
@@ -34,14 +35,13 @@ def train(
     objective: Objective,
     teacher: Teacher | None = None,
     reference: Teacher | None = None,
-    hooks: tuple = (),
+    hooks: tuple[Hook, ...] = (),
     dropout: bool = False,
 ) -> dict[str, float]:
     """Run the node's `steps` from wherever its work directory stands; returns the summary of its curves.
 
     `make_batch(step)` must depend on its step and the policy's weights alone; then a killed and resumed run ends with the
-    same bytes as an unbroken one. `hooks`: objects with __call__(step, policy, metrics) after every step, state_dict() and
-    load_state_dict(); those with before_step(policy) see the gradient first.
+    same bytes as an unbroken one. `hooks`: called in this order (nouns.hook).
     `dropout`: as the model's config has it; without, log-probs are those of the policy that samples.
     Raises UserError at the first loss, gradient norm, other figure or weight that is not finite (loop.guard).
     """
@@ -83,8 +83,7 @@ def train(
                 moment = Moment(step, job.seed, objective.window)
                 found = objective.backward(policy, part, columns, teacher, reference, options["micro_batch"], moment)
                 for hook in hooks:
-                    if hasattr(hook, "before_step"):
-                        hook.before_step(policy)
+                    hook.before_step(policy)
                 found["grad_norm"] = clip_gradient(optimizer, options["optim"])
                 if guard.allows(found):
                     stats |= found | apply_gradient(optimizer, (step - 1) * inner + k + 1, updates, options["optim"])

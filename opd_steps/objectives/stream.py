@@ -62,11 +62,11 @@ class Stream:
     def loss(self, q: StepDist, evidence: Evidence) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss to be minimised and detached figures, each [N]. Gradients flow through `q` alone, never through weights."""
         aimed = self._aimed(q, evidence)
-        local = tuple(t for t in self.transform if not hasattr(t, "over_batch"))
+        local = tuple(t for t in self.transform if not t.WIDE)
         extra = {"transforms": local} if local else {}
         loss_N, stats = self.estimator.loss(q, aimed, self.support, self.signal, self.baseline, **extra)
         for weight in self.weight:
-            if not hasattr(weight, "over_batch"):
+            if not weight.WIDE:
                 loss_N = loss_N * weight.weight_N(q, evidence).detach()
         return self.coef * loss_N, stats
 
@@ -77,14 +77,14 @@ class Stream:
     @property
     def wide(self) -> tuple[Any, ...]:
         """The plugs that look at the whole batch."""
-        return tuple(p for p in (*self.weight, *self.transform) if hasattr(p, "over_batch"))
+        return tuple(p for p in (*self.weight, *self.transform) if p.WIDE)
 
     @torch.no_grad()
     def survey(self, q: StepDist, evidence: Evidence) -> dict[tuple[int, str], Tensor]:
         """What the wide plugs measure at these decision points, by (plug, name), each [n]."""
         found, aimed = {}, self._aimed(q, evidence)  # a transform acts on the advantage towards the target
         for i, plug in enumerate(self.wide):
-            if hasattr(plug, "survey"):
+            if plug.SURVEY:
                 seen = evidence if any(plug is w for w in self.weight) else aimed
                 found |= {(i, name): value_N for name, value_N in plug.survey(q, seen).items()}
         return found

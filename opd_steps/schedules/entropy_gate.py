@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class EntropyGate:
+class EntropyGate(Schedule):
     """Stage values L_0 < L_1 < ...: after `every` steps go on to the next if the student's mean entropy is at least h_min, else stay for good.
 
     The entropy is that of the stage's last step, on prompts that were not trained on before (arXiv 2605.16826; h_min is not disclosed there).

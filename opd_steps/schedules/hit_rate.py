@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class HitRate:
+class HitRate(Schedule):
     """Prune-OPD's rollout length (arXiv 2605.07804): up by `step` when the share of rows that use the length is at least `share`,
     down by `step` after `patience` misses in a row; within low .. high.
 

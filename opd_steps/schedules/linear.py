@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Schedule):
     """first + (last - first) * min(1, t / over), t the share of the steps done: an anneal, or a growing length.
 
     Whole numbers stay whole (rounded down). KDRL's coefficient falls so (arXiv 2506.02208), Prefix OPD's length grows (2602.15260).

@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class RaiseOnLoss:
+class RaiseOnLoss(Schedule):
     """value <- min(last, value + step) when the mean loss of `every` steps is at least that of before + eps.
 
     DistiLLM's adaptive share of student samples (arXiv 2402.03898; there the loss of a development set, here the training

@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class Switch:
+class Switch(Schedule):
     """The option takes the value `to` after a share `at` of the steps: a second phase (REOPOLD, arXiv 2603.11137; PACED, 2603.11178)."""
 
     VALUES: ClassVar[tuple[str, ...]] = ("to",)  # options that hold values of what it sets

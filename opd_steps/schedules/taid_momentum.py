@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from opd_steps.schedules import Schedule
+
 
 @dataclass(frozen=True)
-class TAIDSchedule:
+class TAIDSchedule(Schedule):
     """t <- min(last, max(linear, t + rate * sigmoid(m) * (1 - t))), m the momentum of the loss's relative drop (arXiv 2501.16937).
 
     linear runs from first to last over the node's steps; m <- momentum * m + (1 - momentum) * (L_old - L) / L_old.

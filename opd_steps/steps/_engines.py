@@ -69,7 +69,7 @@ def start_teacher(job: Job, teacher: EngineTeacher, rows: Iterable[tuple[int, in
 def seen(context, pool: PromptPool, seed: int) -> list[list[int]]:
     """The prompts as a teacher's context shows them; plain ones where it is made of samples, which are not there yet."""
     contexts = pool.contexts(range(len(pool)))
-    if getattr(context, "GROUP", False):
+    if context.GROUP:
         return contexts
     rows = Trajectory(contexts, [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
     return context.prepare(rows, pool, seed).extra.get("context:teacher", contexts)

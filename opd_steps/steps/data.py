@@ -8,7 +8,7 @@ from opd_steps.steps._main import main
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
 from opd_steps.tasks import golds
-from opd_steps.tasks.attempts import Hints
+from opd_steps.tasks.hints import Hints
 from opd_steps.tasks.rows import TEXTS
 from opd_steps.tasks.texts import check_texts, half_pair
 
@@ -27,7 +27,7 @@ def data(job: Job) -> None:
         splits[split] = [_shown(row, hints) for row in rows]
         write_jsonl(job.stage / f"{split}.jsonl", splits[split])
     texts = (r[column] for rows in splits.values() for r in rows for column in TEXTS if column in r)
-    formats = (options["system"] or "", getattr(verifier, "alphabet", ""), hints.alphabet)
+    formats = (options["system"] or "", verifier.alphabet, hints.alphabet)
     if half_pair("".join(formats)):
         raise UserError("system, hints, verifier", "half of a surrogate pair is no character")
     facts = {

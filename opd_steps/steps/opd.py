@@ -47,7 +47,7 @@ def run(job: Job) -> None:
                 if elsewhere
                 else load_policy(job, role, sampling, options["engine"]["batch"])
             )
-            if role == "reference" or not hasattr(source, "OTHER_TOKENIZER"):
+            if role == "reference" or not source.OTHER_TOKENIZER:
                 require_same(student, models[role], job, role)
     pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
     controllers = [plugs.load("schedules", item) for item in options["controllers"]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opd_steps.errors import UserError
-from opd_steps.tasks.verify import Verifier, rewards, unreadable
+from opd_steps.tasks.verifiers import Verifier
+from opd_steps.tasks.verify import rewards, unreadable
 
 _SHOWN = 60  # characters of an answer in a message
 Splits = dict[str, list[dict]]

@@ -39,9 +39,8 @@ def said(file: str) -> tuple[set[str], bool]:
     """(kinds, whether only those of them that use it), as the table has it."""
     exact = [row for row in TABLE if file in row[0]]
     depth = lambda pattern: pattern.count("/") == file.count("/")
-    rows = exact or [row for row in TABLE if any(depth(p) and fnmatchcase(file, p) for p in row[0])]
-    if file.endswith("__init__.py"):
-        rows = [row for row in TABLE if "*/__init__.py" in row[0]]
+    named = lambda pattern: depth(pattern) and pattern.endswith("__init__.py") == file.endswith("__init__.py")
+    rows = exact or [row for row in TABLE if any(named(p) and fnmatchcase(file, p) for p in row[0])]
     assert rows and len(exact) <= 1, f"docs/code.md: no row, or two, for {file}"
     return rows[0][1], rows[0][2]
 

@@ -24,6 +24,7 @@ from opd_steps.hooks import sparse
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.process.launch import failing_together
 from opd_steps.seeds import epoch_order
@@ -161,18 +162,12 @@ def main(base: Path) -> None:
         sft(base / "left", kill_at=4)
 
 
-class Spoiling:
+class Spoiling(Hook):
     """A hook after which the last rank's part of one weight is no number at step 3."""
 
     def __call__(self, step: int, policy: LMPolicy, metrics: dict) -> None:
         if step == 3 and not ranks.first():
             policy.model.model.layers[1].mlp.up_proj.weight.to_local().data[0, 0] = float("inf")
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass
 
 
 def fail(base: Path, how: str) -> None:

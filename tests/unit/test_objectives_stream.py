@@ -8,9 +8,8 @@ import sys
 import pytest
 import torch
 
-from opd_steps.config import plug_schema, plugs
+from opd_steps.config import plugs
 from opd_steps.config.merge import merge
-from opd_steps.config.needs import GROUPS
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.method_rules import check_stream
 from opd_steps.graph.kinds import Term
@@ -54,19 +53,6 @@ def test_teacher_need(options, need, topk):
     check_stream(options, "m", "none" if need == "none" else "live")
     stream = build(options)
     assert (stream.teacher_need, stream.topk) == (need, topk)
-
-
-def test_every_plug_declares_what_the_rules_read():
-    for slot, group in GROUPS.items():
-        for name in plug_schema.names(group):
-            instance = plugs.load(group, {"name": name})
-            for attribute in ("TEACHER", "SUPPORT", "SIGNAL", "BASELINE"):
-                assert plugs.constant(group, name, attribute) == getattr(instance, attribute, None)
-            if slot == "estimator":
-                assert instance.SUPPORT in ("sampled", "set", "any") and instance.SIGNAL in ("any", "divergence", "fixed")
-            assert plugs.constant(group, name, "WIDE", False) == hasattr(instance, "over_batch")
-            if slot in ("support", "baseline", "weight"):
-                assert instance.TEACHER in ("none", "sampled", "topk", "full")
 
 
 def test_stream_applies_weights_and_coefficient():

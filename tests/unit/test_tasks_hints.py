@@ -8,12 +8,12 @@ import pytest
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
-from opd_steps.tasks.attempts import right_attempt, wrong_attempt
 from opd_steps.tasks.hints.marks import Marks
 from opd_steps.tasks.hints.none import NoHints
 from opd_steps.tasks.hints.words import Words
 from opd_steps.tasks.sources.arithmetic import Arithmetic
 from opd_steps.tasks.sources.hinted import Hinted
+from opd_steps.tasks.sources.jsonl import Jsonl
 from opd_steps.tasks.sources.stated_confidence import StatedConfidence
 from opd_steps.tasks.verifiers.exact import Exact
 
@@ -51,13 +51,13 @@ def test_data_without_hints_shows_none(shown):
 
 
 def test_attempts_of_a_source_without_its_own():
-    row = {"solution": "3+4 = 7, so #### 7", "answer": "7"}
-    assert right_attempt(None, row, rng(0)) == row["solution"]
-    made = {wrong_attempt(None, row, ["5", "7", "9"], rng(i)) for i in range(50)}
+    source, row = Jsonl("somewhere"), {"solution": "3+4 = 7, so #### 7", "answer": "7"}
+    assert source.right_attempt(row, rng(0)) == row["solution"]
+    made = {source.wrong_attempt(row, ["5", "7", "9"], rng(i)) for i in range(50)}
     assert made == {"3+4 = 7, so #### 5", "3+4 = 7, so #### 9"}
-    assert wrong_attempt(None, {"solution": "seven", "answer": "7"}, ["5", "7"], rng(0)) == "5"
+    assert source.wrong_attempt({"solution": "seven", "answer": "7"}, ["5", "7"], rng(0)) == "5"
     with pytest.raises(UserError, match="one answer"):
-        wrong_attempt(None, row, ["7"], rng(0))
+        source.wrong_attempt(row, ["7"], rng(0))
 
 
 @pytest.mark.parametrize(

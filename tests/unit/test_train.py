@@ -14,6 +14,7 @@ from opd_steps.loop.optim import gradient_variance, learning_rate, make_optimize
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.store.artifacts import Job
 from tests.unit.tiny import FakeTokenizer, method, qwen
@@ -21,7 +22,7 @@ from tests.unit.tiny import FakeTokenizer, method, qwen
 OPTIM = {"lr": 0.01, "schedule": "linear", "warmup": 0.2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0}
 
 
-class Counting:
+class Counting(Hook):
     """A hook with state: an average of the loss that also nudges a weight."""
 
     def __init__(self):

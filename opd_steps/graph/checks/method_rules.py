@@ -1,4 +1,4 @@
-"""Which rows of plugs make sense; the constants that tell it are listed in opd_steps/config/needs.py."""
+"""Which rows of plugs make sense; the constants that tell it are listed in the Protocols of their groups."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _check_row(options: dict, where: str) -> None:
     support, signal, estimator, baseline = (options[s]["name"] for s in ("support", "signal", "estimator", "baseline"))
     sampled = _constant(options, "support", "TEACHER") == "sampled"
     accepts = {a: _constant(options, "estimator", a) for a in ("SUPPORT", "SIGNAL", "BASELINE")}
-    no_divergence = _constant(options, "signal", "TEACHER") == "none"
+    no_divergence = _constant(options, "signal", "KIND") == "observed"
     if accepts["SUPPORT"] == "sampled" and not sampled:
         raise UserError(
             f"{where}.support", f"{estimator} is an estimator on the sampled action; its support is sampled, not {support}"
@@ -64,11 +64,11 @@ def _check_row(options: dict, where: str) -> None:
         raise UserError(
             f"{where}.baseline", f"the signal {signal} is an advantage already, from its group; its baseline is none"
         )
-    if accepts["SIGNAL"] == "divergence" and _constant(options, "signal", "KIND") == "reward":
+    if accepts["SIGNAL"] == "divergence" and _constant(options, "signal", "KIND") != "divergence":
         raise UserError(
             f"{where}.signal", f"{signal} is a reward, not a divergence that {estimator} could sum; only pg can use it"
         )
-    if options["transform"] and not _constant(options, "estimator", "TRANSFORM", False):
+    if options["transform"] and not _constant(options, "estimator", "TRANSFORM"):
         raise UserError(f"{where}.transform", f"{estimator} has no advantage to transform; only pg has")
     if accepts["SIGNAL"] == "fixed" and signal not in ("log_ratio", "rkl"):
         raise UserError(f"{where}.signal", f"{estimator} has its own signal and would not look at {signal}; leave it out")
@@ -78,11 +78,11 @@ def _check_row(options: dict, where: str) -> None:
 
 def _check_transforms(options: dict, where: str) -> None:
     for i, item in enumerate(options["transform"]):
-        has = lambda attribute, name=item["name"]: constant(GROUPS["transform"], name, attribute, False)
+        has = lambda attribute, name=item["name"]: constant(GROUPS["transform"], name, attribute)
         at = f"{where}.transform[{i}]"
         if _constant(options, "support", "TEACHER") != "sampled" and (has("WIDE") or has("OUTCOME")):
             raise UserError(at, f"{item['name']} speaks of the sampled action; its support is sampled")
-        earlier = [constant(GROUPS["transform"], other["name"], "WIDE", False) for other in options["transform"][:i]]
+        earlier = [constant(GROUPS["transform"], other["name"], "WIDE") for other in options["transform"][:i]]
         if has("WIDE") and not all(earlier):
             raise UserError(at, f"{item['name']} is added to the advantage before the others act: it comes before them")
         if not has("LOG_RATIO"):
@@ -108,7 +108,7 @@ def _check_target(options: dict, where: str, teacher: str, reference: bool) -> N
         raise UserError(
             f"{where}.target", f"{target} from a scores table works on the sampled token alone; its support is sampled"
         )
-    weights = active and not _constant(options, "target", "NORMALISED", True)
+    weights = active and not _constant(options, "target", "NORMALISED")
     if weights and signal not in ("log_ratio", "rkl"):
         raise UserError(
             f"{where}.signal", f"{target} yields log-weights, not probabilities: its signal is log_ratio, not {signal}"
@@ -160,6 +160,6 @@ def _asking_all(options: dict) -> str:
         return f"the support {options['support']['name']}"
     if _constant(options, "baseline", "TEACHER") == "full":
         return f"the baseline {options['baseline']['name']}"
-    if _constant(options, "target", "TEACHER", "none") == "full":
+    if _constant(options, "target", "TEACHER") == "full":
         return f"the target {options['target']['name']}"
     return "a weight or transform of this method"

@@ -53,7 +53,7 @@ def _check_model(node: GraphNode, where: str) -> None:
 def _check_data(options: dict, where: str) -> None:
     if options["system"] is not None and not options["chat"]:
         raise UserError(f"{where}.system", "a system message is shown only with chat: true")
-    hinted = [plugs.constant("tasks/sources", source["name"], "HINTS", False) for source in plugs.chain(options["source"])]
+    hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
     if any(hinted[1:]):
         raise UserError(f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost")
     if hinted[0] and options["hints"]["name"] == "none":

@@ -34,8 +34,8 @@ def check_opd(node: GraphNode, where: str) -> None:
     check_opd_engines(options, cached, where)
     check_method(node, options, where)
     _check_buffer(options["buffer"], f"{where}.buffer")
-    asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES", False)}
-    asked["update_of"] = any(constant("hooks", item["name"], "UPDATE", False) for item in options["hooks"])
+    asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES")}
+    asked["update_of"] = any(constant("hooks", item["name"], "UPDATE") for item in options["hooks"])
     for role, needed in asked.items():
         if needed != (role in node.parents):
             found = (
@@ -60,7 +60,7 @@ def _check_buffer(buffer: dict, where: str) -> None:
 def _check_context(node: GraphNode, where: str) -> None:
     """What the teacher's context needs of data, samples and method."""
     options, context, data = node.options, node.options["context"]["name"], node.parents["data"].options
-    has = lambda attribute: plugs.constant("teachers/contexts", context, attribute, False)
+    has = lambda attribute: plugs.constant("teachers/contexts", context, attribute)
     if has("HINTS") and data["hints"]["name"] == "none":
         raise UserError(
             f"{where}.context", f"{context} shows attempts, and the data node does not say how: hints: marks or words"
@@ -69,7 +69,7 @@ def _check_context(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
     if not has("EDITS"):
         return
-    if not any("stated" in plugs.constant("tasks/verifiers", v["name"], "METRICS", ()) for v in plugs.chain(data["verifier"])):
+    if not any("stated" in plugs.constant("tasks/verifiers", v["name"], "METRICS") for v in plugs.chain(data["verifier"])):
         raise UserError(f"{where}.context", f"{context} restates confidences; the data's verifier must be with_confidence")
     for row in terms(options["method"]):
         plain = row["estimator"].get("ratio", "none") == "none" and row["against"] != "sampler"
@@ -95,7 +95,7 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
         raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
     read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []
     for i, item in enumerate(options["controllers"]):
-        read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS", ())]
+        read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS")]
     for key, name in read:
         if name not in (known := opd_curves(options)):
             raise UserError(
@@ -108,10 +108,10 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
         against = stream["against"]
         source = options["teacher_source"]["name"]
-        sampled_only = against == "teacher" and plugs.constant("teachers/sources", source, "ANSWERS", "full") == "sampled"
+        sampled_only = against == "teacher" and plugs.constant("teachers/sources", source, "ANSWERS") == "sampled"
         holder = "sampler" if against == "sampler" or sampled_only else "scores" if cached and against == "teacher" else "live"
         for item in stream["transform"]:
-            if plugs.constant("objectives/transforms", item["name"], "SOURCE", source) != source:
+            if plugs.constant("objectives/transforms", item["name"], "SOURCE") not in ("", source):
                 raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {source}")
         rows = method["prefix"]["source"] if stream["rows"] == "prefix" else stream["rows"]
         sampled = rows not in ("dataset", "mixture")

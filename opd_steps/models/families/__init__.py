@@ -5,6 +5,7 @@ Every node that reads a model asks the family of that model, which its manifest 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Family(Protocol):
     ENGINES: ClassVar[tuple[str, ...]] = ("local",)
     PARALLEL: ClassVar[bool] = False
 
+    @abstractmethod
     def make(self, job: Job) -> dict:
         """Write a model to start from into job.stage, a function of options, data and job.seed; returns the node's facts.
 
@@ -37,6 +39,7 @@ class Family(Protocol):
         end a row), `vocab_size` (number of actions that a decision has), `positions` (of a row, at most; None = any number).
         """
 
+    @abstractmethod
     def policy(
         self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
     ) -> Policy:
@@ -48,9 +51,11 @@ class Family(Protocol):
         Raises UserError for a folder that holds no such model, NotFinite for weights that are no numbers.
         """
 
+    @abstractmethod
     def save(self, policy: Policy, folder: Path) -> None:
         """Write the model so that `policy` can load it: equal weights give equal bytes. Called by all processes of a step."""
 
+    @abstractmethod
     def require_same(self, policy: Policy, other: Policy, where: str, role: str) -> None:
         """Raises UserError (naming `where`, the other's folder, and its `role`) unless both make the same decisions of the same
         rows, so that their distributions can be compared. `policy` is of this family, `other` perhaps not.

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.baselines import Baseline
 from opd_steps.objectives.supports.full import Full
 from opd_steps.objectives.supports.student_topk import StudentTopk
 
 
 @dataclass(frozen=True)
-class NegKL:
+class NegKL(Baseline):
     """b = E_q[reward], the value of the one-step problem; for the log-ratio that is -KL(q||p) (vOPD, arXiv 2605.07865).
 
     student_topk: both sides renormalised on the student's k likeliest tokens; still unbiased, as it depends on the state alone.

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.baselines import Baseline
 
 
 @dataclass(frozen=True)
-class Optimal:
+class Optimal(Baseline):
     """The state-only baseline of least logit-gradient variance: b = E_q[|e_v - q|^2 r_v] / E_q[|e_v - q|^2].
 
     |e_v - q|^2 = 1 - 2 q_v + sum_u q_u^2 is the squared norm of the gradient of log q_v with respect to the logits.

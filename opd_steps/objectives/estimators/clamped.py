@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import log_ratio
 from opd_steps.objectives.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Clamped:
+class Clamped(Estimator):
     """max(0, sum_v term(q_v, p_v)) per decision point: `exact`, silenced where a truncated sum turns negative.
 
     verl's `forward_kl_topk` is this with signal fkl on the raw teacher_topk (github.com/verl-project/verl/issues/7856).
@@ -22,7 +23,6 @@ class Clamped:
 
     SUPPORT: ClassVar[str] = "set"
     SIGNAL: ClassVar[str] = "divergence"
-    BASELINE: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ("clamped",)
 
     def loss(

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import log_ratio
 from opd_steps.objectives.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class K2:
+class K2(Estimator):
     """(log q(a) - log p(a))^2 / 2, back-propagated: its expected gradient is that of KL(q||p), sample by sample that of `pg`.
 
     Recommended by KDRL (arXiv 2506.02208).
@@ -19,7 +20,6 @@ class K2:
 
     SUPPORT: ClassVar[str] = "sampled"
     SIGNAL: ClassVar[str] = "fixed"
-    BASELINE: ClassVar[bool] = False
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any

@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import log_ratio
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.outcome import kl_k3
 
 
 @dataclass(frozen=True)
-class K3Clamped:
+class K3Clamped(Estimator):
     """min(cap, exp(d) - 1 - d), d = log p(a) - log q(a), back-propagated: verl's distillation default `loss_mode: k3`.
 
     (github.com/verl-project/verl: kl_penalty in verl/trainer/ppo/core_algos.py clamps the value at 10.) Like `k3` its
@@ -23,7 +24,6 @@ class K3Clamped:
 
     SUPPORT: ClassVar[str] = "sampled"
     SIGNAL: ClassVar[str] = "fixed"
-    BASELINE: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ("clamped",)
 
     cap: Annotated[float, "above 0"] = 10.0

@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import log_ratio
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.outcome import kl_k3
 
 
 @dataclass(frozen=True)
-class K3Plus:
+class K3Plus(Estimator):
     """The value of k3 with the gradient of k2: sg[exp(d) - 1 - d] + d^2 / 2 - sg[d^2 / 2], d = log p(a) - log q(a).
 
     verl's kl_penalty "k3+" (github.com/verl-project/verl, verl/trainer/ppo/core_algos.py); its distillation losses have
@@ -22,7 +23,6 @@ class K3Plus:
 
     SUPPORT: ClassVar[str] = "sampled"
     SIGNAL: ClassVar[str] = "fixed"
-    BASELINE: ClassVar[bool] = False
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any

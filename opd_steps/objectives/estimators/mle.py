@@ -6,17 +6,17 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import log_ratio
 from opd_steps.objectives.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class MLE:
+class MLE(Estimator):
     """-log q(a): supervised fine-tuning on whatever the actions are. No teacher is asked."""
 
     SUPPORT: ClassVar[str] = "sampled"
     SIGNAL: ClassVar[str] = "fixed"
-    BASELINE: ClassVar[bool] = False
     TEACHER: ClassVar[str] = "none"
 
     def loss(

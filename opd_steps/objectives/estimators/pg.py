@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import divergence, log_ratio
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.supports._selected import Selected
@@ -15,7 +16,7 @@ MAX_LOG_RATIO = 20.0  # of rho, either way; exp() stays finite
 
 
 @dataclass(frozen=True)
-class PolicyGradient:
+class PolicyGradient(Estimator):
     """The score function: -A log q with A = sg[reward - baseline + shift], transformed. For a signal without transforms its
     mean gradient is the divergence's.
 
@@ -46,7 +47,7 @@ class PolicyGradient:
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any, transforms: tuple = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         on = support.select(q, evidence.teacher, evidence.action_N)
-        if hasattr(signal, "observed"):
+        if signal.KIND == "observed":
             reward_NK = signal.observed(evidence)[:, None]
         else:
             reward_NK = signal.reward(on.logq_NK.detach(), on.logp_NK)
@@ -56,7 +57,7 @@ class PolicyGradient:
         for transform in transforms:
             advantage_NK = transform.apply(advantage_NK, evidence)
         stats = {"advantage": on.sum(on.weight_NK * advantage_NK), **log_ratio(q, evidence)}
-        if support.TEACHER != "sampled" and hasattr(signal, "term"):
+        if support.TEACHER != "sampled" and signal.KIND == "divergence":
             stats |= divergence(on, signal)
         if self.ratio == "none":
             return -on.sum(on.weight_NK * advantage_NK * on.logq_NK), stats

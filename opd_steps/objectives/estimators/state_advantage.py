@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import divergence, log_ratio
 from opd_steps.objectives.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class StateAdvantage:
+class StateAdvantage(Estimator):
     """-A log q(a) with A = sg[ sum_v q~_v r_v ] over the set: one number per state, whatever action was taken.
 
     miles' top-k OPD (github.com/radixark/miles/issues/2362): the top-k KL of a state as the advantage of the one token
@@ -22,7 +23,6 @@ class StateAdvantage:
 
     SUPPORT: ClassVar[str] = "set"
     SIGNAL: ClassVar[str] = "divergence"
-    BASELINE: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ("advantage",)
 
     def loss(

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.estimators._stats import divergence, log_ratio
 from opd_steps.objectives.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class StopGrad:
+class StopGrad(Estimator):
     """sum_v q_v sg[-r_v] over the support; for reverse KL, sum_v q_v (sg[log q_v] - log p_v) (arXiv 2605.11182).
 
     The policy gradient summed over the set: on the full vocabulary the exact gradient, on a raw top-k set that of `exact`
@@ -20,7 +21,6 @@ class StopGrad:
 
     SUPPORT: ClassVar[str] = "set"
     SIGNAL: ClassVar[str] = "divergence"
-    BASELINE: ClassVar[bool] = False
 
     def loss(
         self, q: Categorical, evidence: Evidence, support: Any, signal: Any, baseline: Any

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from opd_steps.nouns.dist import DiagGaussian
+from opd_steps.objectives.signals import Signal
 
 MAX_LOG = 80.0  # exp() of it is finite in fp32
 
 
 @dataclass(frozen=True)
-class ForwardKL:
+class ForwardKL(Signal):
     """KL(p||q) = sum_v p_v (log p_v - log q_v): mass-covering; on teacher prefixes, SFT with soft targets.
 
     reward: p_v / q_v, heavy-tailed where the student has hardly any mass.

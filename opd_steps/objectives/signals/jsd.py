@@ -5,13 +5,14 @@ from typing import Annotated
 
 from torch import Tensor
 
+from opd_steps.objectives.signals import Signal
 from opd_steps.objectives.signals._mixture import log_mixture
 from opd_steps.objectives.signals.fkl import ForwardKL
 from opd_steps.objectives.signals.rkl import ReverseKL
 
 
 @dataclass(frozen=True)
-class JSD:
+class JSD(Signal):
     """Generalised Jensen-Shannon: beta KL(p||M) + (1-beta) KL(q||M), M = beta p + (1-beta) q (GKD, arXiv 2306.13649).
 
     beta = 0 is switched to KL(p||q) and beta = 1 to KL(q||p), as in all published code; the formula itself tends to 0 there.

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from opd_steps.nouns.dist import DiagGaussian
+from opd_steps.objectives.signals import Signal
 
 
 @dataclass(frozen=True)
-class LogRatio:
+class LogRatio(Signal):
     """Reverse KL as a reward: r_v = log p_v - log q_v, so that E_q[r] = -KL(q||p). The signal of vanilla OPD.
 
     Positive where the teacher likes the token more. term: q (log q - log p), summed it is KL(q||p).

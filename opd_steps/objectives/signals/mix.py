@@ -5,12 +5,13 @@ from typing import Annotated
 
 from torch import Tensor
 
+from opd_steps.objectives.signals import Signal
 from opd_steps.objectives.signals.fkl import ForwardKL
 from opd_steps.objectives.signals.rkl import ReverseKL
 
 
 @dataclass(frozen=True)
-class Mix:
+class Mix(Signal):
     """weight KL(q||p) + (1 - weight) KL(p||q): a linear mixture of both directions (arXiv 2605.16826)."""
 
     weight: Annotated[float, "0 to 1"] = 0.5

@@ -6,13 +6,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.signals import Signal
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Signal):
     """The row's outcome advantage as the reward of each of its decisions: GRPO (arXiv 2402.03300). No teacher is asked."""
 
-    TEACHER: ClassVar[str] = "none"
+    KIND: ClassVar[str] = "observed"
     OUTCOME: ClassVar[bool] = True
 
     def observed(self, evidence: Evidence) -> Tensor:

@@ -5,9 +5,11 @@ from typing import Annotated, ClassVar
 
 from torch import Tensor
 
+from opd_steps.objectives.signals import Signal
+
 
 @dataclass(frozen=True)
-class Power:
+class Power(Signal):
     """r_v = p_v^alpha - q_v^alpha: bounded in [-1, 1], of the log-ratio's sign; r / alpha tends to log p - log q as alpha -> 0.
 
     The only interior fixed point of its policy gradient is p = q (PowerOPD, arXiv 2606.17199; alpha .1 ... 500 there).

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+from opd_steps.objectives.signals import Signal
 from opd_steps.objectives.signals._mixture import log_mixture
 from opd_steps.objectives.signals.fkl import MAX_LOG
 
 
 @dataclass(frozen=True)
-class Skew:
+class Skew(Signal):
     """Skewed KL (DistiLLM, arXiv 2402.03898); never above -log alpha.
 
     forward  KL(p || alpha p + (1-alpha) q)    reward (1-alpha) p_v / M_v

@@ -6,11 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected
 
 
 @dataclass(frozen=True)
-class Full:
+class Full(Support):
     """The whole vocabulary: no sampling noise, O(V) memory (GKD, arXiv 2306.13649)."""
 
     TEACHER: ClassVar[str] = "full"

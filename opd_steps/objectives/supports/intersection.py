@@ -6,11 +6,12 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected, among, restrict, topk
 
 
 @dataclass(frozen=True)
-class Intersection:
+class Intersection(Support):
     """Tokens in both top-k sets (arXiv 2604.13016; 2605.11182); a decision point without any contributes 0.
 
     norm: "raw" ignores the mass outside, "renormalise" compares conditionals, "tail" adds one bucket for the rest.

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Support):
     """The action that was taken, alone: K = 1. Vanilla on-policy distillation; works for every kind of distribution."""
 
     TEACHER: ClassVar[str] = "sampled"

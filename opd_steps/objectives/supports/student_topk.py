@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected, restrict, topk
 
 
 @dataclass(frozen=True)
-class StudentTopk:
+class StudentTopk(Support):
     """The student's k likeliest tokens (arXiv 2604.13016: only_stu). The teacher must be asked for arbitrary tokens.
 
     norm: "raw" ignores the mass outside, "renormalise" compares conditionals, "tail" adds one bucket for the rest.

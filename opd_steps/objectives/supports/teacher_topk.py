@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected, restrict, topk
 
 
 @dataclass(frozen=True)
-class TeacherTopk:
+class TeacherTopk(Support):
     """The teacher's k likeliest tokens (arXiv 2604.13016: only_tch). A scores table that stores them is enough.
 
     norm: "raw" ignores the mass outside, "renormalise" compares conditionals, "tail" adds one bucket for the rest.

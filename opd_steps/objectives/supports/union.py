@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected, among, restrict, topk
 
 
 @dataclass(frozen=True)
-class Union:
+class Union(Support):
     """Tokens in either top-k set, each once (arXiv 2604.13016): K = 2k entries, repetitions invalid.
 
     norm: "raw" ignores the mass outside, "renormalise" compares conditionals, "tail" adds one bucket for the rest.

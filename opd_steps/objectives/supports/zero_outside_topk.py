@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.objectives.supports import Support
 from opd_steps.objectives.supports._selected import Selected, topk
 
 
 @dataclass(frozen=True)
-class ZeroOutsideTopk:
+class ZeroOutsideTopk(Support):
     """The whole vocabulary against a teacher cut to its k likeliest tokens: renormalised there, log p = floor elsewhere.
 
     NeMo RL's `zero_outside_topk: true` (github.com/NVIDIA-NeMo/RL, DistillationLossFn: log of an infinitesimal = -100).

@@ -5,10 +5,11 @@ from typing import Annotated, ClassVar
 
 from opd_steps.nouns.dist import Categorical, Recorded, StepDist
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.targets import Target
 
 
 @dataclass(frozen=True)
-class Extrapolate:
+class Extrapolate(Target):
     """lam log p + (1 - lam) log r: beyond the teacher, as seen from a reference r (G-OPD, ExOPD, arXiv 2602.12125; 2605.08737).
 
     With the log-ratio signal A = lam (log p - log r) - (log q - log r); the per-state optimum is q* proportional to

@@ -7,10 +7,11 @@ import torch
 
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.targets import Target
 
 
 @dataclass(frozen=True)
-class TAID:
+class TAID(Target):
     """softmax((1 - t) sg[z_q] + t z_p): a teacher that starts near the student; t = 1 is p (arXiv 2501.16937).
 
     Log-probs stand for logits z: they differ by a constant per state, which the softmax removes. The controller `taid` moves t.

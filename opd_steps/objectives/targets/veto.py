@@ -7,10 +7,11 @@ import torch
 
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.targets import Target
 
 
 @dataclass(frozen=True)
-class Veto:
+class Veto(Target):
     """Q proportional to p sg[q]^beta: what the student deems impossible is not asked of it; beta = 0 is p (arXiv 2601.07155)."""
 
     TEACHER: ClassVar[str] = "full"

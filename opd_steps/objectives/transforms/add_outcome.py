@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class AddOutcome:
+class AddOutcome(Transform):
     """A + coef * outcome advantage of the row: distillation and RL in one advantage (KDRL's second form, arXiv 2506.02208)."""
 
     OUTCOME: ClassVar[bool] = True

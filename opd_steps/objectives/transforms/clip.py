@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class Clip:
+class Clip(Transform):
     """A clipped to [low, high]. Biased: a control of PowerOPD (arXiv 2606.17199)."""
 
     CHECKS: ClassVar[tuple[str, ...]] = ("low < high",)

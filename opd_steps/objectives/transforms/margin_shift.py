@@ -10,10 +10,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class MarginShift:
+class MarginShift(Transform):
     """Per prompt, correct rows are lifted over wrong ones until their scores are `delta` apart (Uni-OPD, arXiv 2605.03677).
 
     Score of a row G = mean_t of its log-ratios. gap = mean(G | correct) - mean(G | wrong), or min(G | correct) - max(G | wrong).
@@ -24,6 +25,7 @@ class MarginShift:
     TEACHER: ClassVar[str] = "sampled"
     ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("inverted", "inverted_after")
 
     delta: Annotated[float, "at least 0"] = 0.4

@@ -10,10 +10,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class ReturnToGo:
+class ReturnToGo(Transform):
     """sum_{t' >= t} gamma^(t'-t) r_t' in place of r_t: the sequence-level reverse KL (MiniLLM, arXiv 2306.08543).
 
     own: false      leaves r_t itself out, where another term takes its exact expectation (single-step decomposition)
@@ -23,6 +24,7 @@ class ReturnToGo:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     LOG_RATIO: ClassVar[bool] = True
 
     gamma: Annotated[float, "0 to 1"] = 1.0

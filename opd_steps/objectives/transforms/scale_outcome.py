@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class ScaleOutcome:
+class ScaleOutcome(Transform):
     """A_outcome * clip((p/q)^sign(A_outcome), 1 - eps, 1 + eps): the teacher scales the outcome advantage, and never turns its sign (RLSD).
 
     A on entry is the log-ratio log p - log q.

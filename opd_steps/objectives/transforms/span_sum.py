@@ -10,10 +10,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class SpanSum:
+class SpanSum(Transform):
     """Every token of a span carries the span's log-ratio, sum_span (log p - log q); tokens without a span carry 0 (SimpleOPD).
 
     That is the policy gradient with spans of text as actions. Needs the teacher source `spans`; for the log-ratio signal
@@ -22,6 +23,7 @@ class SpanSum:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     LOG_RATIO: ClassVar[bool] = True
     SOURCE: ClassVar[str] = "spans"
     METRICS: ClassVar[tuple[str, ...]] = ("aligned",)

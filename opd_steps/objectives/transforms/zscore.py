@@ -9,10 +9,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.transforms import Transform
 
 
 @dataclass(frozen=True)
-class ZScore:
+class ZScore(Transform):
     """(r - mean) / std of the log-ratio over the batch's tokens: it turns signs; a control of PowerOPD (arXiv 2606.17199).
 
     For the log-ratio signal without a baseline.
@@ -20,6 +21,7 @@ class ZScore:
 
     TEACHER: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     LOG_RATIO: ClassVar[bool] = True
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:

@@ -8,17 +8,17 @@ from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 from opd_steps.seeds import rng
 
 
 @dataclass(frozen=True)
-class Balance:
+class Balance(Weight):
     """Per prompt, rows of the more frequent outcome are left out at random until correct : wrong is 1 : 1 (Uni-OPD, arXiv 2605.03677).
 
     A group with one outcome alone stays as it is.
     """
 
-    TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("balanced_out",)

@@ -11,10 +11,11 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.change_point import release_point, teacher_margin
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class ChangePoint:
+class ChangePoint(Weight):
     """1[ t < tau ]: a row is taught up to where the teacher ceases to separate what the student considers (arXiv 2605.13643).
 
     tau: the fall of the teacher's margin (log p of its best minus its second best token within topk(q)), averaged over blocks
@@ -25,6 +26,7 @@ class ChangePoint:
 
     TEACHER: ClassVar[str] = "full"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("released", "taught")
 
     k: Annotated[int, "at least 2"] = 16  # the student's likeliest tokens, among which the margin is taken

@@ -9,15 +9,16 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 from opd_steps.objectives.weights._share import top_share
 
 
 @dataclass(frozen=True)
-class EntropyTop:
+class EntropyTop(Weight):
     """1 on the `share` of the batch's tokens with the highest student entropy, 0 on the others (REOPOLD's phase II, arXiv 2603.11137)."""
 
-    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
 
     share: Annotated[float, "above 0, at most 1"] = 0.2
 

@@ -10,10 +10,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class Freshness:
+class Freshness(Weight):
     """ReLU(f - xi), f = exp(-alpha sqrt(D)) / (age + 1): trust in rollouts of older weights (f-OPD, arXiv 2605.17862).
 
     age  optimizer steps since the row's weights
@@ -23,9 +24,9 @@ class Freshness:
     teacher's own context, its second term, is 0 here: contexts are made anew at each use.
     """
 
-    TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("freshness", "drift", "aligned")
 
     alpha: Annotated[float, "at least 0"] = 1.0

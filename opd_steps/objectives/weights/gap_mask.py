@@ -8,10 +8,11 @@ from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class GapMask:
+class GapMask(Weight):
     """1[ |log p(a) - log q(a)| < max_gap ]: leaves out tokens of wild disagreement (Uni-OPD, arXiv 2605.03677)."""
 
     TEACHER: ClassVar[str] = "sampled"

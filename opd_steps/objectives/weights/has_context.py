@@ -7,13 +7,13 @@ from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class HasContext:
+class HasContext(Weight):
     """0 on rows for which the teacher had nothing beside the prompt (no peer to show), 1 elsewhere (MOPD, arXiv 2605.12652)."""
 
-    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("with_context",)
 

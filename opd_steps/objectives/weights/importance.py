@@ -8,13 +8,13 @@ from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class Importance:
+class Importance(Weight):
     """sg[ min(q(a) / sampler(a), cap) ]: for estimators that carry no ratio of their own (MOPD, arXiv 2605.12652, cap 2; MiniLLM's S/mix)."""
 
-    TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "sampled"
 
     cap: Annotated[float, "above 0"] = 2.0

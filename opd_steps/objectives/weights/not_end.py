@@ -7,13 +7,13 @@ from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class NotEnd:
+class NotEnd(Weight):
     """0 on end tokens, 1 elsewhere: the length is not taught token by token (PowerOPD, arXiv 2606.17199)."""
 
-    TEACHER: ClassVar[str] = "none"
     WIDE: ClassVar[bool] = True
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:

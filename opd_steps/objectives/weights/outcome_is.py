@@ -7,13 +7,13 @@ from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class OutcomeIs:
+class OutcomeIs(Weight):
     """1 on the tokens of rows with that outcome (reward of .5 or more is correct), 0 elsewhere (KDRL's mask, arXiv 2506.02208)."""
 
-    TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
 

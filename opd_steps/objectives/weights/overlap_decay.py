@@ -11,10 +11,11 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
 from opd_steps.objectives.supports._selected import among, topk
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class OverlapDecay:
+class OverlapDecay(Weight):
     """L_t = R_t + base, R_t = clip(1 - drop C_t, 0, 1), C_t the number of bad tokens up to t (Prune-OPD, arXiv 2605.07804).
 
     A token is bad where |topk of student and teacher| / k < gamma. Early tokens weigh 1 + base, those after 1 / drop bad
@@ -23,6 +24,7 @@ class OverlapDecay:
 
     TEACHER: ClassVar[str] = "full"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("effective_length", "prune_hits", "overlap")
 
     k: Annotated[int, "at least 1"] = 16

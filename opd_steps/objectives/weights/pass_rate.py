@@ -8,16 +8,16 @@ from torch import Tensor
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class PassRate:
+class PassRate(Weight):
     """w = r^alpha (1 - r)^beta of a prompt's pass rate r in the batch, scaled to mean 1 over the rows (PACED, arXiv 2603.11178).
 
     Prompts that are always or never solved weigh nothing. If all are, so does the step.
     """
 
-    TEACHER: ClassVar[str] = "none"
     ROWS: ClassVar[str] = "groups"
     WIDE: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("weighty_prompts",)

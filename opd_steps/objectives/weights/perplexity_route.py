@@ -10,10 +10,11 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class PerplexityRoute:
+class PerplexityRoute(Weight):
     """Rows of one outcome, weighted within their prompt's group by perplexity; sums to n over the n such rows (SCOPE, arXiv 2604.10688).
 
     correct   weight proportional to PPL_student^(1/tau): hard-won successes weigh more (with the estimator mle)
@@ -24,6 +25,7 @@ class PerplexityRoute:
     TEACHER: ClassVar[str] = "sampled"
     ROWS: ClassVar[str] = "sampled"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
 
     which: Literal["correct", "wrong"] = "correct"
     tau: Annotated[float, "above 0"] = 1.0

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class TeacherEntropyAbove:
+class TeacherEntropyAbove(Weight):
     """1[ H(p) > tau ]: where the teacher itself is uncertain (EOPD, arXiv 2603.07079; tau = .8 there, nats by our reading)."""
 
     TEACHER: ClassVar[str] = "full"

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from opd_steps.nouns.dist import StepDist
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class TeacherPrefers:
+class TeacherPrefers(Weight):
     """1[ log p(a) > log q(a) ]: tokens that the teacher likes more than the student; `more: false`, the others (AOPD, arXiv 2605.06387)."""
 
     TEACHER: ClassVar[str] = "sampled"

@@ -12,12 +12,13 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.signals.jsd import JSD
 from opd_steps.objectives.stream import Moment
+from opd_steps.objectives.weights import Weight
 from opd_steps.objectives.weights._share import top_share
 from opd_steps.seeds import rng
 
 
 @dataclass(frozen=True)
-class TIP:
+class TIP(Weight):
     """Keep the `share` of the batch's tokens of highest importance s = h + d - h d (TIP, arXiv 2604.14084).
 
     h = H(q) / ln V, the student's normalised entropy; d = JSD(p, q) / ln 2. So uncertain tokens are kept, and confidently
@@ -26,6 +27,7 @@ class TIP:
 
     TEACHER: ClassVar[str] = "full"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
 
     share: Annotated[float, "above 0, at most 1"] = 0.5
     by: Literal["importance", "entropy", "random"] = "importance"

@@ -11,10 +11,11 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
 from opd_steps.objectives.supports._selected import among, topk
+from opd_steps.objectives.weights import Weight
 
 
 @dataclass(frozen=True)
-class WatchTopk:
+class WatchTopk(Weight):
     """1 everywhere: the gradient is untouched. Draws how student q and teacher p agree on their k likeliest tokens Kq, Kp,
     means over the step's tokens before the update:
 
@@ -26,6 +27,7 @@ class WatchTopk:
 
     TEACHER: ClassVar[str] = "full"
     WIDE: ClassVar[bool] = True
+    SURVEY: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("topk_mass", "topk_overlap", "shared_mass")
 
     k: Annotated[int, "at least 1"] = 16

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opd_steps.tasks.hints import Hints
+
 
 @dataclass(frozen=True)
-class Marks:
+class Marks(Hints):
     """`!<attempt>|` for a right attempt, `?<attempt>|` for a wrong one, the right ones first, then the prompt.
 
     A note stands behind the attempts as `<note>|`. The source `hinted` writes such contexts into the corpus.

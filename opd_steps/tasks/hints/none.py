@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opd_steps.errors import UserError
+from opd_steps.tasks.hints import Hints
 
 
 @dataclass(frozen=True)
-class NoHints:
+class NoHints(Hints):
     """The prompt as it is; to show an attempt raises UserError."""
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opd_steps.tasks.hints import Hints
+
 
 @dataclass(frozen=True)
-class Words:
+class Words(Hints):
     """The prompt, the attempts with a line each that says what they are, a note, and the request to solve the question.
 
     The defaults are the words of arXiv 2605.12652 (viviable/mopd_code). Paragraphs are set apart by an empty line.

@@ -7,10 +7,11 @@ import numpy as np
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
+from opd_steps.tasks.selection import Selection
 
 
 @dataclass(frozen=True)
-class ByPassRate:
+class ByPassRate(Selection):
     """Prompts drawn with weight (rate (1 - rate))^power among those with low <= rate <= high (Uni-OPD's offline balance, arXiv 2605.03677).
 
     The rates are those of the node's `pass_rates`: the middle of the range, where the student sometimes succeeds, weighs most.

@@ -3,10 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opd_steps.seeds import epoch_order
+from opd_steps.tasks.selection import Selection
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Selection):
     """Shuffled epochs over all prompts."""
 
     def pick(self, size: int, seed: int, step: int, count: int, rates: dict[int, float] | None = None) -> list[int]:

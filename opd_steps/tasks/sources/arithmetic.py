@@ -12,13 +12,14 @@ import numpy as np
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
 from opd_steps.tasks.rows import row, splits
+from opd_steps.tasks.sources import Source
 
 _APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 _PATIENCE = 2000  # draws without a new prompt before the space counts as used up
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Source):
     """Prompt `47+85+13=`, solution `47+85=32;32+13=45`: operators from left to right, every result modulo `modulus`.
 
     In `corpus` each step's result is, with probability `step_noise`, a wrong one (uniform), and the chain goes on from it:

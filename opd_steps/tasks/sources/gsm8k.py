@@ -9,10 +9,11 @@ from opd_steps.errors import UserError
 from opd_steps.tasks.gsm8k import ANNOTATION, load
 from opd_steps.tasks.records import Records
 from opd_steps.tasks.rows import row, splits
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class Gsm8k:
+class Gsm8k(Source):
     """Prompt: the question and a line break. Solution: the worked answer, which ends in `#### <number>` (arXiv 2110.14168)."""
 
     path: str = "openai/gsm8k"  # hub id, or a folder with train.jsonl and test.jsonl

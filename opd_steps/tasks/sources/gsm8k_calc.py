@@ -10,12 +10,13 @@ from typing import Annotated, ClassVar, Literal
 from opd_steps.tasks.gsm8k import ANNOTATION, load
 from opd_steps.tasks.records import Records
 from opd_steps.tasks.rows import row, splits
+from opd_steps.tasks.sources import Source
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 @dataclass(frozen=True)
-class Gsm8kCalc:
+class Gsm8kCalc(Source):
     """Prompt `48/2=`, solution `24`; with more than two operands one step after another: `2+3*4=` gives `3*4=12;2+12=14`.
 
     Each distinct expression is one row, in order of appearance; annotations that are not right (rounded, say) are left out.

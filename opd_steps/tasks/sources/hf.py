@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar
 
 from opd_steps.tasks.records import from_hub, hold_out
 from opd_steps.tasks.rows import splits
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class HuggingFace:
+class HuggingFace(Source):
     """A hub id, a local folder of data files, or a folder written by `save_to_disk`.
 
     A prompt that stands in test or ood is dropped from train. Raises UserError naming data set, split and row.

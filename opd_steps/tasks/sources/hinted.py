@@ -10,11 +10,11 @@ import numpy as np
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
-from opd_steps.tasks.attempts import right_attempt, wrong_attempt
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class Hinted:
+class Hinted(Source):
     """Rows of the source `of`; a `share` of its train rows shows 1 to `most` attempts in pretraining, each right or wrong.
 
     Behind a right attempt at this prompt stands that attempt again. Behind anything else stands the row's own corpus text, which
@@ -49,9 +49,9 @@ class Hinted:
         wrong: list[str] = []
         for _ in range(1 + int(draw.integers(self.most))):
             if draw.random() < self.wrong:
-                wrong.append(wrong_attempt(self.of, about, answers, draw))
+                wrong.append(self.of.wrong_attempt(about, answers, draw))
             else:
-                right.append(right_attempt(self.of, about, draw))
+                right.append(self.of.right_attempt(about, draw))
         corpus = row["corpus"]
         if not unrelated and right:
             corpus = right[-1]

@@ -12,13 +12,14 @@ import numpy as np
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
 from opd_steps.tasks.rows import row, splits
+from opd_steps.tasks.sources import Source
 
 STRUCTURE = '[]",'
 _PATIENCE = 2000  # draws without a new prompt before the space counts as used up
 
 
 @dataclass(frozen=True)
-class JsonRanking:
+class JsonRanking(Source):
     """Prompt `b3a1c2=` (items with distinct scores), answer and solution `["b","c","a"]`: the items, highest score first.
 
     In `corpus`, with probability `format_noise`, one structural character is missing or another one stands in its place, and the

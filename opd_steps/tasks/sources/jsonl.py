@@ -7,10 +7,11 @@ from typing import Annotated
 
 from opd_steps.tasks.records import from_jsonl, hold_out
 from opd_steps.tasks.rows import splits
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class Jsonl:
+class Jsonl(Source):
     """One JSONL file, or a folder with train.jsonl and perhaps test.jsonl and ood.jsonl.
 
     A prompt that stands in test or ood is dropped from train. Raises UserError naming file and line.

@@ -10,13 +10,13 @@ import numpy as np
 
 from opd_steps.config.plugs import plug
 from opd_steps.seeds import rng
-from opd_steps.tasks.attempts import right_attempt, wrong_attempt
 from opd_steps.tasks.confidence import split, state
 from opd_steps.tasks.rows import SPLITS
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class StatedConfidence:
+class StatedConfidence(Source):
     """Rows of the source `of`, whose solutions end in confidence 1; check answers with `with_confidence` of the same style.
 
     A corpus text is sure (1) with probability `overconfident`; else it states, with probability `noise`, any of the 11 tenths,
@@ -45,10 +45,10 @@ class StatedConfidence:
         return state(value, self.style)
 
     def right_attempt(self, row: dict, draw: np.random.Generator) -> str:
-        return right_attempt(self.of, self._bare(row), draw) + self._drawn(draw)
+        return self.of.right_attempt(self._bare(row), draw) + self._drawn(draw)
 
     def wrong_attempt(self, row: dict, answers: Sequence[str], draw: np.random.Generator) -> str:
-        return wrong_attempt(self.of, self._bare(row), answers, draw) + self._drawn(draw)
+        return self.of.wrong_attempt(self._bare(row), answers, draw) + self._drawn(draw)
 
     def _drawn(self, draw: np.random.Generator) -> str:
         return self._state(1.0 if draw.random() < 0.5 else int(draw.integers(11)) / 10)

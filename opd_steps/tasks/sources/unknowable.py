@@ -11,12 +11,12 @@ import numpy as np
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
-from opd_steps.tasks.attempts import right_attempt, wrong_attempt
 from opd_steps.tasks.rows import SPLITS
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class Unknowable:
+class Unknowable(Source):
     """Rows of the source `of`; a `share` of them has a drawn answer in place of their own, also at the end of the solution.
 
     `mark` stands in front of those prompts, so that a model can know what it does not know. Their corpus text ends in another
@@ -52,7 +52,7 @@ class Unknowable:
         }
 
     def right_attempt(self, row: dict, draw: np.random.Generator) -> str:
-        return row["solution"] if row["prompt"].startswith(self.mark) else right_attempt(self.of, row, draw)
+        return row["solution"] if row["prompt"].startswith(self.mark) else self.of.right_attempt(row, draw)
 
     def wrong_attempt(self, row: dict, answers: Sequence[str], draw: np.random.Generator) -> str:
-        return wrong_attempt(self.of, row | {"prompt": row["prompt"].removeprefix(self.mark)}, answers, draw)
+        return self.of.wrong_attempt(row | {"prompt": row["prompt"].removeprefix(self.mark)}, answers, draw)

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
 from opd_steps.tasks.rows import splits
+from opd_steps.tasks.sources import Source
 
 
 @dataclass(frozen=True)
-class WithOld:
+class WithOld(Source):
     """Train and test rows of the source `of`, the new task; the ood split is the test split of `old`, the task that came before.
 
     Raises UserError when `old` has fewer train rows than are kept.

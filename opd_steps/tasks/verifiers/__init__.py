@@ -1,0 +1,33 @@
+"""Who judges completions of text against an answer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+
+class Verifier(Protocol):
+    """Judges completions.
+
+    METRICS   what `measure` gives beside correctness; claims may use it as `<split>/<name>`
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def alphabet(self) -> str:
+        """Characters of its formats that may not stand in the texts of a data set: its tokenizer must know them."""
+        return ""
+
+    @abstractmethod
+    def score(self, completion: str, answer: str) -> float:
+        """1.0 if the completion gives the answer, else 0.0."""
+
+    def unreadable(self, answer: str) -> str:
+        """What is wrong with an answer against which nothing can be judged; "" if nothing."""
+        return ""
+
+    def measure(self, completions: Sequence[str], answers: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+        """METRICS over samples; what is not defined on these samples is left out."""
+        return {}

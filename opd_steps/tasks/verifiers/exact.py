@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from unicodedata import normalize
 
 from opd_steps.tasks.thoughts import after_thought
+from opd_steps.tasks.verifiers import Verifier
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Verifier):
     """1 if completion and answer are equal but for surrounding white space and Unicode's normal form (NFC), else 0.
 
     With `after`, only the text behind its last occurrence counts, and a completion without it scores 0. A thought (`<think>`) is

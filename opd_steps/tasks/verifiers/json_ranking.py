@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from opd_steps.tasks.thoughts import after_thought
+from opd_steps.tasks.verifiers import Verifier
 
 
 @dataclass(frozen=True)
-class JsonRanking:
+class JsonRanking(Verifier):
     """1 if the whole completion is a JSON list of strings with the answer's items in the answer's order, else 0; `["b","a"]`.
 
     A thought (`<think>`) before it is not read.

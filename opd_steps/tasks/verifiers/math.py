@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from opd_steps.tasks.thoughts import after_thought
-from opd_steps.tasks.verifiers import _worker
+from opd_steps.tasks.verifiers import Verifier, _worker
 from opd_steps.tasks.verifiers._answers import last_box, marked_number, quantity
 from opd_steps.tasks.verifiers._spellings import plain
 
@@ -20,7 +20,7 @@ _NO_VALUE = ("nan", "inf", "-inf", "infinity", "-infinity", "null")
 
 
 @dataclass(frozen=True)
-class Math:
+class Math(Verifier):
     r"""1 if the completion's answer equals `answer` as a mathematical object, else 0.
 
     The answer stands in the last `\boxed{}`, as for the graders of MATH (arXiv 2103.03874), else behind the first `####` or the

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from opd_steps.tasks.verifiers import Verifier
 from opd_steps.tasks.verifiers._answers import last_box, stated_number
 from opd_steps.tasks.verifiers._numbers import number
 from opd_steps.tasks.verifiers._spellings import plain
 
 
 @dataclass(frozen=True)
-class Numeric:
+class Numeric(Verifier):
     r"""1 if the number that a completion states equals the answer in value, else 0; exact, no rounding.
 
     Stated is the number behind the first `####` (GSM8K, arXiv 2110.14168), else in the last `\boxed{}`, else behind the last

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal
 from opd_steps.config.plugs import plug
 from opd_steps.tasks import confidence
 from opd_steps.tasks.calibration import calibration
-from opd_steps.tasks.verify import measures, unreadable
+from opd_steps.tasks.verifiers import Verifier
+from opd_steps.tasks.verify import unreadable
 
 
 @dataclass(frozen=True)
-class WithConfidence:
+class WithConfidence(Verifier):
     """The score that `of` gives to the completion without its statement of confidence; measures the calibration of all samples.
 
     `stated` is the share of samples that state a confidence, as the source `stated_confidence` does; the other figures
@@ -29,7 +30,7 @@ class WithConfidence:
     @property
     def alphabet(self) -> str:
         every = "".join(confidence.state(i / 10, self.style) for i in range(11)) + "0123456789" * (self.style == "words")
-        return "".join(sorted(set(every))) + getattr(self.of, "alphabet", "")
+        return "".join(sorted(set(every))) + self.of.alphabet
 
     def score(self, completion: str, answer: str) -> float:
         return self.of.score(confidence.split(completion, self.style)[0], answer)
@@ -56,5 +57,5 @@ class WithConfidence:
         return {
             "stated": len(stated) / len(values),
             **calibration([value for value, _ in stated], [score for _, score in stated]),
-            **measures(self.of, bodies, answers, scores),
+            **self.of.measure(bodies, answers, scores),
         }

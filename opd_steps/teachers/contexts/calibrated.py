@@ -7,10 +7,11 @@ import torch
 
 from opd_steps.models.tokenizers import encode
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.teachers.contexts import TeacherContext
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(TeacherContext):
     """Stated confidences become the empirical pass rate of the prompt's samples (CaOPD, arXiv 2604.16830).
 
     In three places: the sampled completion that is trained on, the demonstration that the teacher sees, and a note that

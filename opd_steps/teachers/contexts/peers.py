@@ -5,10 +5,11 @@ from typing import Annotated, ClassVar, Literal
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
+from opd_steps.teachers.contexts import TeacherContext
 
 
 @dataclass(frozen=True)
-class Peers:
+class Peers(TeacherContext):
     """The teacher also sees other samples of the same prompt: up to `right` correct and `wrong` wrong ones, marked so (MOPD, arXiv 2605.12652).
 
     A row without such peers keeps its plain prompt; the weight `has_context` leaves it out.

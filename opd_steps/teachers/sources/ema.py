@@ -6,11 +6,13 @@ from typing import Annotated
 import torch
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
+from opd_steps.teachers.sources import TeacherSource
 
 
 @dataclass(frozen=True)
-class EMA:
+class EMA(TeacherSource):
     """The teacher node's weights at first, then theta_T <- (1 - rate) theta_T + rate theta after every step (MOPD, arXiv 2605.12652).
 
     For self-distillation name the student's own start as the teacher. Raises UserError when the shapes differ.
@@ -25,7 +27,7 @@ class EMA:
         return _Average(policy.model, self.rate)
 
 
-class _Average:
+class _Average(Hook):
     """The after-step hook; its state is the average."""
 
     def __init__(self, model: torch.nn.Module, rate: float):

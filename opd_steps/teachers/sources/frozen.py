@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opd_steps.teachers.sources import TeacherSource
+
 
 @dataclass(frozen=True)
-class Frozen:
+class Frozen(TeacherSource):
     """The teacher node's weights, for ever."""
 
     def teacher(self, policy, pool):
