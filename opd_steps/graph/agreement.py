@@ -44,6 +44,9 @@ def check_pairs(results: Path, pairs: list[dict]) -> list[dict]:
     out = []
     for pair in pairs:
         facts = [read_manifest(results / pair[side])["facts"] for side in ("left", "right")]
+        if "tokenizer" not in facts[0].keys() & facts[1].keys():
+            _require_one_family(pair, facts)
+            continue
         left, right = ({**each["tokenizer"], "ends": each.get("ends")} for each in facts)
         for key, what in (
             ("eos", "end tokens"),
@@ -58,9 +61,21 @@ def check_pairs(results: Path, pairs: list[dict]) -> list[dict]:
     return out
 
 
+def _require_one_family(pair: dict, facts: list[dict]) -> None:
+    """Of models that speak no tokens no more is known before they are loaded; then their family compares them."""
+    left, right = (each["family"]["name"] for each in facts)
+    if left != right:
+        what = f"{pair['left']} and {pair['right']} are models of different families: {left} and {right}"
+        raise UserError(f"node {pair['node']}", what)
+
+
 def check_topk(results: Path, asked: list[dict]) -> None:
     """Raises UserError where a method asks for more tokens than the vocabulary has."""
     for entry in asked:
-        size = read_manifest(results / entry["model"])["facts"]["tokenizer"]["size"]
+        facts = read_manifest(results / entry["model"])["facts"]
+        size = facts["tokenizer"]["size"] if "tokenizer" in facts else facts.get("vocab_size")
+        if size is None:
+            what = f"asks for the likeliest {entry['k']} actions, and those of {entry['model']} cannot be listed"
+            raise UserError(f"node {entry['node']}.{entry['key']}", what)
         if not 1 <= entry["k"] <= size:
             raise UserError(f"node {entry['node']}.{entry['key']}", f"asks for {entry['k']} tokens, the vocabulary has {size}")

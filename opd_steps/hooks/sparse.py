@@ -7,7 +7,6 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.hooks import HookPlug, Setting
-from opd_steps.models.folder import load_model
 from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.seeds import derive
@@ -34,8 +33,7 @@ class _Mask(Hook):
     """No state: the mask is a function of two finished models."""
 
     def __init__(self, options: Sparse, setting: Setting):
-        start = dict(load_model(setting.start, "float32").named_parameters())
-        end = dict(load_model(setting.update_of, "float32").named_parameters())
+        start, end = (setting.policy.family.weights(folder) for folder in (setting.start, setting.update_of))
         if {n: p.shape for n, p in start.items()} != {n: p.shape for n, p in end.items()}:
             raise UserError(str(setting.update_of), "its shapes are not those of this node's student")
         moved = {name: (end[name].detach() - p.detach()).abs() for name, p in start.items()}

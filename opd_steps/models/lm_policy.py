@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 from opd_steps.rollout.local import decode
+
+if TYPE_CHECKING:
+    from opd_steps.models.families import Family
 
 _RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -34,12 +38,13 @@ class LMPolicy:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
+        family: Family | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
         max_new_tokens: int = 32,
         batch: int = 256,
     ):
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.family = model, tokenizer, family
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
@@ -51,6 +56,10 @@ class LMPolicy:
     def name(self) -> str:
         """Where the model was loaded from, as errors name it."""
         return getattr(self.model.config, "_name_or_path", "") or "model"
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
     def rollout(
         self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0

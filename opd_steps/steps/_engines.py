@@ -7,12 +7,15 @@ from collections.abc import Iterable
 import torch
 
 from opd_steps.config.asks import Asks
+from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
+from opd_steps.models.families import Family
 from opd_steps.models.folder import load_tokenizer, where
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
+from opd_steps.steps._models import family
 from opd_steps.store.artifacts import Job
 from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.engine import EngineTeacher
@@ -26,15 +29,17 @@ def sampling_engine(job: Job, role: str, pool: PromptPool, answer: int, learns: 
     options = job.options["engine"]
     if options["name"] == "local":
         return None
+    _require_engine(job, role, options, "engine")
     path = where(job.path(role))
     require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
     return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 
 
-def engine_teacher(job: Job, role: str, options: dict, asks: Asks, temperature: float) -> EngineTeacher:
-    """The parent `role` behind an engine of these options, vllm or server; not started yet."""
+def engine_teacher(job: Job, role: str, options: dict, key: str, asks: Asks, temperature: float) -> EngineTeacher:
+    """The parent `role` behind an engine of these options, vllm or server, which the option `key` names; not started yet."""
     path, dtype = where(job.path(role)), job.options.get("dtype", "float32")
+    of = _require_engine(job, role, options, key)
     tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
@@ -42,7 +47,16 @@ def engine_teacher(job: Job, role: str, options: dict, asks: Asks, temperature: 
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
-    return EngineTeacher(make, tokenizer, asks, temperature)
+    return EngineTeacher(make, tokenizer, asks, temperature, of)
+
+
+def _require_engine(job: Job, role: str, options: dict, key: str) -> Family:
+    """The family of the parent `role`. Raises UserError unless the engine of these options, named by `key`, runs such models."""
+    found, name = family(job, role), options["name"]
+    if name not in found.ENGINES:
+        known = ", ".join(found.ENGINES)
+        raise UserError(f"{key}.name", f"{name} runs no {job.manifests[role]['facts']['family']['name']} model: use {known}")
+    return found
 
 
 def start_teacher(

@@ -1,25 +1,27 @@
-"""What the steps share that run models: loading a parent as a policy, and comparing it with another."""
+"""What the steps share that run models: loading a parent as a policy of its family, and comparing it with another."""
 
 from __future__ import annotations
 
 import torch
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.models.folder import load_model, load_tokenizer
-from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.tokenizers import digest as tokenizer_digest
-from opd_steps.process import ranks
+from opd_steps.models.families import Family
+from opd_steps.nouns.policy import Policy
 from opd_steps.store.artifacts import Job
 from opd_steps.store.fingerprint import digest
 
 
-def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> LMPolicy:
+def family(job: Job, role: str) -> Family:
+    """The family of a parent's model, as its manifest names it."""
+    return plugs.load("models/families", job.manifests[role]["facts"]["family"])
+
+
+def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> Policy:
     """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`."""
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
-    model = load_model(job.path(role), job.options.get("dtype", "float32"))
-    model.requires_grad_(train)
-    options = {k: sampling[k] for k in ("temperature", "top_p", "max_new_tokens")} if sampling else {}
-    return LMPolicy(ranks.shard(model), load_tokenizer(job.path(role)), batch=batch, **options)
+    dtype = job.options.get("dtype", "float32")
+    return family(job, role).policy(job.path(role), dtype=dtype, sampling=sampling, batch=batch, train=train)
 
 
 def weights_id(manifest: dict) -> str:
@@ -28,9 +30,14 @@ def weights_id(manifest: dict) -> str:
     return digest({name: entry["sha256"] for name, entry in weights.items()} or manifest["facts"])
 
 
-def require_same_tokenizer(student: LMPolicy, other: LMPolicy, job: Job, role: str) -> None:
-    """Distillation compares distributions over the same tokens; anything else is refused."""
-    if tokenizer_digest(student.tokenizer) != tokenizer_digest(other.tokenizer):
-        raise UserError(
-            str(job.path(role)), f"the {role}'s tokenizer (vocabulary, special tokens or chat template) is not the student's"
-        )
+def require_same(policy: Policy, other: Policy, job: Job, role: str) -> None:
+    """Distillation compares distributions over the same decisions; anything else is refused."""
+    policy.family.require_same(policy, other, str(job.path(role)), role)
+
+
+def require_made_with(policy: Policy, job: Job, role: str, whose: str) -> None:
+    """Raises UserError unless the rows of the parent `role` were made in the language of `policy`, that of the parent `whose`."""
+    made = job.manifests[role]["facts"]
+    for name, value in policy.family.identity(policy).items():
+        if made.get(name) != value:
+            raise UserError(str(job.path(whose)), f"the {whose}'s {name} is not the one that the {role} were written with")

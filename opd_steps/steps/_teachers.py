@@ -15,7 +15,7 @@ from opd_steps.config.versions import versions
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.steps._engines import engine_teacher
-from opd_steps.steps._models import load_policy, require_same_tokenizer
+from opd_steps.steps._models import load_policy, require_same
 from opd_steps.store.artifacts import Job
 from opd_steps.teachers.cached import CachedTeacher
 from opd_steps.teachers.engine import EngineTeacher
@@ -68,7 +68,12 @@ class Staff:
             inner = CachedTeacher()
         elif teaching.engine["name"] != "local":
             inner = self.engines[name] = engine_teacher(
-                self.job, teaching.model, teaching.engine, self.asks[name], self.job.options["sampling"]["temperature"]
+                self.job,
+                teaching.model,
+                teaching.engine,
+                teaching.engine_key,
+                self.asks[name],
+                self.job.options["sampling"]["temperature"],
             )
         else:
             source = plugs.load(_SOURCES, teaching.weights)
@@ -89,7 +94,7 @@ class Staff:
                 return self.policies.setdefault(teaching.name, policy)
         policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"])
         if not plugs.constant(_SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
-            require_same_tokenizer(self.students[""], policy, self.job, role)
+            require_same(self.students[""], policy, self.job, role)
         self.policies[teaching.name] = policy
         return policy
 

@@ -8,9 +8,8 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
-from opd_steps.models.folder import save_model
-from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.tokenizers import digest as tokenizer_digest
+from opd_steps.models.families import named
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.store.artifacts import Job
@@ -19,20 +18,21 @@ from opd_steps.tasks.render import response_ids
 
 
 def publish_model(
-    job: Job, policy: LMPolicy, metrics: dict[str, float], facts: dict, parts: Mapping[str, LMPolicy] | None = None
+    job: Job, policy: Policy, metrics: dict[str, float], facts: dict, parts: Mapping[str, Policy] | None = None
 ) -> None:
-    """Publish model/ (HF format), metrics.jsonl, the curves' summary and the facts that later nodes ask for.
+    """Publish the model as its family writes it, metrics.jsonl, the curves' summary and the facts that later nodes ask for.
 
     `parts`: further learners by name; a node reads one as `node:name`.
     """
-    save_model(policy.model, policy.tokenizer, job.stage / "model")
+    policy.family.save(policy, job.stage)
     for name, part in (parts or {}).items():
-        save_model(part.model, part.tokenizer, job.stage / "parts" / name / "model")
+        part.family.save(part, job.stage / "parts" / name)
     if parts:
-        facts = facts | {"parts": {name: {"tokenizer": tokenizer_digest(part.tokenizer)} for name, part in parts.items()}}
+        of_parts = {name: {"family": named(part.family), **part.family.identity(part)} for name, part in parts.items()}
+        facts = facts | {"parts": of_parts}
     if job.writes:
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
-    job.publish(metrics, {"tokenizer": tokenizer_digest(policy.tokenizer), **facts})
+    job.publish(metrics, {"family": named(policy.family), **policy.family.identity(policy), **facts})
 
 
 def mle_objective() -> Objective:

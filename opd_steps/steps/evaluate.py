@@ -11,11 +11,10 @@ from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.vllm_lm import vllm_lm
 from opd_steps.models.folder import where
-from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_same_tokenizer
+from opd_steps.steps._models import load_policy, require_same
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_json, write_jsonl
 from opd_steps.tasks.prompts import PromptPool
@@ -43,7 +42,7 @@ def run(job: Job) -> None:
     metrics = own_metrics(job, policy, first.contexts(list(range(min(OWN_PROMPTS, len(first))))), sampling)
     if options["backend"] == "vllm":
         ends = policy.ends
-        del policy  # vLLM loads its own copy and wants the memory
+        policy.model = None  # vLLM loads its own copy and wants the memory
         torch.cuda.empty_cache()
         lm = vllm_lm(where(job.path("model")), derive(job.seed, "vllm"), own, ends, options["options"])
     else:
@@ -58,7 +57,7 @@ def run(job: Job) -> None:
         "k": options["k"],
         "n_prompts": {split: len(pool) for split, pool in pools.items()},
         "lm_eval": results["lm_eval"],
-        "tokenizer": tokenizer_digest(tokenizer),
+        **policy.family.identity(policy),
     }
     job.publish(metrics, facts)
 
@@ -68,7 +67,7 @@ def own_metrics(job: Job, policy, contexts: list[list[int]], sampling: dict) -> 
     teacher = None
     if "teacher" in job.parents:
         teacher = load_policy(job, "teacher", sampling, job.options["batch"])
-        require_same_tokenizer(policy, teacher, job, "teacher")
+        require_same(policy, teacher, job, "teacher")
     return own_statistics(policy, contexts, job.seed, teacher)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
-from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import write_rollouts
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
@@ -39,7 +38,7 @@ def run(job: Job) -> None:
     }
     facts = {
         "policy": weights_id(job.manifests["policy"]),
-        "tokenizer": tokenizer_digest(policy.tokenizer),
+        **policy.family.identity(policy),
         "tokens": int(rows.rows(picks).length_B.sum()),
         "sampling": sampling,
     }

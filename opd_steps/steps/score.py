@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 
 from opd_steps.config.asks import Asks
-from opd_steps.errors import NotFinite, UserError
+from opd_steps.errors import NotFinite
 from opd_steps.loop.chunked import chunked_sum
-from opd_steps.models.tokenizers import digest as tokenizer_digest
 from opd_steps.rollout.table import read_rollouts, write_scores
 from opd_steps.steps._engines import engine_teacher, start_teacher
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.steps._models import load_policy, require_made_with, weights_id
 from opd_steps.store.artifacts import Job
 
 
@@ -22,13 +21,10 @@ def run(job: Job) -> None:
     elsewhere = options["teacher_engine"]["name"] != "local"
     asks, temperature = Asks(sampled=True, topk=options["topk"]), table["sampling"]["temperature"]
     if elsewhere:
-        teacher = engine_teacher(job, "teacher", options["teacher_engine"], asks, temperature)
+        teacher = engine_teacher(job, "teacher", options["teacher_engine"], "teacher_engine", asks, temperature)
     else:
         teacher = load_policy(job, "teacher", table["sampling"])
-    if tokenizer_digest(teacher.tokenizer) != table["tokenizer"]:
-        raise UserError(str(job.path("teacher")), "the teacher's tokenizer is not the one that the rollouts were written with")
-    if options["topk"] > (vocab := len(teacher.tokenizer)):
-        raise UserError(str(job.folder), f"topk is {options['topk']}, the vocabulary has {vocab} tokens")
+    require_made_with(teacher, job, "rollouts", "teacher")
     rows = read_rollouts(job.path("rollouts"))
     if elsewhere:
         lengths = ((len(c), len(a)) for c, a in zip(rows.contexts, rows.actions, strict=True))
@@ -37,7 +33,7 @@ def run(job: Job) -> None:
     for start in range(0, len(rows), options["micro_batch"]):
         part = rows.rows(slice(start, start + options["micro_batch"]))
         part = teacher.prepare(part) if elsewhere else part
-        action_N, lengths = part.action_N.to("cpu" if elsewhere else teacher.model.device), part.length_B.tolist()
+        action_N, lengths = part.action_N.to("cpu" if elsewhere else teacher.device), part.length_B.tolist()
         found: list[tuple] = []
 
         def read(q, i, j, action_N=action_N, found=found):
@@ -51,7 +47,7 @@ def run(job: Job) -> None:
     if not all(torch.cat(column).isfinite().all() for column in (logp, topk)):
         raise NotFinite(str(job.path("teacher")), "its log-probs of the rollouts are not finite")
     write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
-    facts = {"teacher": weights_id(job.manifests["teacher"]), "tokenizer": table["tokenizer"], "topk": options["topk"]}
+    facts = {"teacher": weights_id(job.manifests["teacher"]), **teacher.family.identity(teacher), "topk": options["topk"]}
     job.publish({}, facts)
 
 

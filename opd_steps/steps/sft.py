@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from opd_steps.config import plugs
-from opd_steps.errors import UserError
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
-from opd_steps.models.tokenizers import digest
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy
+from opd_steps.steps._models import load_policy, require_made_with
 from opd_steps.steps._training import mle_objective, publish_model, solution_rows
 from opd_steps.store.artifacts import Job
 
@@ -20,21 +19,16 @@ def run(job: Job) -> None:
     """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
-    rows = (
-        trace_rows(job, policy.tokenizer)
-        if source["kind"] == "rollout"
-        else solution_rows(job, policy.tokenizer, options["column"])
-    )
+    rows = trace_rows(job, policy) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer, options["column"])
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
     metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     author = source["facts"].get("policy") if source["kind"] == "rollout" else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 
 
-def trace_rows(job: Job, tokenizer) -> Trajectory:
-    """The rollouts of a parent; their token ids are trained on as they are, so the tokenizers must be one."""
-    if job.manifests["data"]["facts"]["tokenizer"] != digest(tokenizer):
-        raise UserError(str(job.path("data")), "these traces were written with another tokenizer than the student's")
+def trace_rows(job: Job, policy: Policy) -> Trajectory:
+    """The rollouts of a parent; their decisions are trained on as they are, so they must be of the student's language."""
+    require_made_with(policy, job, "data", "student")
     return read_rollouts(job.path("data"))
 
 

@@ -38,8 +38,14 @@ BYSTANDERS = (
 code, and nothing is that they alone import."""
 
 
-CHOSEN = ("rollout/vllm_engine.py", "rollout/vllm_server.py", "teachers/engine.py", "evaluation/vllm_lm.py")
-"""Engines: the code of nodes whose options choose them (graph/code.py), though every step that could use them imports them."""
+CHOSEN = (
+    "rollout/vllm_engine.py",
+    "rollout/vllm_server.py",
+    "teachers/engine.py",
+    "evaluation/vllm_lm.py",
+    "models/made.py",
+)
+"""The code of nodes whose options choose it (graph/code.py), though others import it: engines, and what makes a model to start from."""
 
 
 def canonical(value: object) -> str:

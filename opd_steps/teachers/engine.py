@@ -25,6 +25,7 @@ class EngineTeacher(CachedTeacher):
     make          makes the engine, given the largest k that it will be asked for; `start` calls it, once the cheap checks are done
     asks          what the method asks of it
     temperature   of the sampling; engines score at 1, so another one takes the whole vocabulary
+    family        of the model that it stands for (models.families), for those that compare it with another
 
     Raises UserError for a vocabulary above WHOLE where all of it is needed.
     """
@@ -35,8 +36,9 @@ class EngineTeacher(CachedTeacher):
         tokenizer: PreTrainedTokenizerBase,
         asks: Asks,
         temperature: float = 1.0,
+        family: Any = None,
     ):
-        self.make, self.tokenizer, self.temperature = make, tokenizer, temperature
+        self.make, self.tokenizer, self.temperature, self.family = make, tokenizer, temperature, family
         self.whole = asks.full or temperature not in (0.0, 1.0)
         self.k = -1 if self.whole else asks.topk
         if self.whole and len(tokenizer) > WHOLE:

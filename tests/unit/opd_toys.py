@@ -10,6 +10,7 @@ import torch
 from opd_steps.config.merge import merge
 from opd_steps.graph.kinds.opd import OpdNode
 from opd_steps.loop.train import train
+from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
@@ -70,7 +71,7 @@ def run(
     def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
         model = ranks.shard(qwen(VOCAB, SEEDS[role], tie, layers=1).requires_grad_(train))
         how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
-        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), **how)
+        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), family=CausalLM(), **how)
         return loaded[role]
 
     def fragile(job, student, make_batch, *args, **more):
@@ -86,7 +87,7 @@ def run(
 
     patch.setattr(opd, "load_policy", load)
     patch.setattr(opd, "train", fragile)
-    patch.setattr(opd, "require_same_tokenizer", lambda *_: None)
+    patch.setattr(opd, "require_same", lambda *_: None)
     patch.setattr(opd, "publish_model", lambda *_: None)
     patch.setattr(opd, "weights_id", lambda manifest: "")
     patch.setattr(opd, "solution_rows", lambda *_: solutions())

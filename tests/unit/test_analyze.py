@@ -33,7 +33,7 @@ def results(tmp_path_factory):
     publish_data(root, "sums", {"test": rows}, hints={"name": "marks"})
     folder = root / "p/model/bytes/seed0"
     save_checkpoint(folder / "model", tokenizer=byte_tokenizer())
-    publish(folder, {})
+    publish(folder, {"family": {"name": "causal_lm"}})
     return root
 
 

@@ -11,7 +11,8 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.hooks import Setting, effopd, sparse
+from opd_steps.hooks import Setting, effopd
+from opd_steps.models.families.causal_lm import CausalLM
 from tests.unit.opd_toys import VOCAB, run
 from tests.unit.test_loop_terms import policies
 from tests.unit.tiny import qwen
@@ -81,38 +82,43 @@ def test_modules_that_are_not_there_are_named():
 # sparse
 
 
-def masks(monkeypatch, share: float, of: str, moved: int | None = None):
+def setting(start: torch.nn.Module, end: torch.nn.Module) -> Setting:
+    """A student that started as `start`, and a finished run that went to `end`."""
+    weights = lambda folder: dict({"start": start, "end": end}[folder.name].named_parameters())
+    policy = SimpleNamespace(family=SimpleNamespace(weights=weights))
+    return Setting(policy, None, 0, Path("start"), Path("end"))
+
+
+def masks(share: float, of: str, moved: int | None = None):
     """The mask of an update that moved all coordinates, or only `moved` of the first matrix."""
     start, end = qwen(VOCAB, 0, layers=1), qwen(VOCAB, 0 if moved else 5, layers=1)
     if moved:
         with torch.no_grad():
             next(end.parameters()).view(-1)[:moved] += 1.0
-    monkeypatch.setattr(sparse, "load_model", lambda folder, dtype: start if folder.name == "start" else end)
-    mask = plugs.load("hooks", {"name": "sparse", "share": share, "of": of}).make(
-        Setting(None, None, 0, Path("start"), Path("end"))
-    )
+    mask = plugs.load("hooks", {"name": "sparse", "share": share, "of": of}).make(setting(start, end))
     flat = lambda named: torch.cat([x.flatten() for x in named.values()])
     update = {n: (q - p).detach().abs() for (n, p), q in zip(start.named_parameters(), end.parameters(), strict=True)}
     return flat(mask.mask), flat(update), mask
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 1.0])
-def test_the_mask_is_the_share_that_moved_most(monkeypatch, share):
-    chosen, update, _ = masks(monkeypatch, share, "largest")
+def test_the_mask_is_the_share_that_moved_most(share):
+    chosen, update, _ = masks(share, "largest")
     assert chosen.sum() == round(share * len(update))
     assert share == 1.0 or update[chosen].min() >= update[~chosen].max()
-    random, _, _ = masks(monkeypatch, share, "random")
+    random, _, _ = masks(share, "random")
     assert random.sum() == chosen.sum() and (share == 1.0 or not torch.equal(random, chosen))
 
 
-def test_the_share_is_kept_where_most_coordinates_did_not_move_at_all(monkeypatch):
-    chosen, update, _ = masks(monkeypatch, 0.2, "largest", moved=50)
+def test_the_share_is_kept_where_most_coordinates_did_not_move_at_all():
+    chosen, update, _ = masks(0.2, "largest", moved=50)
     assert chosen.sum() == round(0.2 * len(update)) and chosen[update > 0].all()
 
 
 def test_what_the_mask_leaves_out_never_moves(tmp_path, monkeypatch):
     (tmp_path / "end").mkdir()
-    monkeypatch.setattr(sparse, "load_model", lambda folder, dtype: qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1))
+    finished = lambda _, folder: dict(qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1).named_parameters())
+    monkeypatch.setattr(CausalLM, "weights", finished)
     found = run(
         tmp_path / "a", monkeypatch, steps=3, hooks=[{"name": "sparse", "share": 0.1}], parents={"update_of": tmp_path / "end"}
     )
@@ -121,11 +127,9 @@ def test_what_the_mask_leaves_out_never_moves(tmp_path, monkeypatch):
     assert chosen / 2 < (~still).sum() <= chosen
 
 
-def test_updates_of_another_shape_are_refused(monkeypatch):
-    models = {"start": qwen(VOCAB, 0, layers=1), "end": qwen(VOCAB, 0, layers=2)}
-    monkeypatch.setattr(sparse, "load_model", lambda folder, dtype: models[folder.name])
+def test_updates_of_another_shape_are_refused():
     with pytest.raises(UserError, match="its shapes are not those"):
-        plugs.load("hooks", {"name": "sparse"}).make(Setting(None, None, 0, Path("start"), Path("end")))
+        plugs.load("hooks", {"name": "sparse"}).make(setting(qwen(VOCAB, 0, layers=1), qwen(VOCAB, 0, layers=2)))
 
 
 # the moving teacher

@@ -47,7 +47,7 @@ def publish_model(results: Path, name: str, seed: int = 0) -> str:
     tokenizer = char_tokenizer()
     tiny_model(tokenizer, seed).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    publish(folder, {})
+    publish(folder, {"family": {"name": "causal_lm"}})
     return str(folder.relative_to(results))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
+from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import ref
 from opd_steps.store.files import CHECKPOINT_FILES
@@ -27,6 +29,7 @@ class ModelNode(Node):
     PLACE: ClassVar[int] = 10
     CHECKED: ClassVar[bool] = False  # the preflight reads it
 
+    family: Any = plug("models/families", "causal_lm")  # what kind of model it is
     path: Optional[str] = None
     revision: Optional[str] = None
     architecture: str = "qwen3"  # transformers model type of a fresh model
@@ -38,15 +41,15 @@ class ModelNode(Node):
 
     @classmethod
     def check(cls, node: GraphNode, where: str) -> None:
-        options = node.options
-        if bool(options["path"]) == bool(options["config"]):
+        reads, options = refuse_unread(node, "family", where), node.options
+        if {"path", "config"} <= {*reads} and bool(options["path"]) == bool(options["config"]):
             raise UserError(where, "a model node takes either path (a checkpoint) or config (a fresh model)")
-        if options["config"] and options["tokenizer"] in _OF_DATA and "data" not in node.parents:
+        if "tokenizer" in reads and options["config"] and options["tokenizer"] in _OF_DATA and "data" not in node.parents:
             raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
 
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:
-        paths = {key: options[key] for key in ("path", "tokenizer")}
+        paths = {key: options[key] for key in ("path", "tokenizer")} | {"family.path": options["family"].get("path")}
         return {
             key: Given(path, CHECKPOINT_FILES) for key, path in paths.items() if path is not None and path not in _MADE_HERE
         }

@@ -1,0 +1,77 @@
+"""Families of models: how a kind of model is made, loaded, saved and compared. A family is one file here, named on a `model` node.
+
+Every node that reads a model asks the family of that model, which its manifest names (`facts["family"]`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from opd_steps.nouns.policy import Policy
+    from opd_steps.store.artifacts import Job
+
+
+class Family(Protocol):
+    """READS     options of the model node that `make` looks at, of path, revision, architecture, config, tokenizer, data; a node
+              that sets another one is refused
+    ENGINES   who may sample or score in the place of the torch model: local, vllm, server
+    PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
+
+    The options of the plug itself are what the node reads beside.
+    """
+
+    READS: ClassVar[tuple[str, ...]] = ()
+    ENGINES: ClassVar[tuple[str, ...]] = ("local",)
+    PARALLEL: ClassVar[bool] = False
+
+    @abstractmethod
+    def make(self, job: Job) -> dict:
+        """Write a model to start from into job.stage, a function of options, data and job.seed; returns the node's facts.
+
+        What preflight and others look at, where the family has it: `tokenizer` (models.tokenizers.describe), `ends` (ids that
+        end a row), `vocab_size` (number of actions that a decision has), `positions` (of a row, at most; None = any number).
+        """
+
+    @abstractmethod
+    def policy(
+        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+    ) -> Policy:
+        """The model that a node's `folder` holds, on the GPU if there is one; frozen (no gradient, eval mode) unless `train`.
+
+        sampling   options of a kind's `sampling`, of which the family takes what it knows; None: nobody will sample
+        batch      rows at once where it samples
+
+        Raises UserError for a folder that holds no such model, NotFinite for weights that are no numbers.
+        """
+
+    @abstractmethod
+    def save(self, policy: Policy, folder: Path) -> None:
+        """Write the model so that `policy` can load it: equal weights give equal bytes. Called by all processes of a step."""
+
+    @abstractmethod
+    def require_same(self, policy: Policy, other: Policy, where: str, role: str) -> None:
+        """Raises UserError (naming `where`, the other's folder, and its `role`) unless both make the same decisions of the same
+        rows, so that their distributions can be compared. `policy` is of this family, `other` perhaps not.
+        """
+
+    def identity(self, policy: Policy) -> dict:
+        """Facts of what is made by or with this model (trained nodes, rollouts): those that read both must find them equal."""
+        return {}
+
+    def weights(self, folder: Path) -> dict[str, Tensor]:
+        """Parameters of a folder's model by name, fp32, whole."""
+        return dict(self.policy(folder).model.named_parameters())
+
+
+def named(plug: Any) -> dict:
+    """The options that a plug was built from (config.plugs.load): what a manifest says of it."""
+    name = type(plug).__module__.rpartition(".")[2]
+    values = {f.name: getattr(plug, f.name) for f in fields(plug)}
+    return {"name": name} | {key: named(value) if is_dataclass(value) else value for key, value in values.items()}
