@@ -1,4 +1,4 @@
-"""Inference engines, checked: no node asks of one what it can't do."""
+"""Checks of inference engines: a node asks of its engine only what that can do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opd_steps.errors import UserError
 
 
 def check_engine(engine: dict, where: str) -> None:
-    """Raises UserError for keys that this engine has no use for."""
+    """Raises UserError for options that do not fit the engine."""
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
@@ -34,7 +34,7 @@ def _is_address(url: str) -> bool:
 
 
 def check_opd_engines(options: dict, cached: bool, where: str) -> None:
-    """Raises UserError where an opd node's rows or teacher need the torch model that an engine stands for."""
+    """Raises UserError where an opd node needs a torch model itself, and an engine runs in its place."""
     student, teacher, method = options["engine"]["name"], options["teacher_engine"]["name"], options["method"]
     if student != "local" and method["prefix"]["source"] == "token_mix":
         raise UserError(f"{where}.engine.name", "tokens are drawn from student and teacher at once (token_mix): use local")

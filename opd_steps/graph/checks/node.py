@@ -1,4 +1,4 @@
-"""What typed options cannot say: combinations within a node, and data files that must exist, refused before any job starts."""
+"""Checks that types cannot express - options that do not go together, files that are not there - before any job starts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _check_data(options: dict, where: str) -> None:
 
 
 def _check_analysis(node: GraphNode, where: str) -> None:
-    """The roles named are those that the analysis needs."""
+    """Raises UserError unless the node names exactly the roles that its analysis reads."""
     name = node.options["analysis"]["name"]
     needs = constant(ANALYSES, name, "NEEDS")
     for role in ANALYZED:

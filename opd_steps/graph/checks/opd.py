@@ -1,4 +1,4 @@
-"""An opd node, checked: teacher or scores, its method's terms, context, buffer, controllers."""
+"""Checks of an opd node: teacher or scores, the terms of its method, context, buffer and controllers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _check_buffer(buffer: dict, where: str) -> None:
 
 
 def _check_context(node: GraphNode, where: str) -> None:
-    """What the teacher's context needs of data, samples and method."""
+    """Raises UserError where data, samples or method lack what the teacher's context needs."""
     options, context, data = node.options, node.options["context"]["name"], node.parents["data"].options
     has = lambda attribute: plugs.constant("teachers/contexts", context, attribute)
     if has("HINTS") and data["hints"]["name"] == "none":
@@ -88,7 +88,7 @@ _LIVE_ONLY = {
 
 
 def check_method(node: GraphNode, options: dict, where: str) -> None:
-    """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
+    """Raises UserError for a term of the method that cannot work. `options`: the node's, perhaps with a value that a controller sets."""
     method, cached = options["method"], "scores" in node.parents
     streams = terms(method)
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):

@@ -1,4 +1,4 @@
-"""How many processes a node's step is, and nodes that ask for more than they can use."""
+"""As how many processes a node's step runs, and whether it can use the processes and GPUs that the node asks for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def processes(kind: str, options: dict) -> int:
-    """As `resources.processes` says; else one for each GPU of a training, or one where an engine may use the others."""
+    """`resources.processes` where it is set; else one for each GPU of a training without inference engine, and one for all other steps."""
     asked = options["resources"]
     if asked["processes"] or not issubclass(KINDS[kind], Training) or _engine(options):
         return asked["processes"] or 1
@@ -20,7 +20,7 @@ def processes(kind: str, options: dict) -> int:
 
 
 def check_processes(node: GraphNode, where: str) -> None:
-    """Raises UserError for processes that a step cannot be, and for GPUs that nothing in it would use."""
+    """Raises UserError where a step cannot run as so many processes, or would leave GPUs unused."""
     asked, kind, options = node.options["resources"], node.kind, node.options
     if problem := refused(kind, options, asked["processes"]):
         raise UserError(f"{where}.resources.processes", problem)
@@ -36,7 +36,7 @@ def check_processes(node: GraphNode, where: str) -> None:
 
 
 def refused(kind: str, options: dict, count: int) -> str:
-    """Why a step of these options cannot be `count` processes; "" if it can."""
+    """Why a step with these options cannot run as `count` processes; "" if it can."""
     if count <= 1:
         return ""
     if not issubclass(KINDS[kind], Training):
@@ -47,11 +47,11 @@ def refused(kind: str, options: dict, count: int) -> str:
 
 
 def _engine(options: dict) -> str:
-    """The role of an inference engine beside the torch models, if there is one."""
+    """The option that names an inference engine, engine or teacher_engine; "" where torch models do everything."""
     return next((role for role in ("engine", "teacher_engine") if options.get(role, {}).get("name", "local") != "local"), "")
 
 
 def _uses_several(kind: str, options: dict) -> bool:
-    """A training; a server of its own size; lm-eval, told by `options` how to spread a model."""
+    """Whether a step may use several GPUs: a training, a teacher's server, lm-eval whose `options` say how to spread a model."""
     server = options.get("teacher_engine", {}).get("name") == "server"
     return issubclass(KINDS[kind], Training) or server or bool(kind == "evaluate" and options["options"])
