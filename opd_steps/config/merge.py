@@ -1,6 +1,6 @@
 """Typed merging over dataclasses: every mistake becomes one line that names file, key and what was expected.
 
-OmegaConf interpolates the files; its structured merging took 20 ms a node, which a thousand nodes feel.
+OmegaConf interpolates the files. Its own structured merging takes 20 ms for each node: too slow for a thousand of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _over_defaults(cls: type, value: Any, where: str, base: Any = None) -> dict:
 
 
 def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
-    """`value` as plain data of type `hint`; raises UserError. `default`: what a dataclass in `hint` is merged over."""
+    """`value` as plain data of type `hint`; raises UserError. `default`: the values over which a dataclass in `hint` is merged."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return plain(value, where)

@@ -111,10 +111,6 @@ class LMPolicy:
         mixed.companion = (other.model, share)
         return mixed
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
     def sample_by(self, sampling: dict) -> None:
         """Temperature and budget as these options say from now on."""
         self.temperature, self.max_new_tokens = sampling["temperature"], sampling["max_new_tokens"]

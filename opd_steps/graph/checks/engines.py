@@ -1,4 +1,4 @@
-"""Inference engines, checked: no node asks of one what it can't do."""
+"""Checks of inference engines: a node asks of its engine only what that can do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opd_steps.errors import UserError
 
 
 def check_engine(engine: dict, where: str) -> None:
-    """Raises UserError for keys that this engine has no use for."""
+    """Raises UserError for options that do not fit the engine."""
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
@@ -35,7 +35,7 @@ def _is_address(url: str) -> bool:
 
 
 def check_opd_engines(options: dict, teachings: Iterable[Teaching], where: str) -> None:
-    """Raises UserError where a teacher needs the torch model that an engine stands for."""
+    """Raises UserError where a teacher's torch model is needed, and an engine runs in its place."""
     for teaching in teachings:
         if teaching.at:
             check_engine(teaching.engine, f"{where}.{teaching.engine_key}")

@@ -1,4 +1,4 @@
-"""Which rows of plugs make sense; the constants that tell it are listed in the Protocols of their groups."""
+"""Which plugs go together in one term of a method. The constants that decide it are explained in the Protocols of their groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An opd node, checked: teacher or scores, its method's terms, context, buffer, controllers."""
+"""Checks of an opd node: teacher or scores, the terms of its method, context, buffer and controllers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes a node's step is, and nodes that ask for more than they can use."""
+"""As how many processes a node's step runs, and whether it can use the processes and GPUs that the node asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def processes(node: GraphNode) -> int:
-    """As `resources.processes` says; else one for each GPU of a training, or one where an engine may use the others."""
+    """`resources.processes` where it is set; else one for each GPU of a training without inference engine, and one for all other steps."""
     asked = node.options["resources"]
     if asked["processes"] or not node.says.TRAINS or _engine(node.options):
         return asked["processes"] or 1
@@ -19,7 +19,7 @@ def processes(node: GraphNode) -> int:
 
 
 def check_processes(node: GraphNode, where: str) -> None:
-    """Raises UserError for processes that a step cannot be, and for GPUs that nothing in it would use."""
+    """Raises UserError where a step cannot run as so many processes, or would leave GPUs unused."""
     asked = node.options["resources"]
     if problem := refused(node.says, node.options, asked["processes"]):
         raise UserError(f"{where}.resources.processes", problem)
@@ -47,5 +47,5 @@ def refused(says: type, options: dict, count: int) -> str:
 
 
 def _engine(options: dict) -> str:
-    """The role of an inference engine beside the torch models, if there is one."""
+    """The option that names an inference engine, engine or teacher_engine; "" where torch models do everything."""
     return next((role for role in ("engine", "teacher_engine") if options.get(role, {}).get("name", "local") != "local"), "")
