@@ -30,6 +30,7 @@ _ENGINES = {
     ("teacher_engine", "server"): ("teachers/engine.py", "rollout/vllm_server.py", "rollout/vllm_serve.py"),
     ("backend", "vllm"): ("evaluation/vllm_lm.py",),
     ("family", "causal_lm"): ("models/made.py",),
+    ("task", "prompts"): ("tasks/written.py",),
 }
 """fingerprint.CHOSEN: code of nodes whose options choose it."""
 
@@ -42,7 +43,9 @@ def files(kind: str, options: dict, data: dict | None = None, models: Iterable[d
     named |= {(f"objectives/{group}", name) for group, name in _FIXED.get(kind, ())}
     named |= {plug for plug in used_plugs(KINDS["data"], data or {}) if plug[0] in _OF_DATA.get(kind, ())}
     named |= {(group, name) for model in models for group, name in used_plugs(KINDS["model"], model)}
-    chosen = []
+    world = data["task"]["name"] if data and kind != "model" else None  # a model takes its alphabet from the rows themselves
+    named |= {("tasks/worlds", world)} if world else set()
+    chosen = [PACKAGE / "tasks/pool.py"] if world == "prompts" else []
     for (role, name), parts in _ENGINES.items():
         value = options.get(role)
         if (value.get("name") if isinstance(value, dict) else value) == name:

@@ -94,6 +94,7 @@ class Node:
 class DataNode(Node):
     """Prompts with verifiable answers, in train / test / ood splits."""
 
+    task: Any = plug("tasks/worlds", "prompts")  # what is asked, and of whom; it says which of the other options it reads
     source: Any = plug("tasks/sources", "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
     drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data

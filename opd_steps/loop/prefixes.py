@@ -10,9 +10,9 @@ import torch
 from opd_steps.config.needs import terms
 from opd_steps.loop.batches import fixed_rows, rollout_metrics, sampled_rows
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
-from opd_steps.tasks.prompts import PromptPool
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Prefixes:
 
     student: Any
     teacher: Any
-    pool: PromptPool
+    pool: Pool
     select: Any
     seed: int
     solutions: Trajectory | None = None

@@ -20,14 +20,14 @@ from opd_steps.loop.objective import NEEDS, Objective
 from opd_steps.loop.prefixes import Prefixes
 from opd_steps.loop.train import train
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.task import Pool
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import engine_teacher, sampling_engine, seen, start_teacher
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_same, weights_id
-from opd_steps.steps._training import publish_model, solution_rows
+from opd_steps.steps._models import load_policy, load_pool, require_same, weights_id
+from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
-from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.cached import CachedTeacher
 
 
@@ -49,7 +49,7 @@ def run(job: Job) -> None:
             )
             if role == "reference" or not source.OTHER_TOKENIZER:
                 require_same(student, models[role], job, role)
-    pool = PromptPool.load(job.path("data"), "train", student.tokenizer)
+    pool = load_pool(job, "train", student)
     controllers = [plugs.load("schedules", item) for item in options["controllers"]]
     conductor = Conductor(options, controllers, objective, list(models.values()))
     if "scores" in job.parents:
@@ -79,7 +79,7 @@ def all_terms(options: dict) -> list[dict]:
 
 
 def live_batches(
-    job: Job, models: dict, pool: PromptPool, conductor: Conductor, prepare: Callable | None = None
+    job: Job, models: dict, pool: Pool, conductor: Conductor, prepare: Callable | None = None
 ) -> tuple[Callable[[int], Batch], list]:
     """(make_batch, hooks): rows of the step's sources, what the teacher sees of them (`prepare`: its own wish), outcome advantages."""
     options, method = job.options, job.options["method"]
@@ -88,7 +88,7 @@ def live_batches(
     texts = any(m["prefix"]["source"] in ("dataset", "mixture") for m in methods) or any(
         s["rows"] == "dataset" for s in streams
     )
-    solutions = solution_rows(job, models["student"].tokenizer, method["prefix"]["column"]) if texts else None
+    solutions = pool.written(method["prefix"]["column"]) if texts else None
     prefixes = Prefixes(
         models["student"],
         models["teacher"],

@@ -18,6 +18,7 @@ def named(kind: str, options: dict) -> dict[str, str]:
     """What a node names by path or hub id, by the key that names it."""
     found, depth = {}, 0
     if kind == "data":
+        found["task.path"] = options["task"].get("path")
         source = options["source"]
         while source:
             found[f"source{'.of' * depth}.path"] = source.get("path")

@@ -34,7 +34,7 @@ def check_node(node: GraphNode, where: str) -> None:
     if node.kind == "model":
         _check_model(node, where)
     if node.kind == "data":
-        _check_data(node.options, where)
+        _check_data(node, where)
     for key, path in named(node.kind, node.options).items():
         if not path.strip():
             raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(path)}")
@@ -50,7 +50,10 @@ def _check_model(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.data", "the char and bpe tokenizers take their alphabet from a data node; name it here")
 
 
-def _check_data(options: dict, where: str) -> None:
+def _check_data(node: GraphNode, where: str) -> None:
+    if "source" not in refuse_unread(node, "task", where):
+        return
+    options = node.options
     if options["system"] is not None and not options["chat"]:
         raise UserError(f"{where}.system", "a system message is shown only with chat: true")
     hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
