@@ -62,14 +62,15 @@ class OpdNode(Training):
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        p = node.parents
         respelled = constant("teachers/sources", node.options["teacher_source"]["name"], "OTHER_TOKENIZER", False)
-        others = [None if respelled else p.get("teacher") or p["scores"].parents["teacher"], p.get("reference")]
-        return [(p["student"], other) for other in others if other]
+        others = [node.root_of(role) for role in ("teacher", "reference") if role in node.parents]
+        if "scores" in node.parents:
+            others.insert(0, node.parents["scores"].root_of("teacher"))
+        return [(node.root_of("student"), other) for other in others[respelled:]]
 
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
-        return [(key, k, node.parents["student"]) for key, k in opd_needs.topk(node.options)]
+        return [(key, k, node.root_of("student")) for key, k in opd_needs.topk(node.options)]
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
