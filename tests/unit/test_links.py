@@ -54,12 +54,12 @@ class MutualNode(Node):
     peers: list[str] = ref("model", many=True)
 
     @classmethod
-    def parts(cls, options: dict) -> tuple[str, ...]:
-        return tuple(options["learners"])
+    def parts(cls, node) -> tuple[str, ...]:
+        return tuple(node.options["learners"])
 
     @classmethod
     def metrics(cls, node) -> list[str]:
-        return ["train/loss", *(f"train/{part}/loss" for part in cls.parts(node.options))]
+        return ["train/loss", *(f"train/{part}/loss" for part in cls.parts(node))]
 
 
 TOY = """

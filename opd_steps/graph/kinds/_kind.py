@@ -60,7 +60,7 @@ class Node:
         """What the types cannot say. Raises UserError, `where` being the node's place."""
 
     @classmethod
-    def parts(cls, options: dict) -> tuple[str, ...]:
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
         """Names of the models that it publishes beside its main one, as `node:b` names them."""
         return ()
 
