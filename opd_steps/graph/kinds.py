@@ -292,7 +292,7 @@ class OpdNode(Training):
 
 @dataclass
 class EvaluateNode(Node):
-    """lm-eval on our splits and on built-in tasks, and own-rollout statistics."""
+    """A measurement of a finished model on splits of its task, by a suite."""
 
     CHECKS: ClassVar[tuple[str, ...]] = (
         "len(splits) >= 1",
@@ -303,15 +303,16 @@ class EvaluateNode(Node):
     model: str = ref(*MODELS)
     data: str = ref("data")
     teacher: Optional[str] = ref(*MODELS, required=False)  # for reverse KL on fresh samples
+    suite: Any = plug("evaluation/suites", "lm_eval")  # what measures; it says which of the options from k on it reads
     splits: list[Literal["train", "test", "ood"]] = field(default_factory=lambda: ["test"])
+    limit: Annotated[int, "at least 0"] = 0  # prompts of each split; 0 = all
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    batch: Annotated[int, "at least 1"] = 256
     k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
     temperature: Annotated[float, "at least 0"] = 1.0
-    max_new_tokens: Annotated[int, "at least 1"] = 32
-    limit: Annotated[int, "at least 0"] = 0  # prompts of each split; 0 = all
     benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
     fewshot: Annotated[Optional[int], "at least 0"] = None
     backend: Literal["hf", "vllm"] = "hf"
-    batch: Annotated[int, "at least 1"] = 256
     options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
 
 

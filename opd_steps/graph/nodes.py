@@ -9,6 +9,7 @@ import re
 from opd_steps.config.layers import Layers
 from opd_steps.config.load import load_paper
 from opd_steps.config.merge import merge
+from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
@@ -103,10 +104,10 @@ class Graph:
         shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
         layers = Layers(where, [*shared, (where, raw), last])
         raw = layers.merged()
-        if kind == "evaluate" and isinstance(asked := raw.get("benchmarks", []), list):
-            raw["benchmarks"] = [*asked, *(task for task in self.benchmarks if task not in asked)]
         with layers.blamed():
             node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), layers=layers)
+        if kind == "evaluate" and "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS"):
+            node.options["benchmarks"] += [task for task in self.benchmarks if task not in node.options["benchmarks"]]
         self.nodes[node.key] = node
         return node
 

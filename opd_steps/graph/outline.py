@@ -5,6 +5,7 @@ from __future__ import annotations
 from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
+from opd_steps.graph.directions import directions
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import claim_nodes, sides
@@ -45,7 +46,7 @@ def _node(node: GraphNode, seeds: list[int]) -> dict:
         "options": node.options,
         "parents": {role: "/".join(p.key) for role, p in node.parents.items()},
         "paths": {str(s): node.path(s) for s in seeds},
-    }
+    } | ({"directions": directions(node)} if node.kind == "evaluate" else {})
 
 
 def _claim(graph: Graph, paper: str, index: int, seeds: list[int]) -> dict:

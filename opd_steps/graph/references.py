@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from opd_steps.config import plugs
 from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import NUMBER, scalar
 from opd_steps.errors import UserError
+from opd_steps.graph.directions import directions
 from opd_steps.graph.kinds import ANALYSES
 from opd_steps.graph.train_metrics import TRAIN_METRICS, opd_curves
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = ("", ":first", ":mean", ":max")
 ROLLOUT_METRICS = ("rollout/accuracy", "rollout/length", "rollout/kept", "rollout/truncated")
-SPLIT_METRICS = ("accuracy", "avg_at_k", "pass_at_k")
-OWN_METRICS = ("own/entropy", "own/length", "own/truncated")
 
 
 def node_metrics(node: GraphNode) -> list[str]:
@@ -31,11 +29,7 @@ def node_metrics(node: GraphNode) -> list[str]:
     if node.kind == "rollout":
         return list(ROLLOUT_METRICS)
     if node.kind == "evaluate":
-        own = [*OWN_METRICS, *(["own/reverse_kl"] if "teacher" in node.parents else [])]
-        verifiers = plugs.chain(node.parents["data"].options["verifier"])
-        judged = [name for v in verifiers for name in plugs.constant("tasks/verifiers", v["name"], "METRICS")]
-        names = [*SPLIT_METRICS, *judged] if node.options["k"] else SPLIT_METRICS[:1]
-        return [f"{split}/{name}" for split in node.options["splits"] for name in names] + own
+        return list(directions(node))
     if node.kind == "analyze":
         return list(constant(ANALYSES, node.options["analysis"]["name"], "METRICS"))
     return []

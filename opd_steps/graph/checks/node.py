@@ -35,6 +35,8 @@ def check_node(node: GraphNode, where: str) -> None:
         _check_model(node, where)
     if node.kind == "data":
         _check_data(node, where)
+    if node.kind == "evaluate":
+        _check_evaluation(node, where)
     for key, path in named(node.kind, node.options).items():
         if not path.strip():
             raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(path)}")
@@ -61,6 +63,16 @@ def _check_data(node: GraphNode, where: str) -> None:
         raise UserError(f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost")
     if hinted[0] and options["hints"]["name"] == "none":
         raise UserError(f"{where}.hints", f"source '{options['source']['name']}' shows attempts; say how: marks or words")
+
+
+_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch")
+
+
+def _check_evaluation(node: GraphNode, where: str) -> None:
+    refuse_unread(node, "suite", where, _OF_ALL_SUITES)
+    suite, task = node.options["suite"]["name"], node.parents["data"].options["task"]["name"]
+    if constant("evaluation/suites", suite, "TEXTS") and not constant("tasks/worlds", task, "TEXTS"):
+        raise UserError(f"{where}.suite", f"'{suite}' asks questions in text, and the task '{task}' of its data has none")
 
 
 def _check_analysis(node: GraphNode, where: str) -> None:
