@@ -30,7 +30,8 @@ from opd_steps.process.lifetime import closing, end_with_parent
 from opd_steps.store.fingerprint import source_hash
 
 ADDRESS = "DISTILLERY_WARM"
-PRELOAD = ("evaluate", "opd", "analyze", "pretrain", "rl", "preflight")  # steps, for what they import
+STEPS = ("steps.evaluate", "steps.opd", "steps.analyze", "steps.pretrain", "steps.rl", "steps.preflight")
+PRELOAD = (*STEPS, "models.families.causal_lm", "tasks.pool", "evaluation.suites.lm_eval")  # for what they import
 
 
 def start_server() -> None:
@@ -50,8 +51,8 @@ def start_server() -> None:
 def serve(address: str, parent: int) -> None:
     """Answer until the process `parent` is gone and the last job has ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # Ctrl-C reaches the whole group; jobs decide for themselves
-    for step in PRELOAD:
-        importlib.import_module(f"opd_steps.steps.{step}")
+    for module in PRELOAD:
+        importlib.import_module(f"opd_steps.{module}")
     loaded = _package_files()
     for file in loaded:
         source_hash(file)  # which each step asks for

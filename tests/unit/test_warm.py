@@ -170,7 +170,7 @@ def test_a_server_whose_source_was_edited_forks_no_more(tmp_path):
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "other.py").write_text("VALUE = 1\n")
     address = str(tmp_path / "socket")
-    program = SERVER.replace("warm.PRELOAD = ()", 'warm.PRELOAD = ("other",)')
+    program = SERVER.replace("warm.PRELOAD = ()", 'warm.PRELOAD = ("steps.other",)')
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), address, str(os.getpid())])
     until(lambda: Path(address).exists())
     assert ask(address, "exit", "7").wait() == 7

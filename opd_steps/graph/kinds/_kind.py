@@ -75,6 +75,11 @@ class Node:
         return []
 
     @classmethod
+    def directions(cls, node: GraphNode) -> dict[str, str]:
+        """Metric -> which way is better, "up" or "down", "" where neither is: of what the report compares variants by."""
+        return {}
+
+    @classmethod
     def measures(cls, node: GraphNode, metric: str) -> bool:
         """Whether a claim may name this metric of it."""
         return metric in cls.metrics(node)
