@@ -134,7 +134,7 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "opd, several sources": lambda folder: opd(
         folder, method={"signal": "outcome", "add": [{"rows": "teacher"}, {"rows": "dataset", "estimator": "mle"}]}
     ),
-    "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"source": "token_mix"}}),
+    "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"name": "token_mix"}}),
     "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
     "opd, extrapolate": lambda folder: opd(folder, hooks=[{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]),

@@ -79,12 +79,12 @@ METHODS = [
     {"signal": "outcome"},
     {"estimator": "mle"},
     {"estimator": "mle", "add": [{"against": "reference", "estimator": "k3"}]},
-    {"estimator": "k2", "weight": ["outcome_is", "balance"], "prefix": {"source": "teacher"}},
+    {"estimator": "k2", "weight": ["outcome_is", "balance"], "prefix": {"name": "teacher"}},
     {"estimator": "clamped", "support": {"name": "student_topk", "k": 4}, "weight": [{"name": "overlap_decay", "k": 4}]},
     {"estimator": "state_advantage", "support": "full", "weight": ["pass_rate"]},
-    {"estimator": "exact", "support": "full", "signal": "jsd", "prefix": {"source": "dataset"}},
+    {"estimator": "exact", "support": "full", "signal": "jsd", "prefix": {"name": "dataset"}},
     {"estimator": "k3_clamped", "add": [{"rows": "dataset", "estimator": "mle"}, {"against": "sampler", "estimator": "k2"}]},
-    {"weight": ["freshness"], "rows": "student", "prefix": {"source": "dataset"}},
+    {"weight": ["freshness"], "rows": "student", "prefix": {"name": "dataset"}},
 ]
 
 
