@@ -26,3 +26,9 @@ def epoch_order(n: int, start: int, count: int, *parts: object) -> list[int]:
         order = rng(*parts, "epoch", epoch).permutation(n)
         out.extend(int(i) for i in order[offset : offset + count - len(out)])
     return out
+
+
+def sample_seeds(picks: list[int], n: int, *parts: object) -> tuple[list[int], list[int]]:
+    """(prompt of each row, seed of each row) for n samples of every prompt: one seed per (parts, prompt, sample)."""
+    prompts = [p for p in picks for _ in range(n)]
+    return prompts, [derive(*parts, j // n, p, j % n) for j, p in enumerate(prompts)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import sampled_rows
-from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.policy import Policy
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.prompts import PromptPool
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Context:
     seed       all randomness is a function of it
     """
 
-    policies: dict[str, LMPolicy]
-    pool: PromptPool | None
+    policies: dict[str, Policy]
+    pool: Pool | None
     seed: int
 
     def rollouts(self, role: str = "model", n: int = 1) -> Trajectory:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 
 
 def continued(
-    policy: LMPolicy, contexts: Sequence[list[int]], prefixes: Sequence[Tensor], prompts: Sequence[int], seeds: Sequence[int]
+    policy: Policy, contexts: Sequence[list[int]], prefixes: Sequence[Tensor], prompts: Sequence[int], seeds: Sequence[int]
 ) -> Trajectory:
     """Whole responses: each prefix, then what `policy` says, `max_new_tokens` in all.
 

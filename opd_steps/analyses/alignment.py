@@ -96,7 +96,7 @@ class Alignment(Analysis):
                     prompts.append(int(rows.prompt_B[i]))
                     seeds.append(derive(ctx.seed, "branch", i, branch))
         done = continued(ctx.policies["model"], contexts, prefixes, prompts, seeds)
-        right = (torch.tensor(ctx.pool.rewards(done)) > 0).double().view(-1, self.branches).mean(-1)
+        right = (ctx.pool.judge(done).reward_B > 0).double().view(-1, self.branches).mean(-1)
         return list(right.split([len(ids) for ids in candidates]))
 
 

@@ -10,7 +10,6 @@ from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.errors import UserError
 from opd_steps.evaluation.points import side_by_side
-from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.extrapolation_limit import limit
 from opd_steps.tasks.render import response_ids
 
@@ -32,10 +31,8 @@ class ExtrapolationLimit(Analysis):
     tail: Annotated[float, "1e-9 to 0.5"] = 0.01  # probability left to everything else at the limit
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
-        tokenizer, every = ctx.policies["model"].tokenizer, list(range(len(ctx.pool)))
-        ids = response_ids(tokenizer, self.token)[:1]
-        actions = [torch.tensor(response_ids(tokenizer, row["solution"])) for row in ctx.pool.rows]
-        rows = Trajectory(ctx.pool.contexts(every), actions, torch.tensor(every))
+        ids = response_ids(ctx.policies["model"].tokenizer, self.token)[:1]
+        rows = ctx.pool.written("solution")
         odds = {"b": [], "p": []}
         for at, dists in side_by_side(rows, {role: ctx.policies[role] for role in ("model", "teacher")}):
             here = rows.action_N[at] == ids[0]

@@ -46,7 +46,7 @@ class PrefixDistortion(Analysis):
         for fraction in FRACTIONS:
             prefixes = [a[: int(fraction * len(a))] for a in rows.actions]
             done = continued(ctx.policies["teacher"], rows.contexts, prefixes, prompts, seeds)
-            accuracies.append(_accuracy(ctx.pool.rewards(done)))
+            accuracies.append(_accuracy(ctx.pool.judge(done).reward_B.tolist()))
         names = [f"distortion/accuracy_at_{100 * fraction:.0f}" for fraction in FRACTIONS]
         found = {"distortion/model_accuracy": _accuracy(rows.reward_B.tolist()), "distortion/slope": slope(accuracies)}
         return dict(zip(names, accuracies, strict=True)) | found

@@ -8,7 +8,7 @@ from lm_eval.api.instance import Instance
 
 from opd_steps.seeds import derive
 from opd_steps.tasks.chat import chat_text
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import completion_text
 
 

@@ -6,7 +6,7 @@ from lm_eval.models.huggingface import HFLM
 
 from opd_steps.evaluation.own_tasks import OwnTasks, bos_rule
 from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 
 
 class PolicyLM(OwnTasks, HFLM):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 
 from opd_steps.evaluation.pass_at_k import pass_at_k
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 
 
 @dataclass
@@ -16,7 +16,7 @@ class SplitTask:
 
     greedy     row -> completion (`<split>/accuracy`)
     samples    row -> the k sampled completions (`<split>/avg_at_k`, `<split>/pass_at_k`)
-    scores     (row, completion) -> 0 or 1 by the data set's verifier, asked once for equal completions
+    scores     (row, its completions) -> 0 or 1 each by the data set's verifier, asked once: it may compare them
     """
 
     split: str
@@ -27,7 +27,7 @@ class SplitTask:
     end: str
     greedy: dict[int, str] = field(default_factory=dict)
     samples: dict[int, list[str]] = field(default_factory=dict)
-    scores: dict[tuple[int, str], float] = field(default_factory=dict)
+    scores: dict[tuple[int, tuple[str, ...]], list[float]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +63,7 @@ class SplitTask:
     def _score_greedy(self, doc: dict, results: list[list[str]]) -> dict[str, float]:
         ((completion,),) = results
         self.greedy[doc["row"]] = completion
-        return {"accuracy": self.score(doc["row"], completion)}
+        return {"accuracy": self.judged(doc["row"], [completion])[0]}
 
     def _score_samples(self, doc: dict, results: list[list[str]]) -> dict[str, float]:
         (completions,) = results
@@ -71,21 +71,23 @@ class SplitTask:
         c = self.correct(doc["row"])
         return {"avg_at_k": c / self.k, "pass_at_k": pass_at_k(self.k, c, self.k)}
 
-    def score(self, row: int, completion: str) -> float:
-        if (row, completion) not in self.scores:
-            answer = self.pool.rows[row]["answer"]
-            self.scores[row, completion] = float(self.pool.task.verifier.score(completion, answer) > 0)
-        return self.scores[row, completion]
+    def judged(self, row: int, completions: list[str]) -> list[float]:
+        key = row, tuple(completions)
+        if key not in self.scores:
+            found = self.pool.task.verifier.judge(completions, [self.pool.rows[row]] * len(completions))
+            self.scores[key] = [float(reward > 0) for reward in found]
+        return self.scores[key]
 
     def correct(self, row: int) -> int:
         """c: how many of the row's samples are correct."""
-        return int(sum(self.score(row, text) for text in self.samples[row]))
+        return int(sum(self.judged(row, self.samples[row])))
 
     def measures(self) -> dict[str, float]:
         """`<split>/<name>`: what the verifier measures of all samples beside correctness."""
         pairs = [(row, text) for row, texts in self.samples.items() for text in texts]
         answers = [self.pool.rows[row]["answer"] for row, _ in pairs]
-        found = self.pool.task.verifier.measure([t for _, t in pairs], answers, [self.score(*pair) for pair in pairs])
+        scores = [score for row, texts in self.samples.items() for score in self.judged(row, texts)]
+        found = self.pool.task.verifier.measure([text for _, text in pairs], answers, scores)
         return {f"{self.split}/{name}": value for name, value in found.items()}
 
     def table(self, shown: int = 2) -> list[dict]:
@@ -93,7 +95,7 @@ class SplitTask:
         rows = []
         for i, row in enumerate(self.pool.rows):
             entry = {"id": row["id"], "prompt": row["prompt"], "answer": row["answer"], "greedy": self.greedy[i]}
-            entry["correct"] = bool(self.score(i, self.greedy[i]))
+            entry["correct"] = bool(self.judged(i, [self.greedy[i]])[0])
             if self.k:
                 entry |= {"samples": self.samples[i][:shown], "c": self.correct(i)}
             rows.append(entry)

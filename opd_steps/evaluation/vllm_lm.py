@@ -10,7 +10,7 @@ from lm_eval.api.model import LM
 from opd_steps.errors import UserError
 from opd_steps.evaluation.own_tasks import OwnTasks, bos_rule
 from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 
 # lm-eval's names of one thing, first come first
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

@@ -13,13 +13,16 @@ from opd_steps.config.versions import versions
 from opd_steps.store.fingerprint import PACKAGE
 
 Plug = tuple[str, str]  # group, name
+WORLDS = "tasks/worlds"  # a plug of a data node: whoever reads the data runs it
 FAMILIES = "models/families"  # a plug of the node that a model started from: whoever reads the model runs it
 
 
 def files(kind: str, says: type, options: dict, read: set[Plug]) -> list[Path]:
     """The step and the plug files of a node. `says`: the class of its kind; `read`: plugs that other nodes name and it runs."""
     named = {plug for version in versions(options) for plug in used_plugs(says, version)} | {*says.FIXED} | read
-    return [PACKAGE / "steps" / f"{kind}.py", *(plugs.plug_path(*plug) for plug in sorted(named)), *_chosen(says, options)]
+    late = [PACKAGE / path for group, name in read if group == WORLDS for path in plugs.constant(group, name, "CODE")]
+    plugged = [plugs.plug_path(*plug) for plug in sorted(named)]
+    return [PACKAGE / "steps" / f"{kind}.py", *plugged, *_chosen(says, options), *late]
 
 
 def used_plugs(cls: type, options: dict) -> list[Plug]:
@@ -38,7 +41,8 @@ def _chosen(cls: type, options: dict) -> list[Path]:
     found = []
     for here, values in _parts(cls, options):
         for (key, value), paths in getattr(here, "CODE", {}).items():
-            found += [PACKAGE / path for path in paths if values[key] == value]
+            named = values[key]["name"] if isinstance(values[key], dict) else values[key]
+            found += [PACKAGE / path for path in paths if named == value]
     return found
 
 

@@ -53,9 +53,9 @@ class _Foresight(Hook):
     def score(self, policy) -> float:
         """Share of the fixed prompts that the policy solves."""
         temperature, policy.temperature = policy.temperature, self.options.temperature
-        rows = policy.rollout(self.pool.contexts(self.picks), self.picks, self.seeds, 0)
+        rows = self.pool.play(policy, self.picks, self.seeds)
         policy.temperature = temperature
-        return sum(self.pool.rewards(rows)) / len(rows)
+        return sum(rows.reward_B.tolist()) / len(rows)
 
     @torch.no_grad()
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
-from opd_steps.errors import NotFinite
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.seeds import epoch_order
-from opd_steps.tasks.prompts import PromptPool, sample_seeds
+from opd_steps.seeds import epoch_order, sample_seeds
 
 
 def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
@@ -19,17 +16,11 @@ def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
 
 
 def sampled_rows(
-    policy: Policy, pool: PromptPool, picks: list[int], n: int, step: int, *seed_parts: object, version: int | None = None
+    policy: Policy, pool: Pool, picks: list[int], n: int, step: int, *seed_parts: object, version: int | None = None
 ) -> Batch:
-    """`n` fresh samples of every picked prompt with their rewards; `version` (else step - 1) optimizer steps made the weights.
-
-    Raises NotFinite for a reward that is no number.
-    """
+    """`n` judged samples of every picked prompt; `version` (else step - 1) optimizer steps made the weights."""
     prompts, seeds = sample_seeds(picks, n, *seed_parts, step)
-    rows = policy.rollout(pool.contexts(prompts), prompts, seeds, step - 1 if version is None else version)
-    rows = rows.with_columns(reward_B=torch.tensor(pool.rewards(rows)))
-    if not rows.reward_B.isfinite().all():
-        raise NotFinite("verifier", f"it gave {float(rows.reward_B[~rows.reward_B.isfinite()][0])} for a completion")
+    rows = pool.play(policy, prompts, seeds, step - 1 if version is None else version)
     return Batch(rows, metrics=rollout_metrics(rows))
 
 

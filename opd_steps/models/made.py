@@ -84,6 +84,8 @@ def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
         return read_tokenizer(str(external.locate(name)))
     if "data" not in job.manifests:
         raise UserError("tokenizer", f"{name} takes its alphabet from a data node: set data, or tokenizer: byte")
+    if "alphabet" not in job.manifests["data"]["facts"]:
+        raise UserError("data", f"tokenizer: {name} is made of a data set's text; {job.path('data')} holds none")
     if name == "bpe":
         rows = load_split(job.path("data"), "train")
         return bpe_tokenizer(job.manifests["data"]["facts"]["alphabet"], [r[c] for r in rows for c in ("prompt", "corpus")])

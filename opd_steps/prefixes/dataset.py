@@ -21,4 +21,5 @@ class Dataset(PrefixSource):
 
     def rows(self, draw: Draw) -> Batch:
         rows = fixed_rows(draw.texts(self.column), draw.seed, draw.step, len(draw.picks) * draw.n).rows
-        return Batch(unsampled(rows, draw.version), metrics=rollout_metrics(rows.with_columns(reward_B=None)))
+        rows = unsampled(rows, draw.version)
+        return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))

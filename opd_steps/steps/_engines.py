@@ -11,17 +11,17 @@ from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
 from opd_steps.models.folder import load_tokenizer, where
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
 from opd_steps.steps._models import family
 from opd_steps.store.artifacts import Job
-from opd_steps.tasks.prompts import PromptPool
 from opd_steps.teachers.engine import EngineTeacher
 
 
-def sampling_engine(job: Job, role: str, pool: PromptPool, answer: int, learns: bool = False) -> VllmEngine | None:
+def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool = False) -> VllmEngine | None:
     """Who samples for the parent `role`, from its weights; None: the torch model itself. `learns`: new weights will come.
 
     Raises UserError where the pool's longest prompt and an answer of `answer` tokens do not fit.
@@ -71,7 +71,7 @@ def start_teacher(
     teacher.start(prompt + answer)
 
 
-def seen(context, pool: PromptPool, seed: int) -> list[list[int]]:
+def seen(context, pool: Pool, seed: int) -> list[list[int]]:
     """The prompts as a teacher's context shows them; plain ones where it is made of samples, which are not there yet."""
     contexts = pool.contexts(range(len(pool)))
     if context.GROUP:

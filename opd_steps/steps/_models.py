@@ -1,4 +1,4 @@
-"""What the steps share that run models: loading a parent as a policy of its family, and comparing it with another."""
+"""What the steps share that run models: a parent as a policy of its family or as a pool of its world, and whether two policies compare."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
 from opd_steps.nouns.policy import Policy
+from opd_steps.nouns.task import Pool
 from opd_steps.store.artifacts import Job
 from opd_steps.store.fingerprint import digest
 
@@ -22,6 +23,12 @@ def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
     dtype = job.options.get("dtype", "float32")
     return family(job, role).policy(job.path(role), dtype=dtype, sampling=sampling, batch=batch, train=train)
+
+
+def load_pool(job: Job, split: str, policy: Policy, limit: int = 0) -> Pool:
+    """A split of the parent `data` as its world shows it to a policy; its first `limit` contexts, 0 = all."""
+    world = plugs.load("tasks/worlds", job.manifests["data"]["facts"]["task"])
+    return world.pool(job.path("data"), split, policy, limit)
 
 
 def weights_id(manifest: dict) -> str:

@@ -19,12 +19,12 @@ from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.bench import Bench
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import sampling_engine, seen, start_teacher
 from opd_steps.steps._teachers import Staff
-from opd_steps.steps._training import solution_rows
 from opd_steps.store.artifacts import Job
 
 MakeBatch = Callable[[int], dict[str, Batch]]
@@ -36,12 +36,11 @@ class Rows:
 
     job: Job
     staff: Staff
-    pool: object
+    pool: Pool
     conductor: Conductor
 
     def __post_init__(self) -> None:
-        tokenizer = self.staff.students[""].tokenizer
-        self._texts = cache(lambda column: solution_rows(self.job, tokenizer, column))
+        self._texts = cache(self.pool.written)
         self._judges = [plugs.load("judges", item) for item in self.job.options["judges"]]
 
     def live(self) -> tuple[MakeBatch, list]:

@@ -8,9 +8,8 @@ from opd_steps.analyses._context import Context
 from opd_steps.config import plugs
 from opd_steps.graph.kinds.analyze import ANALYSES, ANALYZED
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_same, weights_id
+from opd_steps.steps._models import load_policy, load_pool, require_same, weights_id
 from opd_steps.store.artifacts import Job
-from opd_steps.tasks.prompts import PromptPool
 
 
 @torch.no_grad()
@@ -25,7 +24,7 @@ def run(job: Job) -> None:
     if "data" in job.parents:  # it looks at tokens, not at weights alone
         for role in roles[1:]:
             require_same(policies["model"], policies[role], job, role)
-        pool = PromptPool.load(job.path("data"), options["split"], policies["model"].tokenizer, options["limit"])
+        pool = load_pool(job, options["split"], policies["model"], options["limit"])
     found = analysis.measure(Context(policies, pool, job.seed))
     facts = {"models": {role: weights_id(job.manifests[role]) for role in roles}, "n_prompts": len(pool) if pool else 0}
     job.publish({name: value for name, value in found.items() if value is not None}, facts)

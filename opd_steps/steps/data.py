@@ -1,76 +1,17 @@
-"""The data step: prompts with verifiable answers, written as one JSONL file a split."""
+"""The data step: a task's splits, as its world writes them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from opd_steps.config import plugs
-from opd_steps.errors import UserError
 from opd_steps.steps._main import main
 from opd_steps.store.artifacts import Job
-from opd_steps.store.files import write_jsonl
-from opd_steps.tasks import golds
-from opd_steps.tasks.rows import TEXTS
-from opd_steps.tasks.texts import check_texts, half_pair
-
-if TYPE_CHECKING:
-    from opd_steps.tasks.hints import Hints
 
 
 def data(job: Job) -> None:
-    """Write train, test and ood rows; refuses leaks between splits, answers that cannot be read, and a verifier that rejects solutions."""
-    options = job.options
-    if options["system"] is not None and not options["chat"]:
-        raise UserError("system", "a system message needs chat: true")
-    verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
-    found = plugs.load("tasks/sources", options["source"]).rows(job.seed)
-    splits = golds.readable(verifier, found, options["drop_unreadable"], job.note)
-    _check(splits, _named(options["source"]))
-    unsolved = golds.unsolved(verifier, splits, f"verifier '{options['verifier']['name']}'", job.note)
-    for split, rows in splits.items():
-        splits[split] = [_shown(row, hints) for row in rows]
-        write_jsonl(job.stage / f"{split}.jsonl", splits[split])
-    texts = (r[column] for rows in splits.values() for r in rows for column in TEXTS if column in r)
-    formats = (options["system"] or "", verifier.alphabet, hints.alphabet)
-    if half_pair("".join(formats)):
-        raise UserError("system, hints, verifier", "half of a surrogate pair is no character")
-    facts = {
-        "alphabet": "".join(sorted(set().union(*formats, *texts))),
-        "verifier": options["verifier"],
-        "hints": options["hints"],
-        "chat": options["chat"],
-        "system": options["system"],
-        "bos": options["bos"],
-        "splits": {split: len(rows) for split, rows in splits.items()},
-        "unreadable": {split: len(rows) - len(splits[split]) for split, rows in found.items()},
-        "unsolved": unsolved,
-    }
-    job.publish({f"rows/{split}": len(rows) for split, rows in splits.items()}, facts)
-
-
-def _shown(row: dict, hints: Hints) -> dict:
-    """The row as published: without its place, and with `corpus_prompt` for the attempts that its source shows."""
-    published = {key: value for key, value in row.items() if key not in ("hints", "where")}
-    if "hints" not in row:
-        return published
-    return published | {"corpus_prompt": hints.hinted_prompt(row["prompt"], **row["hints"])}
-
-
-def _named(source: dict) -> str:
-    """A source with the path that it reads, for messages."""
-    path = next((part["path"] for part in plugs.chain(source) if part.get("path")), None)
-    return f"source '{source['name']}'" + (f" ({path})" if path else "")
-
-
-def _check(splits: dict[str, list[dict]], where: str) -> None:
-    if not splits["train"]:
-        raise UserError(where, "it yields no train rows: none passes its options")
-    check_texts(splits, where)
-    prompts = {split: {r["prompt"] for r in rows} for split, rows in splits.items()}
-    for one, other in (("train", "test"), ("train", "ood"), ("test", "ood")):
-        if shared := prompts[one] & prompts[other]:
-            message = f"{len(shared)} prompts stand in both {one} and {other}, e.g. {min(shared)!r}"
-            raise UserError(where, message)
+    """Publish what the world writes, and which world it is: every node that reads the data asks it."""
+    task = job.options["task"]
+    facts = plugs.load("tasks/worlds", task).write(job)
+    job.publish({f"rows/{split}": count for split, count in facts["splits"].items()}, {"task": task} | facts)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ from opd_steps.models.folder import where
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_same
+from opd_steps.steps._models import load_policy, load_pool, require_same
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_json, write_jsonl
-from opd_steps.tasks.prompts import PromptPool
 
 OWN_PROMPTS = 256
 
@@ -28,7 +27,7 @@ def run(job: Job) -> None:
     sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
     policy = load_policy(job, "model", sampling, options["batch"])
     tokenizer = policy.tokenizer
-    pools = {split: PromptPool.load(job.path("data"), split, tokenizer, options["limit"]) for split in options["splits"]}
+    pools = {split: load_pool(job, split, policy, options["limit"]) for split in options["splits"]}
     end = tokenizer.decode([tokenizer.eos_token_id])
     splits = [SplitTask(s, p, options["k"], options["temperature"], options["max_new_tokens"], end) for s, p in pools.items()]
     tasks = load_tasks([c for s in splits for c in s.configs()], options["benchmarks"], options["fewshot"], job.seed)

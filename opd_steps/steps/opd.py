@@ -13,12 +13,11 @@ from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.steps._models import load_policy, load_pool, weights_id
 from opd_steps.steps._rows import Rows
 from opd_steps.steps._teachers import Staff
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
-from opd_steps.tasks.prompts import PromptPool
 
 
 def run(job: Job) -> None:
@@ -27,7 +26,7 @@ def run(job: Job) -> None:
     roles = {"": "student"} | {name: f"learners.{name}.model" for name in options["learners"]}
     policies = {name: load_policy(job, role, sampling, options["engine"]["batch"], train=True) for name, role in roles.items()}
     objectives = {name: Objective.from_method(method, sampling["max_new_tokens"]) for name, method in learners_of(options)}
-    pool = PromptPool.load(job.path("data"), "train", policies[""].tokenizer)
+    pool = load_pool(job, "train", policies[""])
     staff = Staff(job, policies, pool).hire()
     controllers = [plugs.load("schedules", item) for item in options["controllers"]]
     conductor = Conductor(options, controllers, objectives, [*policies.values(), *staff.policies.values()])

@@ -11,22 +11,22 @@ from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy
+from opd_steps.steps._models import load_policy, load_pool
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
-from opd_steps.tasks.prompts import PromptPool
 
 
 def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
-    pool = PromptPool.load(job.path("data"), "train", policy.tokenizer)
+    pool = load_pool(job, "train", policy)
     policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"], learns=True)
     reference = load_policy(job, "policy", sampling) if options["kl"] else None
 
@@ -48,7 +48,7 @@ def objective(options: dict) -> Objective:
     return Objective.from_method(method, options["sampling"]["max_new_tokens"])
 
 
-def group_batch(policy, pool: PromptPool, step: int, seed: int, options: dict) -> Batch:
+def group_batch(policy, pool: Pool, step: int, seed: int, options: dict) -> Batch:
     """The step's groups with their advantages; with dynamic sampling, silent groups are replaced by fresh prompts.
 
     Raises UserError when `max_refills` generation batches did not fill the step.

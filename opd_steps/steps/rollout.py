@@ -7,25 +7,24 @@ from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.rollout.table import write_rollouts
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, weights_id
+from opd_steps.steps._models import load_policy, load_pool, weights_id
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
-from opd_steps.tasks.prompts import PromptPool
 
 
 def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
-    pool = PromptPool.load(job.path("data"), options["split"], policy.tokenizer, options["limit"])
+    pool = load_pool(job, options["split"], policy, options["limit"])
     policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows
     found = rollout_metrics(rows)
-    ids = [f"{pool.rows[int(p)]['id']}/{i % sampling['n']}" for i, p in enumerate(rows.prompt_B)]
+    ids = [f"{pool.name(int(p))}/{i % sampling['n']}" for i, p in enumerate(rows.prompt_B)]
     picks = [i for i, r in enumerate(rows.reward_B) if options["keep"] == "all" or r > 0]
     if not picks:
         raise UserError(str(job.folder), f"none of {len(rows)} samples is correct, and keep is 'correct': nothing is left")
-    texts = pool.texts(rows)
+    texts = pool.show(rows)
     kept_ids, kept_texts = [ids[i] for i in picks], [texts[i] for i in picks]
     write_rollouts(job.stage, rows.rows(picks), kept_ids, kept_texts)
     preview = [{"id": ids[i], "text": texts[i], "reward": float(rows.reward_B[i])} for i in range(min(50, len(rows)))]

@@ -10,8 +10,8 @@ from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, require_made_with
-from opd_steps.steps._training import mle_objective, publish_model, solution_rows
+from opd_steps.steps._models import load_policy, load_pool, require_made_with
+from opd_steps.steps._training import mle_objective, publish_model
 from opd_steps.store.artifacts import Job
 
 
@@ -19,10 +19,11 @@ def run(job: Job) -> None:
     """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
-    rows = trace_rows(job, policy) if source["kind"] == "rollout" else solution_rows(job, policy.tokenizer, options["column"])
+    traces = source["kind"] == "rollout"
+    rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"])
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
     metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
-    author = source["facts"].get("policy") if source["kind"] == "rollout" else None
+    author = source["facts"].get("policy") if traces else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 
 

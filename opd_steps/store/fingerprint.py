@@ -44,8 +44,11 @@ CHOSEN = (
     "teachers/engine.py",
     "evaluation/vllm_lm.py",
     "models/made.py",
+    "tasks/written.py",
+    "tasks/pool.py",
 )
-"""The code of nodes whose options choose it (graph/code.py), though others import it: engines, and what makes a model to start from."""
+"""The code of nodes whose options choose it (graph/code.py), though others import it: engines, what makes a model to start from, what
+writes and what reads prompts."""
 
 
 def canonical(value: object) -> str:

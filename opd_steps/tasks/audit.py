@@ -20,7 +20,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.chat import CLOCK, TODAY, check_chat, templates
 from opd_steps.tasks.dataset import load_task
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import response_ids
 
 

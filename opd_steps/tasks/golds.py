@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from opd_steps.errors import UserError
-from opd_steps.tasks.verify import rewards, unreadable
-
-if TYPE_CHECKING:
-    from opd_steps.tasks.verifiers import Verifier
+from opd_steps.tasks.verifiers import Verifier
 
 _SHOWN = 60  # characters of an answer in a message
 Splits = dict[str, list[dict]]
@@ -33,11 +29,16 @@ def readable(verifier: Verifier, splits: Splits, drop: bool, note: Callable[[str
     return kept
 
 
+def unreadable(verifier: Verifier, answer: str) -> str:
+    """Why no completion can be judged against this answer; "" when it can."""
+    return verifier.unreadable(answer) if answer.strip() else "is empty"
+
+
 def unsolved(verifier: Verifier, splits: Splits, where: str, note: Callable[[str], None]) -> dict[str, int]:
     """By split, how many solutions the verifier does not accept, which is noted; UserError when it is most of a split."""
     counts = {}
     for split, rows in splits.items():
-        scores = rewards(verifier, [row["solution"] for row in rows], [row["answer"] for row in rows])
+        scores = verifier.judge([row["solution"] for row in rows], rows)
         bad = [row for row, score in zip(rows, scores, strict=True) if score <= 0]
         counts[split] = len(bad)
         if 2 * len(bad) > len(rows):

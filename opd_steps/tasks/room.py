@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.store.artifacts import read_manifest
@@ -17,8 +18,11 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
     found = []
     for rows in asked:
         facts = read_manifest(results / rows.tokens)["facts"]
-        if "tokenizer" not in facts:  # no text
+        task = read_manifest(results / rows.data)["facts"]["task"]["name"]
+        if not plugs.constant("tasks/worlds", task, "TEXTS"):
             continue
+        if "tokenizer" not in facts:
+            raise UserError(f"node {rows.node}", f"its data ({rows.data}) is text, and {rows.tokens} has no tokenizer")
         key = (
             rows.data,
             facts["tokenizer"]["digest"],

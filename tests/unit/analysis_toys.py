@@ -10,9 +10,11 @@ from torch import Tensor
 
 from opd_steps.analyses._context import Context
 from opd_steps.nouns.dist import Categorical
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.local import sample
 from opd_steps.seeds import rng
+from opd_steps.tasks.render import response_ids
 from tests.unit.tiny import FakeTokenizer
 
 
@@ -58,12 +60,13 @@ def path(tokens: list[int], vocab: int) -> Bigram:
 
 
 @dataclass
-class Prompts:
-    """`count` prompts of one token each; `reward(prompt, response tokens)`."""
+class Prompts(Pool):
+    """`count` prompts of one token each; `reward(prompt, response tokens)`; the data says "]"."""
 
     count: int
     reward: Callable[[int, list[int]], float]
     token: Callable[[int], int] = lambda i: 0
+    vocab: int = 16
 
     def __len__(self) -> int:
         return self.count
@@ -76,11 +79,16 @@ class Prompts:
         """The attempts' number stands in front."""
         return [*([len(right) + len(wrong)] if right or wrong else []), self.token(index)]
 
-    def texts(self, rows: Trajectory) -> list[str]:
+    def show(self, rows: Trajectory) -> list[str]:
         return [str(a.tolist()) for a in rows.actions]
 
     def contexts(self, picks: list[int]) -> list[list[int]]:
         return [[self.token(i)] for i in picks]
+
+    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+        every = range(self.count)
+        said = torch.tensor(response_ids(FakeTokenizer(self.vocab), "]"))
+        return Trajectory(self.contexts(every), [said] * self.count, torch.arange(self.count))
 
     def rewards(self, rows: Trajectory) -> list[float]:
         return [self.reward(int(p), a.tolist()) for p, a in zip(rows.prompt_B, rows.actions, strict=True)]

@@ -12,6 +12,7 @@ from opd_steps.graph.kinds.opd import OpdNode
 from opd_steps.loop.train import train
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 from opd_steps.process.lifetime import Stopped
@@ -27,7 +28,14 @@ class Killed(Exception):
     pass
 
 
-class ToyPool:
+class ToyFamily(CausalLM):
+    """The finished models of a node: another run ended elsewhere."""
+
+    def weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        return dict(qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1).named_parameters())
+
+
+class ToyPool(Pool):
     """Prompt i is a few token ids; an answer is right when the sum of its tokens is even."""
 
     def __init__(self, size: int = 7):
@@ -41,6 +49,9 @@ class ToyPool:
 
     def rewards(self, rows: Trajectory) -> list[float]:
         return [float(int(a.sum()) % 2 == 0) for a in rows.actions]
+
+    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+        return solutions()
 
 
 def solutions(rows: int = 9) -> Trajectory:
@@ -71,7 +82,7 @@ def run(
     def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
         model = ranks.shard(qwen(VOCAB, SEEDS[role], tie, layers=1).requires_grad_(train))
         how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
-        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), family=CausalLM(), **how)
+        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), family=ToyFamily(), **how)
         return loaded[role]
 
     def fragile(job, student, make_batch, *args, **more):
@@ -90,8 +101,7 @@ def run(
     patch.setattr(opd, "require_same", lambda *_: None)
     patch.setattr(opd, "publish_model", lambda *_: None)
     patch.setattr(opd, "weights_id", lambda manifest: "")
-    patch.setattr(opd, "solution_rows", lambda *_: solutions())
-    patch.setattr(opd.PromptPool, "load", staticmethod(lambda *_: ToyPool()))
+    patch.setattr(opd, "load_pool", lambda *_: ToyPool())
     roles = dict.fromkeys(("student", "teacher", "reference", "data"), folder) | (parents or {})
     job = SimpleNamespace(
         options=node(**changes),

@@ -21,14 +21,12 @@ from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.graph.options import Optim
-from opd_steps.hooks import sparse
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.process.launch import failing_together
-from opd_steps.seeds import epoch_order
 from opd_steps.steps._training import mle_objective
 from opd_steps.steps.rl import group_batch, objective
 from tests.unit import opd_toys
@@ -39,11 +37,6 @@ SEED, STEPS = 3, 6
 FULL_RKL = {"signal": "rkl", "support": "full", "estimator": "exact"}
 PRUNE = {"name": "overlap_decay", "k": 4, "margin": 2}
 OPTIM = {"lr": 0.01, "eps": 1e-4}  # noise in a gradient of nearly 0 is not made a step of full length
-
-
-class GroupPool(ToyPool):
-    def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
-        return epoch_order(self.size, (step - 1) * count, count, seed, purpose)
 
 
 def job(folder: Path, options: dict) -> SimpleNamespace:
@@ -87,7 +80,7 @@ def sft(
 def rl(folder: Path, tie: bool = True, micro_batch: int = 4, **changes) -> dict[str, Tensor]:
     small = {"kind": "rl", "policy": "p", "data": "d", "prompts": 3, "kl": 0.1, "optim": OPTIM}
     options = merge(RlNode, small | {"micro_batch": micro_batch, "sampling": {"n": 4, "max_new_tokens": 5}} | changes, "toy")
-    student, reference, pool = policy(0, tie), policy(0, tie, trains=False), GroupPool(7)
+    student, reference, pool = policy(0, tie), policy(0, tie, trains=False), ToyPool(7)
     options |= {"steps": STEPS, "checkpoint_every": 2}
     make_batch = lambda step: group_batch(student, pool, step, SEED, options)
     train(job(folder, options), student, make_batch, objective(options), reference=reference)
@@ -96,7 +89,6 @@ def rl(folder: Path, tie: bool = True, micro_batch: int = 4, **changes) -> dict[
 
 def opd(folder: Path, kill_at: int = 0, **changes) -> dict[str, Tensor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "load_model", lambda path, dtype: qwen(VOCAB, 5 if path.name == "end" else 0, layers=1))
         parents = {"update_of": folder / "end"}
         return opd_toys.run(folder, patch, kill_at, parents, **({"steps": STEPS, "optim": OPTIM} | changes)).weights
 

@@ -22,7 +22,7 @@ from opd_steps.seeds import derive
 from tests.unit.analysis_toys import Bigram, Prompts, context, path, random_bigram, states
 from tests.unit.tiny import FakeTokenizer, qwen
 
-POOL = Prompts(12, lambda i, tokens: float(sum(tokens) % 2), token=lambda i: i % 6)
+POOL = Prompts(12, lambda i, tokens: float(sum(tokens) % 2), token=lambda i: i % 6, vocab=8)
 
 
 def table_kl(a: Bigram, b: Bigram) -> torch.Tensor:

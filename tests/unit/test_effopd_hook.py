@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from opd_steps.hooks import Setting
 from opd_steps.hooks.effopd import EffOPD
+from opd_steps.nouns.task import Pool
+from opd_steps.nouns.trajectory import Trajectory
 
 
 class OneWeight:
@@ -26,7 +28,8 @@ class OneWeight:
     def rollout(self, contexts, prompts, seeds, version):
         self.scored_at, self.seeds = self.temperature, seeds
         self.tried.append(self.model["mlp"].weight.item())
-        return [self.tried[-1]] * len(contexts)
+        actions = [torch.tensor([self.tried[-1]], dtype=torch.float64)] * len(contexts)
+        return Trajectory(contexts, actions, torch.tensor(prompts))
 
     def train_to(self, value: float) -> None:
         with torch.no_grad():
@@ -34,7 +37,7 @@ class OneWeight:
                 p.fill_(value)
 
 
-class Pool:
+class Scored(Pool):
     def __init__(self, score):
         self.score = score
 
@@ -45,12 +48,12 @@ class Pool:
         return picks
 
     def rewards(self, rows):
-        return [self.score(w) for w in rows]
+        return [self.score(float(a)) for a in rows.actions]
 
 
 def start(score, **options):
     policy = OneWeight()
-    return policy, EffOPD(**options).make(Setting(policy, Pool(score), 0, Path()))
+    return policy, EffOPD(**options).make(Setting(policy, Scored(score), 0, Path()))
 
 
 def event(policy, hook, step: int, value: float) -> tuple[float, dict]:

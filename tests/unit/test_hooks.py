@@ -12,7 +12,6 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting, effopd
-from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.nouns.teaching import Given
 from tests.unit.opd_toys import VOCAB, run
 from tests.unit.test_loop_terms import policies
@@ -118,8 +117,6 @@ def test_the_share_is_kept_where_most_coordinates_did_not_move_at_all():
 
 def test_what_the_mask_leaves_out_never_moves(tmp_path, monkeypatch):
     (tmp_path / "end").mkdir()
-    finished = lambda _, folder: dict(qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1).named_parameters())
-    monkeypatch.setattr(CausalLM, "weights", finished)
     found = run(
         tmp_path / "a", monkeypatch, steps=3, hooks=[{"name": "sparse", "share": 0.1}], parents={"update_of": tmp_path / "end"}
     )

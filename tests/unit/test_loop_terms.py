@@ -33,7 +33,7 @@ def policies() -> dict[str, LMPolicy]:
 def rows_of(policy: LMPolicy, prompts: int = 3, n: int = 3) -> Trajectory:
     pool, picks = ToyPool(), [i for i in range(prompts) for _ in range(n)]
     rows = policy.rollout(pool.contexts(picks), picks, list(range(len(picks))), 0)
-    return rows.with_columns(reward_B=torch.tensor(pool.rewards(rows)))
+    return pool.judge(rows)
 
 
 def data_rows() -> Trajectory:

@@ -7,9 +7,7 @@ import json
 import pytest
 import torch
 
-from opd_steps.hooks import sparse
-from tests.unit.opd_toys import VOCAB, Killed, run
-from tests.unit.tiny import qwen
+from tests.unit.opd_toys import Killed, run
 
 PRUNE = {"weight": [{"name": "overlap_decay", "k": 4, "margin": 2}]}
 FULL_FKL = {"signal": "fkl", "support": "full", "estimator": "exact"}
@@ -51,10 +49,9 @@ CASES = {
 
 
 @pytest.fixture(autouse=True)
-def another_run(monkeypatch, tmp_path):
+def another_run(tmp_path):
     """The finished models that `sparse` reads."""
     (tmp_path / "end").mkdir()
-    monkeypatch.setattr(sparse, "load_model", lambda folder, dtype: qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1))
 
 
 UNMOVED: dict[str, dict] = {}

@@ -9,22 +9,23 @@ from opd_steps.config.asks import Asks
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds.rl import RlNode
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.seeds import epoch_order, rng
+from opd_steps.seeds import rng
 from opd_steps.steps.rl import group_batch, objective
 
 
-class FakePool:
+class FakePool(Pool):
     """Prompt p is answered right with probability `chance[p]`, drawn from the row's own seed."""
 
     def __init__(self, chance: list[float]):
         self.chance = chance
 
+    def __len__(self):
+        return len(self.chance)
+
     def contexts(self, picks):
         return [[p] for p in picks]
-
-    def pick(self, seed, step, count, purpose="prompts"):
-        return epoch_order(len(self.chance), (step - 1) * count, count, seed, purpose)
 
     def rewards(self, rows):
         return [float(a[0]) for a in rows.actions]

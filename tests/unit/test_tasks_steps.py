@@ -15,7 +15,7 @@ from opd_steps.steps.model import model
 from opd_steps.store.artifacts import Job, read_manifest
 from opd_steps.tasks.dataset import load_split, load_task
 from opd_steps.tasks.jsonl import read_jsonl
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 
 STEPS = {"data": data, "model": model}
 TINY = {

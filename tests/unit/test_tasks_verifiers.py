@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opd_steps.tasks.golds import unreadable
 from opd_steps.tasks.verifiers import _worker
 from opd_steps.tasks.verifiers.exact import Exact
 from opd_steps.tasks.verifiers.json_ranking import JsonRanking
 from opd_steps.tasks.verifiers.math import Math
 from opd_steps.tasks.verifiers.numeric import Numeric
 from opd_steps.tasks.verifiers.with_confidence import WithConfidence
-from opd_steps.tasks.verify import rewards, unreadable
 
 EQUAL = (r"\boxed{\frac{1}{\sqrt 3}}", r"\frac{\sqrt 3}{3}")  # no short cut: math-verify says so
 ENDLESS = r"\boxed{\binom{10000000}{5000000}}"
@@ -29,10 +29,10 @@ def asked_anew():
 
 
 def test_exact():
-    assert rewards(Exact(), [" yes\n", "no", ""], ["yes", "yes", "yes"]) == [1.0, 0.0, 0.0]
+    assert Exact().judge([" yes\n", "no", ""], [{"answer": "yes"}] * 3) == [1.0, 0.0, 0.0]
     after = Exact(after="=")
     completions = ["47+85=32;32+13=45", "45", "47+85=45;45+13=32", "47+85=32;32+13=", "1=045"]
-    assert rewards(after, completions, ["45"] * 5) == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert after.judge(completions, [{"answer": "45"}] * 5) == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @given(st.text(), st.integers())

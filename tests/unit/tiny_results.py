@@ -55,7 +55,6 @@ def publish_data(results: Path, name: str, splits: dict[str, list[dict]], **fact
     folder = results / "p" / "data" / name / "seed0"
     for split, rows in splits.items():
         write_jsonl(folder / f"{split}.jsonl", rows)
-    publish(
-        folder, {"verifier": {"name": "exact"}, "hints": {"name": "none"}, "chat": False, "system": None, "bos": "auto"} | facts
-    )
+    plugs = {"task": {"name": "prompts"}, "verifier": {"name": "exact"}, "hints": {"name": "none"}}
+    publish(folder, plugs | {"chat": False, "system": None, "bos": "auto"} | facts)
     return str(folder.relative_to(results))

@@ -8,7 +8,7 @@ import pytest
 
 from opd_steps.errors import UserError
 from opd_steps.models.folder import load_tokenizer
-from opd_steps.tasks.prompts import PromptPool
+from opd_steps.tasks.pool import PromptPool
 from tests.pipeline.stages import Stages, edit_json, save_checkpoint
 from tests.vllm.conftest import FRESH, sums
 

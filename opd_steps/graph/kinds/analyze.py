@@ -25,7 +25,7 @@ class AnalyzeNode(Node):
     PRODUCES: ClassVar[str] = "analysis"
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 90
-    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers", "tasks/hints")
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers", "tasks/hints")
 
     model: str = ref("model")
     other: Optional[str] = ref("model", required=False)  # e.g. the weights that `model` started from, or a second student

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
 from opd_steps.config import plugs
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.store.sources import Given
 
@@ -23,7 +24,9 @@ class DataNode(Node):
     PLACE: ClassVar[int] = 0
     LOCAL: ClassVar[bool] = True  # on a cluster the head node has the network, and the work is small
     CHECKED: ClassVar[bool] = False
+    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("task", "prompts"): ("tasks/written.py",)}
 
+    task: Any = plug("tasks/worlds", "prompts")  # what is asked, and of whom; it says which of the other options it reads
     source: Any = plug("tasks/sources", "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
     drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
@@ -37,6 +40,8 @@ class DataNode(Node):
     @classmethod
     def check(cls, node: GraphNode, where: str) -> None:
         options = node.options
+        if "source" not in refuse_unread(node, "task", where):
+            return
         if options["system"] is not None and not options["chat"]:
             raise UserError(f"{where}.system", "a system message is shown only with chat: true")
         hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
@@ -50,4 +55,5 @@ class DataNode(Node):
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:
         paths = [source.get("path") for source in plugs.chain(options["source"])]
-        return {f"source{'.of' * i}.path": Given(path) for i, path in enumerate(paths) if path is not None}
+        found = {f"source{'.of' * i}.path": path for i, path in enumerate(paths)} | {"task.path": options["task"].get("path")}
+        return {key: Given(path) for key, path in found.items() if path is not None}

@@ -25,7 +25,10 @@ class EvaluateNode(Node):
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 80
     ENV: ClassVar[str] = "eval"
-    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers",)
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
     CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("backend", "vllm"): ("evaluation/vllm_lm.py",)}
 
     CHECKS: ClassVar[tuple[str, ...]] = (

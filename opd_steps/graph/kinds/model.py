@@ -28,6 +28,7 @@ class ModelNode(Node):
     PHASE: ClassVar[str] = "teachers"
     PLACE: ClassVar[int] = 10
     CHECKED: ClassVar[bool] = False  # the preflight reads it
+    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("family", "causal_lm"): ("models/made.py",)}
 
     family: Any = plug("models/families", "causal_lm")  # what kind of model it is
     path: Optional[str] = None

@@ -28,7 +28,7 @@ class OpdNode(Training):
     PLACE: ClassVar[int] = 70
     VARIANTS: ClassVar[bool] = True
     START: ClassVar[str] = "student"
-    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers", "tasks/hints")
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers", "tasks/hints")
 
     CHECKS: ClassVar[tuple[str, ...]] = ("minibatches <= prompts * sampling.n",)
 

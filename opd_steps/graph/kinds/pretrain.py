@@ -21,6 +21,7 @@ class PretrainNode(Training):
     PHASE: ClassVar[str] = "teachers"
     PLACE: ClassVar[int] = 20
     START: ClassVar[str] = "model"
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds",)
     FIXED: ClassVar[tuple[tuple[str, str], ...]] = MLE
 
     model: str = ref("model")

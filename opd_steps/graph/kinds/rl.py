@@ -29,7 +29,10 @@ class RlNode(Training):
         ("objectives/estimators", "pg"),
         ("objectives/estimators", "k3"),
     )
-    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers",)
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
 
     CHECKS: ClassVar[tuple[str, ...]] = (
         "len(rewards) == 2",

@@ -19,7 +19,10 @@ class RolloutNode(Node):
 
     PRODUCES: ClassVar[str] = "rollouts"
     PLACE: ClassVar[int] = 50
-    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/verifiers",)
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
 
     policy: str = ref("model")
     data: str = ref("data")

@@ -21,6 +21,7 @@ class SftNode(Training):
     PHASE: ClassVar[str] = "students"
     PLACE: ClassVar[int] = 40
     START: ClassVar[str] = "student"
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds",)
     FIXED: ClassVar[tuple[tuple[str, str], ...]] = MLE
 
     student: str = ref("model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 
@@ -23,6 +23,10 @@ class Verifier(Protocol):
     @abstractmethod
     def score(self, completion: str, answer: str) -> float:
         """1.0 if the completion gives the answer, else 0.0."""
+
+    def judge(self, completions: Sequence[str], rows: Sequence[Mapping]) -> list[float]:
+        """The score of every completion, each to a row of the data; all samples of a prompt come together, and may be compared."""
+        return [self.score(completion, row["answer"]) for completion, row in zip(completions, rows, strict=True)]
 
     def unreadable(self, answer: str) -> str:
         """What is wrong with an answer against which nothing can be judged; "" if nothing."""

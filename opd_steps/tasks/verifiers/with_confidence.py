@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,6 @@ from opd_steps.config.plugs import plug
 from opd_steps.tasks import confidence
 from opd_steps.tasks.calibration import calibration
 from opd_steps.tasks.verifiers import Verifier
-from opd_steps.tasks.verify import unreadable
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,11 @@ class WithConfidence(Verifier):
     def score(self, completion: str, answer: str) -> float:
         return self.of.score(confidence.split(completion, self.style)[0], answer)
 
+    def judge(self, completions: Sequence[str], rows: Sequence[Mapping]) -> list[float]:
+        return self.of.judge([confidence.split(completion, self.style)[0] for completion in completions], rows)
+
     def unreadable(self, answer: str) -> str:
-        return unreadable(self.of, answer)
+        return self.of.unreadable(answer)
 
     def confidence(self, completion: str) -> float | None:
         """What the completion states, or None."""

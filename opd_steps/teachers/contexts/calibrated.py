@@ -24,7 +24,7 @@ class Calibrated(TeacherContext):
     EDITS: ClassVar[bool] = True  # of tokens; needs a verifier that can restate a confidence
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
-        verifier, texts = pool.task.verifier, pool.texts(rows)
+        verifier, texts = pool.task.verifier, pool.show(rows)
         _, group_B, size_G = rows.prompt_B.unique(return_inverse=True, return_counts=True)
         rate_G = torch.zeros(len(size_G)).index_add(0, group_B, rows.reward_B.float()) / size_G
         actions, shown = [], []

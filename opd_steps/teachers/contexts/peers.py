@@ -25,7 +25,7 @@ class Peers(TeacherContext):
     of: Literal["same", "unrelated"] = "same"
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
-        texts, correct = pool.texts(rows), (rows.reward_B >= 0.5).tolist()
+        texts, correct = pool.show(rows), (rows.reward_B >= 0.5).tolist()
         prompts, versions = rows.prompt_B.tolist(), rows.version_B.tolist()
         groups: dict[int, list[int]] = {}
         for i, prompt in enumerate(prompts):

@@ -1,0 +1,84 @@
+"""A split of prompts as a pool: token ids, what verifies the answers, and the data's own texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from opd_steps.errors import UserError
+from opd_steps.nouns.task import Pool
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
+from opd_steps.tasks.dataset import Task, load_split, load_task
+from opd_steps.tasks.render import completion_text, response_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class PromptPool(Pool):
+    """Rows of a split, rendered on demand for one tokenizer. `place`: where they come from, for messages."""
+
+    rows: list[dict]
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    place: str = ""
+
+    @classmethod
+    def load(cls, folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, limit: int = 0) -> PromptPool:
+        rows = load_split(folder, split)
+        if not rows:
+            raise UserError(str(folder), f"the {split} split has no rows")
+        return cls(rows[: limit or None], load_task(folder), tokenizer, str(folder))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        return self.rows[index]["id"]
+
+    def contexts(self, ids: Sequence[int], corpus: bool = False) -> list[list[int]]:
+        """Prompt token ids of some rows; with `corpus`, of the prompts as pretraining shows them (tasks/rows.py)."""
+        rows = [self.rows[i] for i in ids]
+        texts = [row.get("corpus_prompt", row["prompt"]) if corpus else row["prompt"] for row in rows]
+        return [self.task.prompt_ids(self.tokenizer, text) for text in texts]
+
+    def hinted(self, index: int, right: Sequence[str] = (), wrong: Sequence[str] = (), note: str = "") -> list[int]:
+        """Token ids of a row's prompt with attempts shown; the plain prompt where there are none (tasks/hints)."""
+        text = self.task.hints.hinted_prompt(self.rows[index]["prompt"], right, wrong, note)
+        return self.task.prompt_ids(self.tokenizer, text)
+
+    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+        """Prompts and a text column, end token included; with loss on all, every token but the first is a decision."""
+        if column not in self.rows[0]:
+            raise UserError(self.place, f"no column '{column}'; found {', '.join(self.rows[0])}")
+        contexts = self.contexts(range(len(self)), corpus)
+        responses = [response_ids(self.tokenizer, row[column]) for row in self.rows]
+        if loss_on == "all":
+            responses = [c[1:] + r for c, r in zip(contexts, responses, strict=True)]
+            contexts = [c[:1] for c in contexts]
+        return Trajectory(contexts, [torch.tensor(r) for r in responses], torch.arange(len(self)))
+
+    def show(self, rows: Trajectory) -> list[str]:
+        """The completions, without special tokens."""
+        ended = [False] * len(rows) if rows.ended_B is None else rows.ended_B.tolist()
+        return [completion_text(self.tokenizer, a.tolist(), e) for a, e in zip(rows.actions, ended, strict=True)]
+
+    def rewards(self, rows: Trajectory) -> list[float]:
+        """The verifier's 0 or 1 for every row; it sees all samples of a prompt at once."""
+        groups: dict[int, list[int]] = {}
+        for i, prompt in enumerate(rows.prompt_B.tolist()):
+            groups.setdefault(prompt, []).append(i)
+        order = list(groups)
+        mine = [order[g] for g in ranks.share(len(order))]  # a verifier may be slow, and judge by the time it takes
+        judged = ranks.collect([self._judged(rows.rows(groups[prompt]), prompt) for prompt in mine])
+        found = dict(zip((i for prompt in order for i in groups[prompt]), (r for each in judged for r in each), strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    def _judged(self, group: Trajectory, prompt: int) -> list[float]:
+        return self.task.verifier.judge(self.show(group), [self.rows[prompt]] * len(group))
