@@ -13,10 +13,11 @@ from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
-from tests.unit.opd_toys import SEEDS, VOCAB, ToyPool, solutions
 from tests.unit.tiny import FakeTokenizer, qwen
+from tests.unit.toy_rows import VOCAB, ToyPool, solutions
 
 WINDOW = 6
+SEEDS = {"student": 0, "teacher": 1, "reference": 2}
 DATA = label({"name": "dataset", "column": "solution"})
 PRUNE = {"name": "overlap_decay", "k": 4, "margin": 1}
 
