@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 from opd_steps.config import plug_schema, plugs
-from opd_steps.config.merge import dataclass_of
+from opd_steps.config.merge import held
 from opd_steps.config.versions import versions
 from opd_steps.store.fingerprint import PACKAGE
 
@@ -50,8 +49,5 @@ def _parts(cls: type, options: dict) -> Iterator[tuple[type, dict]]:
     """(dataclass, its values) of checked options, and of all that they hold."""
     yield cls, options
     for f in dataclasses.fields(cls):
-        value = options.get(f.name)
-        if "plug" not in f.metadata and isinstance(value, (dict, list)) and (inner := dataclass_of(cls, f)):
-            by_name = typing.get_origin(typing.get_type_hints(cls)[f.name]) is dict
-            for item in value if isinstance(value, list) else value.values() if by_name else [value]:
-                yield from _parts(inner, item)
+        for _, inner, item in held(cls, f, options.get(f.name)):
+            yield from _parts(inner, item)

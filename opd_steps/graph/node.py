@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from opd_steps.config.layers import Layers
 from opd_steps.graph.code import FAMILIES, files, used_plugs
@@ -21,7 +22,9 @@ class GraphNode:
     name: str
     options: dict
     says: type
-    parents: dict[str, GraphNode] = field(default_factory=dict)
+    parents: dict[str, GraphNode] = field(default_factory=dict)  # by the role in which it reads them (graph.links)
+    parts: dict[str, str] = field(default_factory=dict)  # role -> which part of the parent; "" = the main one
+    own: dict[str, str] = field(default_factory=dict)  # role that is a learner of this node -> its name; "" = the main one
     layers: Layers | None = None  # the places that wrote the options
 
     @property
@@ -38,14 +41,23 @@ class GraphNode:
 
     def job_config(self, seed: int) -> str:
         """Canonical JSON of exactly what the job depends on beside code and parents' content."""
-        skip = {"kind", "seed", "resources", *self.parents}
-        options = {k: v for k, v in self.options.items() if k not in skip}
-        parents = {role: node.path(seed) for role, node in self.parents.items()}
+        options = _without(self.options, {"kind", "seed", "resources", *self.parents.keys() - self.own.keys()})
+        parents = {role: self.named(role, node.path(seed)) for role, node in self.parents.items()}
         return canonical({"kind": self.kind, "options": options, "parents": parents, "seed": seed})
 
-    def root(self) -> GraphNode:
-        """The node where its model's weights and tokens come from, through all trainings; itself, if it goes on from none."""
-        return self.parents[self.says.START].root() if self.says.START else self
+    def named(self, role: str, parent: str) -> str:
+        """A name of the parent in this role, with the part that is read: "opd/both" or "opd/both:b"."""
+        part = self.parts.get(role)
+        return f"{parent}:{part}" if part else parent
+
+    def root(self, part: str = "") -> GraphNode:
+        """The node where the weights and tokens of its model come from, through all trainings; itself, if it goes on from none."""
+        start = self.says.start(part)
+        return self.root_of(start) if start else self
+
+    def root_of(self, role: str) -> GraphNode:
+        """The same of the model that it reads in this role."""
+        return self.parents[role].root(self.parts.get(role, ""))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -59,7 +71,7 @@ class GraphNode:
 
     def _read_plugs(self) -> Iterator[tuple[str, str]]:
         """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
-        read = [(parent.root(), (FAMILIES,)) for parent in self.parents.values()]
+        read = [(self.root_of(role), (FAMILIES,)) for role in self.parents]
         read += [(self.parents["data"], self.says.OF_DATA)] if "data" in self.parents else []
         for node, groups in read:
             yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
@@ -80,6 +92,15 @@ class GraphNode:
 
         visit(self)
         return list(out.values())
+
+
+def _without(options: Any, roles: set[str], at: str = "") -> Any:
+    """Options but for the references in `roles`: their keys are left out, in a list they leave null."""
+    if isinstance(options, dict):
+        return {k: _without(v, roles, f"{at}{k}.") for k, v in options.items() if f"{at}{k}" not in roles}
+    if isinstance(options, list):
+        return [None if f"{at}{i}" in roles else _without(v, roles, f"{at}{i}.") for i, v in enumerate(options)]
+    return options
 
 
 @cache

@@ -8,9 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal, Optional
 # CODE of a dataclass here or of a kind: {(option, value): files of the package that run where the option has the value}
 
 
-def ref(*produces: str, required: bool = True, own: bool = False) -> Any:
-    """A field that names a node whose kind PRODUCES one of these; `own`: or a learner of this node, `self` or `self:<learner>`."""
-    return field(default="???" if required else None, metadata={"ref": produces, "own": own})
+def ref(*produces: str, required: bool = True, own: bool = False, many: bool = False) -> Any:
+    """A field that names a node whose kind PRODUCES one of these, or a part of it, `node:b`.
+
+    `own`: it may also be `self` or `self:<learner>`, a learner of the node itself. `many`: a list of names.
+    """
+    metadata = {"ref": produces, "own": own}
+    if many:
+        return field(default_factory=list, metadata=metadata)
+    return field(default="???" if required else None, metadata=metadata)
 
 
 @dataclass

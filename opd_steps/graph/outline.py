@@ -38,7 +38,7 @@ def _node(node: GraphNode, seeds: list[int]) -> dict:
         "owner": node.paper,
         "variant": node.name,
         "options": node.options,
-        "parents": {role: "/".join(p.key) for role, p in node.parents.items()},
+        "parents": {role: node.named(role, "/".join(p.key)) for role, p in node.parents.items()},
         "paths": {str(s): node.path(s) for s in seeds},
     }
 
@@ -61,8 +61,7 @@ def preflight_pairs(graph: Graph, paper: str, seed: int) -> list[dict]:
     for node in graph.nodes.values():
         if node.paper != paper:
             continue
-        for a, b in node.says.compared(node):
-            left, right = a.root(), b.root()
+        for left, right in node.says.compared(node):
             if left.key != right.key:
                 pairs.append({"node": node.name, "left": left.path(seed), "right": right.path(seed)})
     unique = {(p["left"], p["right"]): p for p in pairs}
@@ -73,7 +72,7 @@ def preflight_topk(graph: Graph, paper: str, seed: int) -> list[dict]:
     """Every k of a top-k that a node of the paper asks for: [{node, key, k, model}], model's folder below results/."""
     nodes = [node for node in graph.nodes.values() if node.paper == paper]
     return [
-        {"node": node.name, "key": key, "k": k, "model": model.root().path(seed)}
+        {"node": node.name, "key": key, "k": k, "model": model.path(seed)}
         for node in nodes
         for key, k, model in node.says.topks(node)
     ]

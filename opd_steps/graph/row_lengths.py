@@ -47,12 +47,12 @@ def sampled(node: GraphNode, role: str, seed: int, *roles: str, caps: tuple[tupl
     rollout = node.parents[role].parents.get("rollouts", node.parents[role])
     o, p = rollout.options, rollout.parents
     part = {"split": o["split"], "limit": o["limit"], "answer": o["sampling"]["max_new_tokens"], "caps": caps}
-    return Rows(node.name, p["data"].path(seed), p["policy"].root().path(seed), folders(node, seed, *roles), **part)
+    return Rows(node.name, p["data"].path(seed), rollout.root_of("policy").path(seed), folders(node, seed, *roles), **part)
 
 
 def folders(node: GraphNode, seed: int, *roles: str) -> tuple[str, ...]:
     """Below results/, of the models that the node's models started from."""
-    return tuple(node.parents[role].root().path(seed) for role in roles if role in node.parents)
+    return tuple(node.root_of(role).path(seed) for role in roles if role in node.parents)
 
 
 def caps(engine: dict, key: str) -> tuple[tuple[str, int], ...]:

@@ -204,9 +204,9 @@ def node_of(kind: str, wildcards) -> GraphNode:
 
 
 def parents(kind: str, wildcards) -> dict[str, str]:
-    """Manifests that the job reads, by role."""
+    """Manifests that the job reads, by role; Snakemake's names have no dots."""
     node = node_of(kind, wildcards)
-    return {role: f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
+    return {role.replace(".", "__"): f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
 
 
 def job_config(kind: str, wildcards) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """Judges after the task has.
+    """Judges the student's rows, after the task has.
 
     METRICS  figures that it draws: `judge` returns them
     """

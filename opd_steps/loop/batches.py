@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.columns import pack, unpack
 from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.trajectory import Trajectory
 
@@ -43,16 +45,19 @@ class RolloutBuffer(Hook):
             self.kept, self.used = [], 0
 
     def state_dict(self) -> dict:
-        packed = {f"{i}.{name}": value for i, b in enumerate(self.kept) for name, value in _pack(b.rows).items()}
-        sources = [b.rows.extra.get("source") for b in self.kept]
-        return packed | {"used": self.used, "metrics": [b.metrics for b in self.kept], "sources": sources}
+        state = {"used": self.used, "plain": []}
+        for i, batch in enumerate(self.kept):
+            packed = pack(batch)
+            tensors = {name: value for name, value in packed.items() if isinstance(value, Tensor)}
+            state |= {f"{i}.{name}": value for name, value in tensors.items()}
+            state["plain"].append({name: value for name, value in packed.items() if name not in tensors})
+        return state
 
     def load_state_dict(self, state: dict) -> None:
         self.used, self.kept = state["used"], []
-        for i, (metrics, source) in enumerate(zip(state["metrics"], state["sources"], strict=True)):
-            own = {name.split(".", 1)[1]: v for name, v in state.items() if name.startswith(f"{i}.")}
-            extra = {} if source is None else {"source": source}
-            self.kept.append(Batch(_unpack(own).with_columns(extra=extra), metrics=metrics))
+        for i, plain in enumerate(state["plain"]):
+            tensors = {name.removeprefix(f"{i}."): value for name, value in state.items() if name.startswith(f"{i}.")}
+            self.kept.append(unpack(plain | tensors))
 
 
 class RolloutRing(RolloutBuffer):
@@ -68,31 +73,17 @@ class RolloutRing(RolloutBuffer):
         made = [self.make(first + i, step - 1) for i in range(self.batches if fresh else 1)]
         ring = (self.kept + made)[-self.batches :]  # not kept before the step is done: a killed one makes it again
         self.next = ring
-        parts = []
+        parts, columns = [], defaultdict(list)
         for age, batch in enumerate(reversed(ring)):
             number = {prompt: g for g, prompt in enumerate(dict.fromkeys(batch.rows.prompt_B.tolist()))}
             picks = [i for i, p in enumerate(batch.rows.prompt_B.tolist()) if number[p] % self.batches == age]
-            parts += [batch.rows.rows(picks)] if picks else []
-        return self._aged(step, Batch(Trajectory.concat(parts), metrics=ring[-1].metrics), fresh)
+            if picks:
+                parts.append(batch.rows.rows(picks))
+                for name, column_B in batch.columns.items():
+                    columns[name].append(column_B[picks])
+        joined = {name: torch.cat(found) for name, found in columns.items()}
+        return self._aged(step, Batch(Trajectory.concat(parts), joined, ring[-1].metrics), fresh)
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         stale = bool(self.metric) and metrics.get(f"train/{self.metric}", self.below) < self.below
         self.kept = [] if stale else self.next
-
-
-_RAGGED = ("contexts", "actions", "logp")
-_FLAT = ("prompt_B", "reward_B", "version_B", "ended_B")
-
-
-def _pack(rows: Trajectory) -> dict[str, Tensor]:
-    """Tensors that hold sampled rows; what a stage adds to them, but for their sources, is added again at their use."""
-    lists = {name: [torch.as_tensor(x) for x in getattr(rows, name)] for name in _RAGGED}
-    out = {name: torch.cat(parts) for name, parts in lists.items()}
-    out |= {f"{name}_length": torch.tensor([len(x) for x in parts]) for name, parts in lists.items()}
-    return out | {name: getattr(rows, name) for name in _FLAT}
-
-
-def _unpack(columns: dict[str, Tensor]) -> Trajectory:
-    ragged = {name: list(columns[name].split(columns[f"{name}_length"].tolist())) for name in _RAGGED}
-    ragged["contexts"] = [x.tolist() for x in ragged["contexts"]]
-    return Trajectory(**ragged, **{name: columns[name] for name in _FLAT})

@@ -80,13 +80,14 @@ def _claim(claim: dict) -> dict:
 def _boxes(plan: Plan, paper: str) -> list[Box]:
     """The paper's nodes in topological order. Evaluations become marks; a data set's edges are drawn to its first readers."""
     nodes = {f"{n['owner']}/{n['kind']}/{n['name']}": n for n in plan.nodes(paper)}
-    evaluated = {n["parents"]["model"] for n in nodes.values() if produces(n["kind"]) == "evaluation"}
+    evaluated = {n["parents"]["model"].partition(":")[0] for n in nodes.values() if produces(n["kind"]) == "evaluation"}
     boxes: dict[str, Box] = {}
 
     def visit(key: str) -> Box:
         if key not in boxes:
             node = nodes[key]
-            parents = {role: visit(parent) for role, parent in node["parents"].items() if parent in nodes}
+            read = {role: parent.partition(":")[0] for role, parent in node["parents"].items()}
+            parents = {role: visit(parent) for role, parent in read.items() if parent in nodes}
             others = [(role, box) for role, box in parents.items() if produces(box.kind) != "data"]
             box = Box(node["name"], node["kind"], node["owner"] != paper, marked=key in evaluated)
             box.parents = others or list(parents.items())

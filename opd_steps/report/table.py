@@ -52,12 +52,16 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     differs = differences(variants) if variants else {}
     table = []
     for node, runs in _evaluations(plan, paper):
-        owner, kind, name = node["parents"]["model"].split("/")
+        key, colon, part = node["parents"]["model"].partition(":")
+        owner, kind, name = key.split("/")
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
-        cells = [measured(name, metric, runs) for metric in metrics]
+        cells = [measured(f"{name}{colon}{part}", metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
         cost = _cost(plan.seeds(model)) if model else Cell()
-        table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
+        row = Row(
+            f"{name}{colon}{part}", kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"
+        )
+        table.append(row)
     for i, metric in enumerate(metrics):
         _mark_best(metric, [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
     return table
@@ -66,7 +70,9 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
 def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
     found = [node for node in plan.nodes(paper) if produces(node["kind"]) == "evaluation"]
-    return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
+    return [
+        (node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"].partition(":")[0]))
+    ]
 
 
 def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:

@@ -4,45 +4,112 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.columns import Flat, columns_of, flatten, restore, trajectory_of
 from opd_steps.nouns.trajectory import Trajectory
 
 ROLLOUTS, SCORES = "rollouts.parquet", "scores.parquet"
+_NAMES = {
+    "prompt": ("prompt_B", "stack"),
+    "context": ("contexts", "lists"),
+    "tokens": ("actions", "tensors"),
+    "logp": ("logp", "tensors"),
+    "reward": ("reward_B", "stack"),
+    "version": ("version_B", "stack"),
+    "ended": ("ended_B", "stack"),
+}
+"""Column of the file -> that of a trajectory, and its kind (nouns.columns) where the file does not say another one."""
+_TOKENS = ("context", "tokens")  # ids, which 32 bits hold
+_KIND = b"kind"  # key of a field's metadata
 
 
 def write_rollouts(folder: Path, rows: Trajectory, row_ids: list[str], texts: list[str]) -> None:
-    """One row a sample: row_id, prompt (index in its split), context and token ids, fp32 log-probs, reward, version, ended, text."""
-    table = {
-        "row_id": pa.array(row_ids, pa.string()),
-        "prompt": pa.array(rows.prompt_B.tolist(), pa.int64()),
-        "context": pa.array(list(rows.contexts), pa.list_(pa.int32())),
-        "tokens": pa.array([a.tolist() for a in rows.actions], pa.list_(pa.int32())),
-        "logp": pa.array([x.tolist() for x in rows.logp], pa.list_(pa.float32())),
-        "reward": pa.array(rows.reward_B.tolist(), pa.float32()),
-        "version": pa.array(rows.version_B.tolist(), pa.int64()),
-        "ended": pa.array(rows.ended_B.tolist(), pa.bool_()),
-        "text": pa.array(texts, pa.string()),
-    }
-    pq.write_table(pa.table(table), folder / ROLLOUTS)
+    """One row a sample: row_id, prompt (index in its split), context and token ids (or whatever the policy acts on, and how), fp32
+    log-probs, reward, version, ended, text; and each column of `extra`, as `extra.<name>`, with its kind in the field's metadata.
+
+    Raises UserError, naming the column, for one that cannot be kept.
+    """
+    columns, table = columns_of(rows), [(pa.field("row_id", pa.string()), pa.array(row_ids, pa.string()))]
+    for name, (own, kind) in _NAMES.items():
+        if own in columns:
+            flat = flatten(own, columns.pop(own))
+            array = _array(own, flat, narrow=name in _TOKENS)
+            table.append((_field(name, array, flat.kind, kind), array))
+    table.append((pa.field("text", pa.string()), pa.array(texts, pa.string())))
+    for name, column in columns.items():
+        flat = flatten(name, column)
+        array = _array(name, flat)
+        table.append((_field(name, array, flat.kind), array))
+    names, arrays = zip(*table, strict=True)
+    pq.write_table(pa.table(list(arrays), schema=pa.schema(list(names))), folder / ROLLOUTS)
+
+
+def _field(name: str, array: pa.Array, kind: str, usual: str = "") -> pa.Field:
+    return pa.field(name, array.type, metadata=None if kind == usual else {_KIND: kind})
+
+
+def _array(name: str, flat: Flat, narrow: bool = False) -> pa.Array:
+    """numbers and texts as they are; what has one dimension as a list; what has more as {shape, values}."""
+    if flat.kind == "texts":
+        return pa.array(flat.values, pa.string())
+    values, shapes = flat.values, flat.shapes
+    if flat.kind == "stack" and values.dim() > 1:
+        shapes = torch.tensor(values.shape[1:]).expand(len(values), -1)
+    if values.dtype == torch.bfloat16:
+        raise UserError(f"column '{name}'", "cannot be written: a table knows no bfloat16; expected float32")
+    if narrow and values.dtype == torch.int64:
+        values = values.int()
+    flat_values = pa.array(values.reshape(-1).numpy())
+    if shapes is None:
+        return flat_values
+    lists = _lists(shapes.prod(-1), flat_values)
+    if flat.kind != "stack" and shapes.shape[1] == 1:
+        return lists
+    sizes = _lists(torch.full((len(shapes),), shapes.shape[1]), pa.array(shapes.reshape(-1).int().numpy()))
+    return pa.StructArray.from_arrays([sizes, lists], ["shape", "values"])
+
+
+def _lists(lengths: torch.Tensor, values: pa.Array) -> pa.ListArray:
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int().numpy()
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def read_rollouts(folder: Path) -> Trajectory:
     """The rollouts table as a trajectory; row order is the file's."""
     table = _read(folder / ROLLOUTS)
-    tensors = lambda name, dtype: [torch.tensor(x, dtype=dtype) for x in table[name].to_pylist()]
-    return Trajectory(
-        table["context"].to_pylist(),
-        tensors("tokens", torch.long),
-        torch.tensor(table["prompt"].to_pylist()),
-        tensors("logp", torch.float32),
-        torch.tensor(table["reward"].to_pylist()),
-        torch.tensor(table["version"].to_pylist()),
-        torch.tensor(table["ended"].to_pylist()),
-    )
+    columns = {}
+    for field in table.schema:
+        own, kind = _NAMES.get(field.name, (field.name, ""))
+        kind = (field.metadata or {}).get(_KIND, kind.encode()).decode()
+        if kind:
+            flat = _flat(kind, table[field.name].combine_chunks())
+            long = field.name in _TOKENS and flat.values.dtype == torch.int32
+            columns[own] = restore(Flat(kind, flat.values.long(), flat.shapes) if long else flat)
+    return trajectory_of(columns)
+
+
+def _flat(kind: str, array: pa.Array) -> Flat:
+    if kind == "texts":
+        return Flat(kind, array.to_pylist())
+    shapes = None
+    if pa.types.is_struct(array.type):
+        sizes, array = array.field("shape"), array.field("values")
+        shapes = _tensor(sizes.flatten()).long().view(len(array), -1)
+    elif pa.types.is_list(array.type):
+        shapes = _tensor(array.value_lengths()).long()[:, None]
+    values = _tensor(array.flatten() if shapes is not None else array)
+    if kind == "stack" and shapes is not None:
+        return Flat(kind, values.view(len(array), *shapes[0].tolist()))
+    return Flat(kind, values, shapes)
+
+
+def _tensor(array: pa.Array) -> torch.Tensor:
+    return torch.from_numpy(np.array(array.to_numpy(zero_copy_only=False)))
 
 
 def write_scores(folder: Path, logp: list, topk_ids: list | None = None, topk_logp: list | None = None) -> None:

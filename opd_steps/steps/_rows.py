@@ -94,10 +94,10 @@ class Rows:
         out = {}
         for name, batch in made.items():
             rows, metrics = batch.rows, dict(batch.metrics)
-            for judge in self._judges:
+            for judge in () if name else self._judges:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
-            for teacher in self.staff.teachers.values():
+            for teacher in self.staff.of(name).values():
                 rows = teacher.prepare(rows)
             out[name] = Batch(rows, dict(batch.columns) | self._outcome(name, rows), metrics)
         return out

@@ -57,6 +57,11 @@ class Staff:
                 self._make(self.teachings[name])
         return self
 
+    def of(self, learner: str) -> dict[str, Teacher]:
+        """The teachers that a learner's method asks, those behind a router among them."""
+        wanted = asked(self.job.options, self.teachings, learner)
+        return {name: teacher for name, teacher in self.teachers.items() if name in wanted}
+
     def _make(self, teaching: Teaching) -> None:
         name = teaching.name
         if name in self.teachers:
@@ -99,15 +104,17 @@ class Staff:
         return policy
 
 
-def asked(options: dict, teachings: Mapping[str, Teaching]) -> dict[str, Asks]:
-    """What all terms of all learners, as they stand now or as a controller may make them, ask of whom; and who samples or judges."""
+def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None = None) -> dict[str, Asks]:
+    """What all terms of a learner (of all), as they stand now or as a controller may make them, ask of whom; and who samples or judges."""
     parts = []
     for version in versions(options):
-        for _, method in learners(version):
+        for name, method in learners(version):
+            if learner not in (None, name):
+                continue
             parts += [term_asks(row) for row in terms(method)]
             for source in sources(method):
                 parts.append({plugs.constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)})
-    for judge in options["judges"]:
+    for judge in options["judges"] if not learner else ():
         parts += others("judges", judge)
     found = union(parts)
     found.pop("", None)

@@ -36,7 +36,7 @@ def run(job: Job) -> None:
     make_batch, hooks = rows.cached() if is_cached else rows.live()
     setting = Setting(policies[""], pool, job.seed, job.path("student"), job.parents.get("update_of"))
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
-    learners = {name: Learner(policies[name], objectives[name], staff.teachers, **_own(options, name)) for name in policies}
+    learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
     metrics = train(job, learners, make_batch, (*hooks, conductor))
     publish_model(job, policies[""], metrics, _facts(job, staff), {name: p for name, p in policies.items() if name})
 

@@ -1,6 +1,7 @@
 """Results on disk: a work directory keyed by fingerprint, one atomic publish, a manifest that vouches for every file.
 
 results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
+results/<paper>/<kind>/<node>/seed<k>/parts/<part>/   model/ and what else belongs to a model beside the main one
 results/.work/<node>-<fingerprint>/      checkpoints of a running or killed job  (removed when published)
 results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
 """
@@ -124,7 +125,9 @@ class Job:
         self.folder = Path(out).parent
         self.results = self.folder.parents[3]
         self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
-        self.parents = {role: self.results / path for role, path in config["parents"].items()}
+        read = {role: path.partition(":") for role, path in config["parents"].items()}
+        self.parents = {role: self.results / path for role, (path, _, _) in read.items()}
+        self.parts = {role: part for role, (_, _, part) in read.items()}
         self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
         for role, path in self.parents.items():
             if broken := damage(path, self.manifests[role], full=writes):
@@ -181,7 +184,9 @@ class Job:
         return "/".join(self.folder.parts[-4:])
 
     def path(self, role: str, file: str = "") -> Path:
-        return self.parents[role] / file
+        """The folder of what it reads in this role, the node's or that of its part, or a file there."""
+        part = self.parts[role]
+        return self.parents[role] / (Path("parts", part) if part else "") / file
 
     def publish(self, metrics: dict[str, float], facts: dict) -> None:
         """Move everything in `stage` to the node's folder in one rename, manifest included.

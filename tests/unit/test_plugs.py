@@ -97,14 +97,17 @@ def toys(tmp_path, monkeypatch):
         for cache in caches:
             cache.cache_clear()
 
-    write("__init__", "class Toy(Protocol):\n    SIZE: ClassVar[int]\n    COLOUR: ClassVar[str] = 'red'\n")
+    write("__init__", "class Toy(Protocol):\n    SIZE: ClassVar[int]\n    COLOUR: ClassVar[str] = 'red'\n" + PLAY)
     yield write
     for cache in caches:
         cache.cache_clear()
 
 
-def toy(body: str, base: str = "(Toy)") -> str:
-    return f"@dataclass(frozen=True)\nclass Ball{base}:\n    {body}\n"
+PLAY = "    @abstractmethod\n    def play(self): ...\n"
+
+
+def toy(body: str, base: str = "(Toy)", method: str = "play") -> str:
+    return f"@dataclass(frozen=True)\nclass Ball{base}:\n    {body}\n    def {method}(self): pass\n"
 
 
 def test_constants_are_the_plugs_own_else_its_protocols(toys):
@@ -126,6 +129,7 @@ def test_constants_are_the_plugs_own_else_its_protocols(toys):
         (toy("SIZE = 3\n    COLOR = 'blue'"), r"ball.py: COLOR: no such constant"),
         (toy("COLOUR: ClassVar[str] = 'blue'"), r"ball.py: SIZE: this constant is required: see Toy in opd_steps/toys"),
         (toy("SIZE: ClassVar[int] = 3", base=""), r"ball.py: class Ball: expected a subclass of Toy"),
+        (toy("SIZE: ClassVar[int] = 3", method="roll"), r"ball.py: class Ball: lacks play: see Toy in opd_steps/toys"),
         ("x = 1\n", "expected exactly one dataclass, found 0"),
     ],
 )

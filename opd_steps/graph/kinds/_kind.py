@@ -60,8 +60,18 @@ class Node:
         """What the types cannot say. Raises UserError, `where` being the node's place."""
 
     @classmethod
+    def parts(cls, options: dict) -> tuple[str, ...]:
+        """Names of the models that it publishes beside its main one, as `node:b` names them."""
+        return ()
+
+    @classmethod
+    def start(cls, part: str) -> str:
+        """The role whose weights a part goes on from; "" = it goes on from none."""
+        return f"learners.{part}.model" if part else cls.START
+
+    @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
-        """Names of what the node measures itself."""
+        """Names of what the node measures itself; of a part b, "train/b/loss"."""
         return []
 
     @classmethod
@@ -71,12 +81,12 @@ class Node:
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        """Pairs of nodes whose models it compares token by token."""
+        """Pairs of models that it compares token by token, as the nodes where their tokens come from (GraphNode.root_of)."""
         return []
 
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
-        """(option, k, node whose model's vocabulary must have k tokens)."""
+        """(option, k, node where the vocabulary comes from that must have k tokens)."""
         return []
 
     @classmethod

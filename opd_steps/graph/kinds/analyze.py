@@ -58,8 +58,8 @@ class AnalyzeNode(Node):
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         if "data" not in node.parents:
             return []
-        others = [node.parents[role] for role in ("other", "peer", "teacher") if role in node.parents]
-        return [(node.parents["model"], other) for other in others]
+        others = [node.root_of(role) for role in ("other", "peer", "teacher") if role in node.parents]
+        return [(node.root_of("model"), other) for other in others]
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

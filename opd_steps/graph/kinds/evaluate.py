@@ -67,7 +67,7 @@ class EvaluateNode(Node):
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        return [(node.parents["model"], node.parents["teacher"])] if "teacher" in node.parents else []
+        return [(node.root_of("model"), node.root_of("teacher"))] if "teacher" in node.parents else []
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -63,22 +63,26 @@ class OpdNode(Training):
         check_opd(node, where)
 
     @classmethod
+    def parts(cls, options: dict) -> tuple[str, ...]:
+        return tuple(options["learners"])
+
+    @classmethod
     def curves(cls, options: dict) -> Iterable[str]:
         return opd_curves(options)
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        p, found = node.parents, []
-        for teaching in named(node.options, p).values():
+        found = []
+        for teaching in named(node.options, node.parents).values():
             if teaching.scores:
-                found.append((p["student"], p[teaching.scores].parents["teacher"]))
+                found.append(node.parents[teaching.scores].root_of("teacher"))
             elif teaching.model and not constant("teachers/sources", teaching.weights["name"], "OTHER_TOKENIZER"):
-                found.append((p["student"], p[teaching.model]))
-        return found
+                found.append(node.root_of(teaching.model))
+        return [(node.root_of("student"), other) for other in found]
 
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
-        return [(key, k, node.parents["student"]) for key, k in opd_needs.topk(node.options)]
+        return [(key, k, node.root_of("student")) for key, k in opd_needs.topk(node.options)]
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

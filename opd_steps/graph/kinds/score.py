@@ -28,12 +28,12 @@ class ScoreNode(Node):
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        return [(node.parents["rollouts"].parents["policy"], node.parents["teacher"])]
+        return [(node.parents["rollouts"].root_of("policy"), node.root_of("teacher"))]
 
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
         k = node.options["topk"]
-        return [("topk", k, node.parents["teacher"])] if k else []
+        return [("topk", k, node.root_of("teacher"))] if k else []
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

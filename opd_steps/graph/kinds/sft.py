@@ -31,8 +31,8 @@ class SftNode(Training):
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
-        author = node.parents["data"].parents.get("policy")
-        return [(node.parents["student"], author)] if author else []
+        data = node.parents["data"]
+        return [(node.root_of("student"), data.root_of("policy"))] if data.says.PRODUCES == "rollouts" else []
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
