@@ -127,7 +127,7 @@ def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
         watch.start()
         rows = student.rollout(prompts(work, step), range(work.batch), [derive(step, i) for i in range(work.batch)])
         watch.lap("rollout")
-        found = objective.backward(student, rows, {}, teacher, micro_batch=work.micro_batch)
+        found = objective.backward(student, rows, {}, {"teacher": teacher}, work.micro_batch)
         watch.lap("teacher and gradient")
         clip_gradient(optimizer, options)
         apply_gradient(optimizer, step + 1, steps, options)

@@ -37,7 +37,7 @@ RICH = {
         "baseline": {"name": "neg_kl"},
         "transform": [{"name": "floor", "lam": 0.3}],
         "weight": [{"name": "overlap_decay", "k": 4}, "freshness"],
-        "prefix": {"source": "student"},
+        "prefix": {"name": "student"},
         "add": [{"rows": "dataset", "estimator": "mle", "coef": 0.1}],
     },
     "controllers": [{"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 8}],

@@ -12,6 +12,7 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting, effopd
+from opd_steps.nouns.teaching import Given
 from tests.unit.opd_toys import VOCAB, run
 from tests.unit.test_loop_terms import policies
 from tests.unit.tiny import qwen
@@ -132,12 +133,18 @@ def test_updates_of_another_shape_are_refused():
 # the moving teacher
 
 
+def average(teacher, student, **options):
+    """The hook that moves `teacher` behind `student`."""
+    given = Given("teacher", student, lambda: teacher, None)
+    return plugs.load("teachers/sources", {"name": "ema", **options}).hook(given)
+
+
 def test_the_average_in_closed_form():
     """After t steps theta_T = (1 - a)^t theta_0 + a sum_u (1 - a)^(t-u) theta_u."""
     models = policies()
     student, teacher = models["student"].model, models["teacher"].model
     first = [p.clone() for p in teacher.parameters()]
-    hook, trail = plugs.load("teachers/sources", {"name": "ema", "rate": 0.3}).hook(models["teacher"]), []
+    hook, trail = average(models["teacher"], models["student"], rate=0.3), []
     for step in range(1, 5):
         with torch.no_grad():
             for p in student.parameters():
@@ -151,6 +158,6 @@ def test_the_average_in_closed_form():
 
 def test_an_average_needs_one_shape():
     big = SimpleNamespace(model=qwen(VOCAB, 0, layers=2))
-    hook = plugs.load("teachers/sources", {"name": "ema"}).hook(SimpleNamespace(model=qwen(VOCAB, 0, layers=1)))
+    hook = average(SimpleNamespace(model=qwen(VOCAB, 0, layers=1)), big)
     with pytest.raises(UserError, match="a teacher of the student's own shape"):
         hook(1, big, {})

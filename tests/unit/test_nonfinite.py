@@ -14,9 +14,9 @@ from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.graph.kinds import KINDS
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
-from opd_steps.process.finite import not_finite
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.objectives.signals.log_ratio import LogRatio
+from opd_steps.process.finite import not_finite
 from opd_steps.steps import opd
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import MetricsLog
@@ -152,7 +152,7 @@ CONTROLLED = {
         {"name": "raise_on_loss", "sets": "method.prefix.student_share", "every": 2, "eps": 0.0, "step": 0.2},
         {"name": "entropy_gate", "sets": "sampling.max_new_tokens", "stages": [2, 4, 6], "every": 2},
     ],
-    "method": {"prefix": {"source": "mixture"}},
+    "method": {"prefix": {"name": "mixture"}},
 }
 
 
@@ -189,15 +189,15 @@ def test_the_writer_of_curves_refuses(tmp_path):
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
     model = qwen()
     optimizer = make_optimizer(model, OPTIM)
-    checkpoint.save(tmp_path, 1, model, optimizer, {"hooks": [{"reward_B": torch.tensor([torch.nan])}]})
+    checkpoint.save(tmp_path, 1, {"": (model, optimizer)}, {"hooks": [{"reward_B": torch.tensor([torch.nan])}]})
     with pytest.raises(NotFinite, match="the state of a controller or hook is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": [{"value": float("inf")}]})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": [{"value": float("inf")}]})
     optimizer.state[model.model.norm.weight] = {"exp_avg": torch.full((32,), torch.inf)}
     with pytest.raises(NotFinite, match=r"model\.norm\.weight\.exp_avg is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": []})
     model.model.norm.weight.data[3] = torch.nan
     with pytest.raises(NotFinite, match=r": model\.norm\.weight is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": []})
     assert checkpoints(tmp_path) == ["checkpoint-00000001"]
 
 

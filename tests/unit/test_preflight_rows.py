@@ -44,7 +44,7 @@ NODES = {
         "teacher": "strong",
         "data": "data",
         "sampling": {"max_new_tokens": 3},
-        "method": {"prefix": {"source": "mixture"}},
+        "method": {"prefix": {"name": "mixture"}},
     },
     "look": {"kind": "analyze", "model": "opd", "teacher": "t", "data": "data", "analysis": "overlap", "max_new_tokens": 6},
 }
