@@ -11,7 +11,6 @@ records  per-record gradients
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +59,7 @@ def test_new_files_alone(name, tmp_path):
         (runs,) = database.execute("SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone()
     assert runs == len(manifests) + 1  # and that of the paper
 
+    env = link_to_tests(checkout)
     for kind, node in KILLED[name]:
         folder = results / f"{name}/{kind}/{node}/seed0"
         unbroken = tree(folder)
@@ -68,7 +68,7 @@ def test_new_files_alone(name, tmp_path):
         run = subprocess.run(
             [*command, "--kills", str(KILLS)],
             cwd=checkout.folder,
-            env=link_to_tests(checkout) | {"PATH": os.environ["PATH"]},
+            env=env,
             capture_output=True,
             text=True,
         )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.evaluation.suites import Suite
-
 from opd_steps.seeds import sample_seeds
 from opd_steps.store.files import write_jsonl
 
