@@ -92,7 +92,7 @@ def begin(workflow) -> None:
 
             start_slurm(workflow)
         elif _worth_warming(workflow):
-            warm.start_server()
+            warm.start_server([*dict.fromkeys(node.kind for node in _wanted), "preflight"])
     except UserError as error:
         _end(error)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
