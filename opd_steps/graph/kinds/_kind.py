@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class Node:
     """Options that every kind has.
 
-    A kind is a file here, named as the kind, with one dataclass that is a Node, and a step of the same name. It says, where it is not as below:
+    A kind is a file here with one dataclass that is a Node, and a step of the same name. It says, where it is not as below:
 
-    PRODUCES   what other nodes may read it as (`ref`): data, model, rollouts, scores; or evaluation, analysis, which the report shows
+    PRODUCES   what others may read it as (`ref`): data, model, rollouts, scores; the report shows an analysis as a table, an
+               evaluation as a row of the model in its role `model`
     PHASE      the target that asks for it: teachers, students or benchmarks; "" = all alone
     PLACE      where it stands in lists that follow the pipeline, from 0 (data) to 100
     START      the role whose weights and tokens its model goes on from; "" = it goes on from none
