@@ -29,7 +29,17 @@ from tests.pipeline.stages import Stages
 
 SEED, NODE = 3, "p/opd/toy/seed3"
 SEEDS = {"student": 0, "teacher": 1, "reference": 2, "end": 5}
-ROWS = ["ab a", "bc7 bb", "c c", "da ad", "a7b ", "bd d", "cab c", "db7 a", "e be"]  # prompt, and what its solution says before a 7
+ROWS = [
+    "ab a",
+    "bc7 bb",
+    "c c",
+    "da ad",
+    "a7b ",
+    "bd d",
+    "cab c",
+    "db7 a",
+    "e be",
+]  # prompt, and what its solution says before a 7
 SHAPE = {
     "hidden_size": 16,
     "intermediate_size": 16,

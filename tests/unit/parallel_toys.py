@@ -132,7 +132,9 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
     "opd, extrapolate": lambda folder: opd(folder, hooks=[{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]),
-    "opd, sparse": lambda folder: opd(folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]),
+    "opd, sparse": lambda folder: opd(
+        folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]
+    ),
     "opd, all that has a state": moving,
     "opd, all that has a state, killed": stopped(moving, 5),
 }

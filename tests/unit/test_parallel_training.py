@@ -49,7 +49,9 @@ def test_two_processes_train_as_one(two, tmp_path, case):
 @pytest.mark.parametrize("case", ["sft", "opd, all that has a state", "dropout"])
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
     whole, resumed = folder_of(two, case), folder_of(two, f"{case}, killed")
-    listed = lambda base: sorted(p.relative_to(base) for p in base.rglob("*") if p.is_file() and p.suffixes != [".timing", ".json"])
+    listed = lambda base: sorted(
+        p.relative_to(base) for p in base.rglob("*") if p.is_file() and p.suffixes != [".timing", ".json"]
+    )
     files = listed(whole)
     assert files == listed(resumed) and len(files) >= 6
     assert [f for f in files if (whole / f).read_bytes() != (resumed / f).read_bytes()] == []
