@@ -173,8 +173,8 @@ class DiagGaussian:
         return (0.5 * (ratio + shift - 1 - ratio.log())).expand_as(self.mean_ND).sum(-1)
 
     def chunk(self, start: int, stop: int) -> DiagGaussian:
-        cut = lambda t: t[start:stop] if len(t) == len(self.mean_ND) else t
-        return DiagGaussian(cut(self.mean_ND), cut(self.std_ND))
+        std_ND = self.std_ND.expand_as(self.mean_ND)  # one width for all, or for each dimension, is no width per decision point
+        return DiagGaussian(self.mean_ND[start:stop], std_ND[start:stop])
 
     def to(self, device: torch.device) -> DiagGaussian:
         return DiagGaussian(self.mean_ND.to(device), self.std_ND.to(device))

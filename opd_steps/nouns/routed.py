@@ -50,6 +50,5 @@ def _merged(pieces: Sequence[StepDist], order_N: Tensor) -> StepDist:
             found[f.name] = {key: torch.cat([value[key] for value in values])[order_N] for key in shared}
         else:
             known = all(value is not None for value in values)
-            wide = [v.expand(len(p), *v.shape[1:]) for v, p in zip(values, pieces, strict=True)] if known else None
-            found[f.name] = torch.cat(wide)[order_N] if known else None
+            found[f.name] = torch.cat(values)[order_N] if known else None
     return kinds.pop()(**found)

@@ -22,7 +22,8 @@ ROWS = {
     if line.count("|") == 4
 }
 """First cell of each row of three cells: the other two."""
-SLOTS = {f.name: f for cls in (OpdNode, Method) for f in dataclasses.fields(cls) if "plug" in f.metadata}
+PLUGS = [f for cls in (OpdNode, Method) for f in dataclasses.fields(cls) if "plug" in f.metadata]
+SLOTS = {f.name: f for f in PLUGS if not f.metadata["optional"]}  # `rows` are those of `prefix`
 
 
 def listed(cell: str) -> set[str]:

@@ -14,7 +14,8 @@ FLOORS = [
     {"errors", "seeds", "config", "store", "process", "graph", "slurm"},
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
-    {"loop", "hooks"},
+    {"gradients"},
+    {"loop", "hooks", "judges", "prefixes"},
     {"evaluation", "analyses", "findings", "report", "tracking"},
     {"steps"},
 ]

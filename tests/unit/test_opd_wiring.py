@@ -36,21 +36,21 @@ def test_lam_1_is_vanilla_to_the_bit_and_loads_no_reference(tmp_path):
     assert one.metrics == vanilla.metrics
     for name, value in one.weights.items():
         assert torch.equal(value, vanilla.weights[name])
-    with pytest.raises(UserError, match="hollow.*cannot load this model"):
+    with pytest.raises(UserError, match=r"hollow.*cannot load this model"):
         run(tmp_path / "c", parents=UNREADABLE, steps=2, method=target(1.25))
     assert run(tmp_path / "d", steps=2, method=target(1.25)).metrics != vanilla.metrics
 
 
 def test_a_reference_that_a_controller_will_ask_is_loaded(tmp_path):
     grows = [{"name": "linear", "sets": "method.target.lam", "first": 1.0, "last": 1.5}]
-    with pytest.raises(UserError, match="hollow.*cannot load this model"):
+    with pytest.raises(UserError, match=r"hollow.*cannot load this model"):
         run(tmp_path / "a", parents=UNREADABLE, steps=3, method=target(1.0), controllers=grows)
     found = run(tmp_path / "b", steps=3, method=target(1.0), controllers=grows)
     assert curve(found.metrics, "lam") == pytest.approx([1, 7 / 6, 8 / 6])
 
 
 def test_sources_and_outcomes_that_a_controller_will_ask_are_there(tmp_path):
-    for path, to in (("method.prefix", {"name": "dataset"}), ("method.signal", {"name": "outcome"})):
+    for path, to in (("method.prefix", {"name": "dataset", "column": "solution"}), ("method.signal", {"name": "outcome"})):
         later = [{"name": "switch", "sets": path, "to": to, "at": 0.5}]
         assert run(tmp_path / path, steps=3, controllers=later).metrics.count(b"\n") == 3
 
