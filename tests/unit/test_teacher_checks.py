@@ -70,8 +70,14 @@ REFUSED = {
         {"teachers": {"a": {"model": "one", "weights": "current"}}, **against("a")},
         "x.teachers.a.model: weights current are those of a learner: self or self:<learner>",
     ),
-    "nobody as it stands": ({"teacher": "one", "teacher_source": "current"}, "x.teacher_source: current is not for a teacher node: teachers: {x: {model: self, weights: current}}"),
-    "a short form that is routed": ({"teacher": "one", "teacher_source": "routed"}, "x.teacher_source: routed is not for a teacher node: teachers: {x: {weights: routed}}"),
+    "nobody as it stands": (
+        {"teacher": "one", "teacher_source": "current"},
+        "x.teacher_source: current is not for a teacher node: teachers: {x: {model: self, weights: current}}",
+    ),
+    "a short form that is routed": (
+        {"teacher": "one", "teacher_source": "routed"},
+        "x.teacher_source: routed is not for a teacher node: teachers: {x: {weights: routed}}",
+    ),
     "no such learner": (
         {"teachers": {"a": {"model": "self:peer", "weights": "current"}}, **against("a")},
         "x.teachers.a.model: 'x' has no part 'peer'; it has no parts",
@@ -95,7 +101,10 @@ REFUSED = {
         "x.method: this term asks 'c'; the node's teachers are a, b",
     ),
     # contexts
-    "attempts that nobody shows": ({"teachers": {"a": {"model": "one", "context": "demo"}}, **against("a")}, "x.teachers.a.context: demo shows attempts"),
+    "attempts that nobody shows": (
+        {"teachers": {"a": {"model": "one", "context": "demo"}}, **against("a")},
+        "x.teachers.a.context: demo shows attempts",
+    ),
     "attempts of the short form": ({"teacher": "one", "context": "demo"}, "x.context: demo shows attempts, and the data node"),
     "peers of one sample": (
         {"data": "hinted", "teachers": {"a": {"model": "one", "context": "peers"}}, **against("a")},
