@@ -3,7 +3,6 @@
 for kind, says in KINDS.items():
 
     rule:
-        """The step of this kind, for one node and seed."""
         name:
             kind
         input:
@@ -32,3 +31,5 @@ for kind, says in KINDS.items():
             export OMP_NUM_THREADS={threads}
             exec python -m opd_steps.process.warm {params.step} --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
             """
+
+    workflow.get_rule(kind).docstring = says.__doc__.splitlines()[0]

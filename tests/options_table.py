@@ -108,6 +108,7 @@ def cells(cls: type, f: dataclasses.Field, notes: dict[str, str]) -> list[str]:
     kind, words = split(typing.get_type_hints(cls, include_extras=True)[f.name])
     if "ref" in f.metadata:
         text = "a node: " + ", ".join(kind for kind, says in kinds.KINDS.items() if says.PRODUCES in f.metadata["ref"])
+        text += ", or self" if f.metadata["own"] else ""
     elif "plug" in f.metadata:
         text = ("plugs: " if f.metadata["many"] else "plug: ") + f.metadata["plug"]
     else:

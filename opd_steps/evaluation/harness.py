@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Container
 from importlib.metadata import version
 
 import lm_eval
@@ -100,3 +101,12 @@ def flat_metrics(tables: dict[str, dict[str, float]]) -> dict[str, float]:
             metric, _, name = key.replace("@", "_at_").partition(",")
             flat["/".join([task.partition("@")[0], metric, *([name] if name != "none" else [])])] = value
     return flat
+
+
+def directions(results: dict, own: Container[str]) -> dict[str, str]:
+    """ "up" (more is better) or "down" of each metric of a built-in task, as flat_metrics names it and as the task itself says."""
+    found = {}
+    for task, row in results["results"].items():
+        more = results.get("higher_is_better", {}).get(task, {}) if task not in own else {}
+        found[task] = {key: more[name] for key in row if more.get(name := key.partition(",")[0]) is not None}
+    return {name: "up" if better else "down" for name, better in flat_metrics(found).items()}

@@ -92,7 +92,7 @@ def _link_to_itself(node: GraphNode, ref: Reference, where: str) -> None:
 
 def require_part(node: GraphNode, part: str, where: str) -> None:
     """Raises UserError unless the node has such a part."""
-    if part not in (known := node.says.parts(node.options)):
+    if part not in (known := node.says.parts(node)):
         has = f"its parts: {', '.join(known)}" if known else "it has no parts"
         raise UserError(where, f"'{node.name}' has no part '{part}'; {has}")
 

@@ -14,7 +14,7 @@ ROW = tuple(
     for group, name in (("targets", "teacher"), ("supports", "sampled"), ("signals", "log_ratio"), ("baselines", "none"))
 )
 MLE = (*ROW, (f"{PLUGS}/estimators", "mle"))
-"""Plugs of trainings whose objective is not the user's to choose (objectives.stream.FIXED)."""
+"""Plugs of trainings whose objective is not the user's to choose (objectives.stream.VANILLA)."""
 
 
 @dataclass

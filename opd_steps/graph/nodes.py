@@ -8,6 +8,7 @@ import re
 from opd_steps.config.layers import Layers
 from opd_steps.config.load import load_paper
 from opd_steps.config.merge import merge
+from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
@@ -112,10 +113,10 @@ class Graph:
         shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
         layers = Layers(where, [*shared, (where, raw), last])
         raw = layers.merged()
-        if "benchmarks" in keys and isinstance(asked := raw.get("benchmarks", []), list):
-            raw["benchmarks"] = [*asked, *(task for task in self.benchmarks if task not in asked)]
         with layers.blamed():
             node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), KINDS[kind], layers=layers)
+        if "benchmarks" in keys and "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS"):
+            node.options["benchmarks"] += [task for task in self.benchmarks if task not in node.options["benchmarks"]]
         self.nodes[node.key] = node
         return node
 

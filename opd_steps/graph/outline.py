@@ -40,6 +40,7 @@ def _node(node: GraphNode, seeds: list[int]) -> dict:
         "options": node.options,
         "parents": {role: node.named(role, "/".join(p.key)) for role, p in node.parents.items()},
         "paths": {str(s): node.path(s) for s in seeds},
+        "directions": node.says.directions(node),
     }
 
 

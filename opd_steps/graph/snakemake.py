@@ -92,12 +92,19 @@ def begin(workflow) -> None:
 
             start_slurm(workflow)
         elif _worth_warming(workflow):
-            warm.start_server()
+            warm.start_server(_modules())
     except UserError as error:
         _end(error)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def _modules() -> list[str]:
+    """What the run's jobs import: their steps, and the plugs that their nodes name."""
+    files = dict.fromkeys(file for node in _wanted for file in node.files)
+    names = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files]
+    return [*names, f"{PACKAGE.name}.steps.preflight"]
 
 
 def _worth_warming(workflow) -> bool:

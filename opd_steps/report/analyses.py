@@ -36,5 +36,6 @@ def analyses(plan: Plan, paper: str) -> list[Analysis]:
             owner = node["owner"] if node["owner"] != paper else ""
             figures = [Figure(metric, measured(node["name"], metric, runs)) for metric in metrics]
             href = f"#{paper}-{node['kind']}-{node['name']}"
-            found.append(Analysis(node["name"], node["options"]["analysis"]["name"], roles, owner, len(runs), href, figures))
+            of = node["options"].get("analysis", {"name": node["kind"]})["name"]
+            found.append(Analysis(node["name"], of, roles, owner, len(runs), href, figures))
     return found

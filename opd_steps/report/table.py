@@ -12,9 +12,6 @@ from opd_steps.findings.variants import differences
 from opd_steps.graph.kinds import KINDS
 from opd_steps.report.curves import number
 
-LOWER_IS_BETTER = ("reverse_kl", "ece", "brier")  # behind own/ or a split
-NEITHER = ("entropy", "length", "truncated", "stated", "confidence", "overconfidence")
-
 
 @dataclass
 class Cell:
@@ -62,8 +59,9 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
             f"{name}{colon}{part}", kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"
         )
         table.append(row)
+    better = _directions(plan, paper)
     for i, metric in enumerate(metrics):
-        _mark_best(metric, [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
+        _mark_best(better.get(metric, ""), [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
     return table
 
 
@@ -73,6 +71,16 @@ def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]
     return [
         (node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"].partition(":")[0]))
     ]
+
+
+def _directions(plan: Plan, paper: str) -> dict[str, str]:
+    """Metric -> up, down or "": as the plan has it, and as runs found it of benchmarks."""
+    found: dict[str, str] = {}
+    for node, runs in _evaluations(plan, paper):
+        for run in runs.values():
+            found |= run.manifest["facts"].get("directions", {})
+        found |= node["directions"]
+    return found
 
 
 def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:
@@ -108,12 +116,11 @@ def _cost(runs: dict[int, Result]) -> Cell:
     return Cell(duration(mean), "", "\n".join(lines), mean)
 
 
-def _mark_best(metric: str, cells: list[Cell]) -> None:
+def _mark_best(better: str, cells: list[Cell]) -> None:
     means = [cell.mean for cell in cells if cell.mean is not None]
-    name = metric.rpartition("/")[2]
-    if name in NEITHER or len(means) < 2 or len(set(means)) == 1:
+    if not better or len(means) < 2 or len(set(means)) == 1:
         return
-    best = min(means) if name in LOWER_IS_BETTER else max(means)
+    best = {"up": max, "down": min}[better](means)
     for cell in cells:
         cell.best = cell.mean == best
 

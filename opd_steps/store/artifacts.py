@@ -128,10 +128,11 @@ class Job:
         read = {role: path.partition(":") for role, path in config["parents"].items()}
         self.parents = {role: self.results / path for role, (path, _, _) in read.items()}
         self.parts = {role: part for role, (_, _, part) in read.items()}
-        self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
-        for role, path in self.parents.items():
-            if broken := damage(path, self.manifests[role], full=writes):
+        found = {path: read_manifest(path) for path in self.parents.values()}
+        for path, manifest in found.items():
+            if broken := damage(path, manifest, full=writes):
                 raise UserError(broken, "run the workflow again, it makes this result anew")
+        self.manifests = {role: found[path] for role, path in self.parents.items()}
         try:
             self.sources = hashes(named or {})
         except OSError as error:

@@ -70,7 +70,7 @@ def commit_tags(commit: str) -> dict[str, str]:
 def result_params(result: Result) -> dict[str, str]:
     """The options that the result was made with, and its parents without their seeds, so that seeds compare as equal."""
     config = result.manifest["config"]
-    flat = flatten(config["options"]) | {role: _node(path) for role, path in config["parents"].items()}
+    flat = {role: _node(path) for role, path in config["parents"].items()} | flatten(config["options"])  # `self` stays itself
     return {name(key): value[:MAX_PARAM] for key, value in flat.items() if key}
 
 

@@ -21,6 +21,9 @@ _METRICS["rl"] = ("reward", "entropy", "length", "loss", "grad_norm", "lr")
 _METRICS["opd"] = ("reward", "divergence", "log_ratio", "entropy", "length", "loss", "grad_norm", "lr")
 
 
+DIRECTIONS = {"test/accuracy": "up", "test/avg_at_k": "up", "test/pass_at_k": "up", "own/entropy": "", "own/reverse_kl": "down"}
+
+
 def with_figure(plan: Plan, path: str, metric: str, value: float | None) -> Plan:
     """The plan, with another figure in one manifest as it is read; None takes it out. (No manifest with nan would be read at all.)"""
     manifest = dict(plan.result(path).manifest)
@@ -74,7 +77,7 @@ class FakeResults:
 
     def _evaluate(self, owner: str, *names: str) -> None:
         for name in names:
-            self._node(owner, "evaluate", name, model=name, data="sums")
+            self.nodes[self._node(owner, "evaluate", name, model=name, data="sums")]["directions"] = DIRECTIONS
 
     def _quickstart(self) -> None:
         self._node("quickstart", "data", "sums", pin=0)

@@ -25,6 +25,7 @@ from opd_steps.tasks.render import completion_text
 from tests.unit.tiny_results import char_tokenizer, publish_data, publish_model, tiny_model
 
 OPTIONS = {
+    "suite": {"name": "lm_eval"},
     "splits": ["test", "ood"],
     "k": 3,
     "temperature": 1.0,

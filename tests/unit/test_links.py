@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Optional
 import pytest
 import yaml
 
+from opd_steps.config import plugs
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
+from opd_steps.graph import node as node_module
 from opd_steps.graph import outline, snakemake
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.code import used_plugs
@@ -54,12 +56,12 @@ class MutualNode(Node):
     peers: list[str] = ref("model", many=True)
 
     @classmethod
-    def parts(cls, options: dict) -> tuple[str, ...]:
-        return tuple(options["learners"])
+    def parts(cls, node) -> tuple[str, ...]:
+        return tuple(node.options["learners"])
 
     @classmethod
     def metrics(cls, node) -> list[str]:
-        return ["train/loss", *(f"train/{part}/loss" for part in cls.parts(node.options))]
+        return ["train/loss", *(f"train/{part}/loss" for part in cls.parts(node))]
 
 
 TOY = """
@@ -173,6 +175,23 @@ def test_a_job_reads_the_folder_of_the_part(tmp_path):
     assert job.path("student", "model") == tmp_path / "toy/mutual/both/seed0/model"
     assert job.path("teachers.math.model", "model") == tmp_path / "toy/mutual/both/seed0/parts/b/model"
     assert job.manifests["student"] == job.manifests["teachers.math.model"]
+
+
+@dataclass
+class RootNode(Node):
+    PRODUCES: ClassVar[str] = "model"
+
+    speech: Any = plug("objectives/signals", "skew")
+
+
+def test_whoever_reads_a_model_runs_the_family_that_its_root_names(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "root", RootNode)
+    monkeypatch.setattr(node_module, "FAMILIES", "objectives/signals")
+    made = graph(tmp_path, TOY.replace("two: {kind: model, data: data, config: {hidden_size: 8}}", "two: {kind: root}"))
+    family = plugs.plug_path("objectives/signals", "skew")
+    runs = {name: family in made.find("toy", name).files for name in ("one", "two", "both", "x")}
+    assert runs == {"one": False, "two": True, "both": True, "x": True}
+    assert family in made.evaluation("toy", "both", "b").files and family not in made.evaluation("toy", "both").files
 
 
 PLACES = {

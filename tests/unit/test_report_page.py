@@ -17,6 +17,7 @@ from opd_steps.errors import UserError
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan
 from opd_steps.findings.variants import differences, flatten
+from opd_steps.report import table
 from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
 from opd_steps.report.page import render
@@ -85,6 +86,22 @@ def test_every_cell_says_where_it_comes_from(fake, tmp_path):
     cell = re.search(r'<td class="num best" title="vopd, test/accuracy\n([^"]*)">0\.\d{3}<br><small>± 0\.\d{3}</small>', page)
     assert len(cell[1].splitlines()) == 5
     assert fake.fingerprints["vopd/evaluate/vopd/seed4"][:12] in page and "commit 0123456789+" in page
+
+
+@pytest.mark.parametrize(("way", "best"), [("up", max), ("down", min), ("", None)])
+def test_the_best_is_the_one_that_the_metric_calls_better(fake, tmp_path, way, best):
+    """The plan says it of metrics of suites and verifiers."""
+    metric = "test/accuracy"
+    for paper in fake.plan["papers"].values():
+        for node in paper["nodes"].values():
+            if node["kind"] == "evaluate":
+                node["directions"] = {metric: way}
+    fake.write_plan()
+    plan = Plan.read(fake.plan_file, fake.root)
+    cells = {row.name: row.cells[0] for row in table.rows(plan, "vopd", [metric]) if row.kind == "opd"}
+    assert len(cells) > 1
+    wanted = best(cell.mean for cell in cells.values()) if best else None
+    assert [name for name, cell in cells.items() if cell.best] == [n for n, cell in cells.items() if cell.mean == wanted]
 
 
 def test_same_results_same_bytes(fake, tmp_path):

@@ -237,4 +237,7 @@ def test_the_evaluation_of_a_part_is_tagged_with_its_name(fake):
     result.__dict__["manifest"] = manifest
     tags = content.result_tags(result, {}, "tiny")
     assert (tags["opd.variant"], tags["mlflow.runName"]) == ("vopd:b", "evaluate vopd:b seed0")
-    assert content.result_params(result)["model"] == "vopd/opd/vopd:b"
+    manifest["config"]["parents"]["teachers.old.model"] = "quickstart/sft/student_sft/seed0"
+    manifest["config"]["options"]["teachers"] = {"old": {"model": "self"}}
+    params = content.result_params(result)
+    assert (params["model"], params["teachers.old.model"]) == ("vopd/opd/vopd:b", "self")

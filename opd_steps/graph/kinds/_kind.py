@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class Node:
     """Options that every kind has.
 
-    A kind is a file here, named as the kind, with one dataclass that is a Node, and a step of the same name. It says, where it is not as below:
+    A kind is a file here with one dataclass that is a Node, and a step of the same name. It says, where it is not as below:
 
-    PRODUCES   what other nodes may read it as (`ref`): data, model, rollouts, scores; or evaluation, analysis, which the report shows
+    PRODUCES   what others may read it as (`ref`): data, model, rollouts, scores; the report shows an analysis as a table, an
+               evaluation as a row of the model in its role `model`
     PHASE      the target that asks for it: teachers, students or benchmarks; "" = all alone
     PLACE      where it stands in lists that follow the pipeline, from 0 (data) to 100
     START      the role whose weights and tokens its model goes on from; "" = it goes on from none
@@ -60,7 +61,7 @@ class Node:
         """What the types cannot say. Raises UserError, `where` being the node's place."""
 
     @classmethod
-    def parts(cls, options: dict) -> tuple[str, ...]:
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
         """Names of the models that it publishes beside its main one, as `node:b` names them."""
         return ()
 
@@ -73,6 +74,11 @@ class Node:
     def metrics(cls, node: GraphNode) -> list[str]:
         """Names of what the node measures itself; of a part b, "train/b/loss"."""
         return []
+
+    @classmethod
+    def directions(cls, node: GraphNode) -> dict[str, str]:
+        """Metric -> which way is better, "up" or "down", "" where neither is: of what the report compares variants by."""
+        return {}
 
     @classmethod
     def measures(cls, node: GraphNode, metric: str) -> bool:

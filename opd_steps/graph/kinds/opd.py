@@ -63,8 +63,8 @@ class OpdNode(Training):
         check_opd(node, where)
 
     @classmethod
-    def parts(cls, options: dict) -> tuple[str, ...]:
-        return tuple(options["learners"])
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
+        return tuple(node.options["learners"])
 
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:

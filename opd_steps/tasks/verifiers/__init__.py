@@ -10,10 +10,11 @@ from typing import ClassVar, Protocol
 class Verifier(Protocol):
     """Judges completions.
 
-    METRICS   what `measure` gives beside correctness; claims may use it as `<split>/<name>`
+    METRICS   what `measure` gives beside correctness, with its direction: "up" (more is better), "down", "" (neither); claims may use
+              it as `<split>/<name>`
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ()
+    METRICS: ClassVar[dict[str, str]] = {}
 
     @property
     def alphabet(self) -> str:

@@ -21,7 +21,7 @@ class JsonRanking(Verifier):
     these; `ndcg_at_1`, the share that puts the answer's first item first (one relevant item; what does not parse counts 0).
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("parsed", "avg_given_parsed", "ndcg_at_1")
+    METRICS: ClassVar[dict[str, str]] = {"parsed": "up", "avg_given_parsed": "up", "ndcg_at_1": "up"}
 
     def score(self, completion: str, answer: str) -> float:
         return float(self.parsed(completion) and ranking(completion) == ranking(answer))

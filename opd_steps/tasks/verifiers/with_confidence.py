@@ -21,7 +21,14 @@ class WithConfidence(Verifier):
     `Confidence: 0.75`.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("stated", "confidence", "overconfidence", "ece", "brier", "spr")
+    METRICS: ClassVar[dict[str, str]] = {
+        "stated": "",
+        "confidence": "",
+        "overconfidence": "",
+        "ece": "down",
+        "brier": "down",
+        "spr": "up",
+    }
 
     of: Any = plug("tasks/verifiers")
     style: Literal["mark", "words"] = "mark"
