@@ -79,6 +79,13 @@ def text_columns(options: dict) -> Iterator[str]:
                     yield source["column"]
 
 
+def origin(source: dict, options: dict) -> dict:
+    """Where a prefix source's rows come from at first: another learner's prefix, where it gives that one's."""
+    while constant("prefixes", source["name"], "LEARNER"):
+        source = method_of(options, source["learner"])["prefix"]
+    return source
+
+
 def method_of(options: dict, learner: str) -> dict:
     """The method of a learner."""
     return dict(learners(options))[learner]

@@ -17,6 +17,7 @@ class PrefixSource(Protocol):
     SAMPLER  the teacher whose own model must sample for it; "" for none
     JUDGED   whether some of its rows have a reward
     TEXTS    whether it reads a text column of the data, named by its option `column`
+    LEARNER  whether they are the rows of the learner that its option `learner` names
     MIXED    whether it samples tokens from two models at once, which no engine does
     """
 
@@ -24,6 +25,7 @@ class PrefixSource(Protocol):
     JUDGED: ClassVar[bool] = True
     SAMPLER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
+    LEARNER: ClassVar[bool] = False
     MIXED: ClassVar[bool] = False
 
     @abstractmethod

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
@@ -10,6 +11,8 @@ from opd_steps.prefixes import PrefixSource
 @dataclass(frozen=True)
 class Shared(PrefixSource):
     """The rows that another learner of the node got at this step; "" is the student. It comes before this one."""
+
+    LEARNER: ClassVar[bool] = True
 
     learner: str = ""
 

@@ -46,14 +46,15 @@ class Stages:
         self.results = results
 
     def job(self, name: str, kind: str, parents: dict[str, str], seed: int = 0, **options) -> tuple[dict, Path]:
-        """(the job's config, its manifest's path); `parents`: role -> "kind/name" of seed 0, or "kind/name/seed<k>"."""
-        options = copy.deepcopy(options)
-        for role, parent in parents.items():  # a dotted role stands inside the options
+        """(the job's config, its manifest's path); `parents`: role -> "kind/name" of seed 0, or "kind/name/seed<k>"; "...:part"."""
+        options, named = copy.deepcopy(options), {}
+        for role, parent in parents.items():  # a dotted role stands inside the options; one that says "self" stays there
             *path, key = role.split(".")
-            reduce(lambda tree, step: tree.setdefault(step, {}), path, options)[key] = parent
+            tree = reduce(lambda tree, step: tree.setdefault(step, {}), path, options)
+            if key not in tree:
+                tree[key], named[role] = parent, (path, key)
         checked = merge(KINDS[kind], {"kind": kind, **options}, name)
-        for role in parents:
-            *path, key = role.split(".")
+        for path, key in named.values():
             reduce(dict.__getitem__, path, checked).pop(key)
         options = {k: v for k, v in checked.items() if k not in {"kind", "seed", "resources"}}
         paths = {role: f"p/{parent}" + ("" if parent.count("/") == 2 else "/seed0") for role, parent in parents.items()}

@@ -156,7 +156,7 @@ REFUSED = {
     "teacher's rows of a file": ({"scores": "scores", **method(add=[{"rows": "teacher"}])}, "add[0].rows: with scores there are"),
     "length of a file": ({"scores": "scores", **control("linear", LENGTH, first=2, last=4)}, "with scores nobody samples"),
     "bridge from a file": ({"scores": "scores", **method(target="veto")}, "the target veto asks the teacher about any token"),
-    "other source": ({"scores": "scores", **method(prefix={"name": "teacher"})}, "prefix.source: with scores the prefixes"),
+    "other source": ({"scores": "scores", **method(prefix={"name": "teacher"})}, "method.prefix: with scores the prefixes"),
     # shares
     "share of the student": (method(prefix={"name": "mixture", "student_share": 1.5}), "student_share: expected 0 to 1, found 1.5"),
     "share of the teacher": (method(prefix={"name": "token_mix", "teacher_share": 0.0}), "share: expected above 0, below 1, found 0.0"),

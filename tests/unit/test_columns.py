@@ -121,9 +121,9 @@ def test_a_buffer_survives_a_checkpoint_whole(tmp_path, kind):
     one = kind(batch, 2, 2 if kind is RolloutBuffer else 1)
     one.batch(1)
     one(1, None, {})
-    checkpoint.save(tmp_path, 1, model, optimizer, {"hooks": [one.state_dict()]})
+    checkpoint.save(tmp_path, 1, {"": (model, optimizer)}, {"hooks": [one.state_dict()]})
     two = kind(None, 2, 2 if kind is RolloutBuffer else 1)
-    two.load_state_dict(checkpoint.load(tmp_path, model, optimizer)["hooks"][0])
+    two.load_state_dict(checkpoint.load(tmp_path, {"": (model, optimizer)})["hooks"][0])
     assert two.used == one.used and len(two.kept) == len(one.kept) == 2
     for a, b in zip(one.kept, two.kept, strict=True):
         equal(a.rows, b.rows)

@@ -18,7 +18,7 @@ def test_a_folder_of_too_many_files_is_no_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST", 2)
     for name in ("train.jsonl", "test.jsonl"):
         (tmp_path / name).write_text("{}\n")
-    named = {"source": {"name": "jsonl", "path": str(tmp_path)}}
+    named = {"task": {"name": "prompts"}, "source": {"name": "jsonl", "path": str(tmp_path)}}
     assert hashes("data", named)["source.path"].keys() == {"train.jsonl", "test.jsonl"}
     (tmp_path / "more").mkdir()
     (tmp_path / "more/x").write_text("")
@@ -31,16 +31,18 @@ def test_of_a_checkpoint_count_the_files_that_loading_reads(tmp_path):
         (tmp_path / name).write_text(name)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/x.json").write_text("{}")
-    found = hashes("model", {"path": str(tmp_path), "tokenizer": "byte"})
+    found = hashes("model", {"family": {"name": "causal_lm"}, "path": str(tmp_path), "tokenizer": "byte"})
     assert {key: sorted(files) for key, files in found.items()} == {"path": ["config.json", "model.safetensors"]}
     known = {"path": {name: entry | {"sha256": "known"} for name, entry in found["path"].items()}}
-    assert hashes("model", {"path": str(tmp_path), "tokenizer": "byte"}, known, 2**63) == found  # small ones are read anew
+    assert (
+        hashes("model", {"family": {"name": "causal_lm"}, "path": str(tmp_path), "tokenizer": "byte"}, known, 2**63) == found
+    )  # small ones are read anew
 
 
 def test_a_large_file_is_read_again_when_it_was_touched(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "SMALL", 3)
     (tmp_path / "config.json").write_text("{ }  ")
-    options = {"path": str(tmp_path), "tokenizer": "byte"}
+    options = {"family": {"name": "causal_lm"}, "path": str(tmp_path), "tokenizer": "byte"}
     true = hashes("model", options)["path"]["config.json"]
     known = {"path": {"config.json": true | {"sha256": "known"}}}
     assert hashes("model", options, known, 2**63)["path"]["config.json"]["sha256"] == "known"

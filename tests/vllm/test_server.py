@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from opd_steps.config.asks import Asks
 from opd_steps.errors import UserError
 from opd_steps.models.folder import where
 from opd_steps.nouns.trajectory import Trajectory
@@ -120,7 +121,7 @@ def test_rows_that_fill_the_length_are_scored(server, checkpoints):
     dist = policy.dist(Trajectory([ids[:1].tolist()], [torch.from_numpy(ids[1:-1])], torch.arange(1)))
     expected_N = dist.chunk(0, len(dist)).logp_NV.gather(-1, torch.from_numpy(ids[1:-1])[:, None])[:, 0]
     assert float((whole - expected_N).abs().max()) < 1e-4 and torch.allclose(short, whole[:19], atol=1e-4)
-    teacher = EngineTeacher(lambda k: server, policy.tokenizer, "sampled")
+    teacher = EngineTeacher(lambda k: server, policy.tokenizer, Asks(sampled=True))
     teacher.start(LENGTH)
     says = rf"teacher_engine\.max_model_len: rows of up to {LENGTH + 1} tokens are to be scored, the engine takes {LENGTH}"
     with pytest.raises(UserError, match=says):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import Teaching, learners, named
+from opd_steps.config.teachers import Teaching, learners, named, origin
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
@@ -72,10 +72,10 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
     answers = {name: _answer(node, teaching) for name, teaching in teachings.items()}
     for learner, method in learners(options):
         at = f"{where}.learners.{learner}.method" if learner else f"{where}.method"
-        _check_terms(node, options, method, at, teachings, answers)
+        _check_terms(options, learner, method, at, teachings, answers)
 
 
-def _check_terms(node: GraphNode, options: dict, method: dict, where: str, teachings: dict, answers: dict[str, Answer]) -> None:
+def _check_terms(options: dict, learner: str, method: dict, where: str, teachings: dict, answers: dict[str, Answer]) -> None:
     streams, cached = terms(method), any(t.scores for t in teachings.values())
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
         raise UserError(
@@ -92,9 +92,11 @@ def _check_terms(node: GraphNode, options: dict, method: dict, where: str, teach
         for item in stream["transform"]:
             if constant("objectives/transforms", item["name"], "SOURCE") not in ("", weights):
                 raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {weights}")
-        source = method["prefix"] if stream["rows"] is None else stream["rows"]
-        check_source(source, at, teachings, options)
-        check_stream(stream, at, answers, options["sampling"], constant("prefixes", source["name"], "SAMPLED"))
+        own = stream["rows"] is None
+        source = method["prefix"] if own else stream["rows"]
+        check_source(source, f"{where}.prefix" if own else f"{at}.rows", learner, teachings, options)
+        sampled = constant("prefixes", origin(source, options)["name"], "SAMPLED")
+        check_stream(stream, at, answers, options["sampling"], sampled)
 
 
 def _answer(node: GraphNode, teaching: Teaching) -> Answer:

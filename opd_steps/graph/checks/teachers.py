@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
@@ -38,13 +37,19 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     for key in ("teachers", "learners"):
         for name in options[key]:
             short = key == "teachers" and name in ("teacher", "reference") and name in roles
-            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in _RESERVED or short:
-                found = "named twice" if short else "expected a name of letters, digits and underscores"
-                raise UserError(f"{where}.{key}.{name}", f"{found}; {', '.join(_RESERVED)} mean something else")
+            if name in _RESERVED or short:
+                found = "named twice: also by its short form" if short else f"{', '.join(_RESERVED)} mean something else"
+                raise UserError(f"{where}.{key}.{name}", found)
     teachings = named(options, roles)
     for teaching in teachings.values():
         if teaching.at:
-            _check_one(teaching, f"{where}.{teaching.at}", options)
+            _check_one(teaching, f"{where}.{teaching.at}")
+        elif (needs := constant(_SOURCES, teaching.weights["name"], "MODEL")) != "node":
+            its = "model: self, " if needs == "self" else ""
+            raise UserError(
+                f"{where}.teacher_source",
+                f"{teaching.weights['name']} is not for a teacher node: teachers: {{x: {{{its}weights: {teaching.weights['name']}}}}}",
+            )
         for option, others in _names(teaching).items():
             for other in others:
                 if other not in teachings or _names(teachings[other]):
@@ -64,7 +69,7 @@ def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> No
             raise UserError(f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out")
 
 
-def _check_one(teaching: Teaching, where: str, options: dict) -> None:
+def _check_one(teaching: Teaching, where: str) -> None:
     of = lambda attribute: constant(_SOURCES, teaching.weights["name"], attribute)
     given, needs = bool(teaching.model or teaching.own is not None), of("MODEL")
     if teaching.scores:
@@ -78,9 +83,6 @@ def _check_one(teaching: Teaching, where: str, options: dict) -> None:
         raise UserError(f"{where}.model", "this key is required: a model node, self, or scores in its place")
     if needs == "self" and teaching.own is None:
         raise UserError(f"{where}.model", f"weights {teaching.weights['name']} are those of a learner: self or self:<learner>")
-    if teaching.own and teaching.own not in options["learners"]:
-        known = ", ".join(options["learners"]) or "none"
-        raise UserError(f"{where}.model", f"no learner '{teaching.own}' in this node; it has {known}")
 
 
 def _names(teaching: Teaching) -> dict[str, list[str]]:
@@ -123,12 +125,16 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
             )
 
 
-def check_source(source: dict, where: str, teachings: dict[str, Teaching], options: dict) -> None:
-    """What a prefix source needs of a teacher and of the student's engine."""
+def check_source(source: dict, where: str, learner: str, teachings: dict[str, Teaching], options: dict) -> None:
+    """What a learner's prefix source, which stands at `where`, needs of other learners, a teacher and the student's engine."""
     of = lambda attribute: constant("prefixes", source["name"], attribute)
-    sampler = of("SAMPLER")
+    sampler, names_of = of("SAMPLER"), [name for name, _ in learners(options)]
+    before = names_of[: names_of.index(learner)]
+    if of("LEARNER") and source["learner"] not in before:
+        known = ", ".join(name or "the student ('')" for name in before) or "none"
+        raise UserError(f"{where}.learner", f"no learner '{source['learner']}' before this one; before it: {known}")
     if sampler and (sampler not in teachings or not (teachings[sampler].model or teachings[sampler].scores)):
-        raise UserError(f"{where}.prefix", f"{source['name']} lets '{sampler}' sample, and the node names no such model")
+        raise UserError(where, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
     if of("MIXED") and options["engine"]["name"] != "local":
         at = where.partition(".method")[0].partition(".learners")[0]
         raise UserError(f"{at}.engine.name", f"tokens are drawn from student and teacher at once ({source['name']}): use local")
