@@ -6,9 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
-from opd_steps.models.families import Family
 from opd_steps.models.folder import load_tokenizer, where
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
@@ -28,7 +26,6 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     options = job.options["engine"]
     if options["name"] == "local":
         return None
-    _require_engine(job, role, "engine")
     path = where(job.path(role))
     require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
@@ -38,7 +35,6 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
 def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
     """The parent `teacher` behind the node's teacher_engine, vllm or server; not started yet."""
     options, path, dtype = job.options["teacher_engine"], where(job.path("teacher")), job.options.get("dtype", "float32")
-    of = _require_engine(job, "teacher", "teacher_engine")
     tokenizer = load_tokenizer(job.path("teacher"))
 
     def make(scores: int) -> VllmEngine | VllmServer:
@@ -46,16 +42,7 @@ def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> Engine
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
-    return EngineTeacher(make, tokenizer, need, topk, temperature, of)
-
-
-def _require_engine(job: Job, role: str, option: str) -> Family:
-    """The family of the parent `role`. Raises UserError unless the engine that `option` names runs such models."""
-    found, name = family(job, role), job.options[option]["name"]
-    if name not in found.ENGINES:
-        known = ", ".join(found.ENGINES)
-        raise UserError(f"{option}.name", f"{name} runs no {job.manifests[role]['facts']['family']['name']} model: use {known}")
-    return found
+    return EngineTeacher(make, tokenizer, need, topk, temperature, family(job, "teacher"))
 
 
 def start_teacher(job: Job, teacher: EngineTeacher, rows: Iterable[tuple[int, int]]) -> None:

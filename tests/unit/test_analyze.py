@@ -79,7 +79,9 @@ def test_another_tokenizer_is_refused(results):
 
 def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
     options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis, **options}, "x")
-    parents = {role: GraphNode("p", "data" if role == "data" else "model", name, {}) for role, name in roles.items()}
+    kinds = {role: "data" if role == "data" else "model" for role in roles}
+    plugs_of = {"data": {"task": {"name": "prompts"}}, "model": {"family": {"name": "causal_lm"}}}
+    parents = {role: GraphNode("p", kinds[role], name, dict(plugs_of[kinds[role]])) for role, name in roles.items()}
     return GraphNode("p", "analyze", "x", options, parents)
 
 

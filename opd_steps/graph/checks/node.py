@@ -9,6 +9,7 @@ from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.engines import check_engine
+from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.checks.processes import check_processes
 from opd_steps.graph.checks.reads import refuse_unread
@@ -25,6 +26,7 @@ def check_node(node: GraphNode, where: str) -> None:
         if role in node.options:
             check_engine(node.options[role], f"{where}.{role}")
     check_processes(node, where)
+    check_families(node, where)
     if node.kind == "rl" and (node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0):
         raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
     if node.kind == "opd":
