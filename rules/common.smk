@@ -1,5 +1,7 @@
 """The graph of the chosen papers, and the functions through which the rules follow it. Imports no torch."""
 
+from opd_steps.graph.kinds import KINDS
+
 flow.start(workflow, config)
 
 
@@ -9,17 +11,22 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-def manifests(*kinds):
-    """Input function: manifests of all wanted nodes of these kinds (all kinds if none is named), for all seeds.
+def manifests(phase=""):
+    """Input function: manifests of all wanted nodes whose kind belongs to this phase (all nodes if none is named), for all seeds.
 
     Not a list: beside rules.x.output Snakemake hashes a whole list again for every file in it.
     """
-    return lambda wildcards: flow.manifests(*kinds)
+    return lambda wildcards: flow.manifests(phase)
 
 
-def parents(kind):
-    """Input function: the manifests that a node reads, by role."""
-    return lambda wildcards: flow.parents(kind, wildcards)
+def read_by(kind):
+    """Input function: the manifests that a node reads, by role, and the preflight's report where it comes before."""
+
+    def files(wildcards):
+        checked = {"preflight": preflight(wildcards)} if KINDS[kind].CHECKED else {}
+        return flow.parents(kind, wildcards) | checked
+
+    return files
 
 
 def job_config(kind):
@@ -38,8 +45,8 @@ def ask(kind, resource):
 
 
 def processes(kind):
-    """Resource function: how many processes the node's step is."""
-    return lambda wildcards: flow.processes(kind, wildcards)
+    """Resource, or a function of the job: how many processes the node's step is."""
+    return flow.processes(kind)
 
 
 def preflight(wildcards):

@@ -65,7 +65,7 @@ def page() -> str:
     parts = [HEAD]
     for name, cls in classes().items():
         notes = {
-            k: v for base in reversed(cls.__mro__[:-1]) for k, v in comments(inspect.getsourcefile(cls), base.__name__).items()
+            k: v for base in reversed(cls.__mro__[:-1]) for k, v in comments(inspect.getsourcefile(base), base.__name__).items()
         }
         rows = [[f"`{f.name}`", *cells(cls, f, notes)] for f in dataclasses.fields(cls)]
         parts.append(section(title.get(name, name), cls.__doc__.splitlines()[0], ["option"], rows, rules(cls)))
@@ -107,7 +107,8 @@ def cells(cls: type, f: dataclasses.Field, notes: dict[str, str]) -> list[str]:
     """Type, default, range and comment."""
     kind, words = split(typing.get_type_hints(cls, include_extras=True)[f.name])
     if "ref" in f.metadata:
-        text = "a node: " + ", ".join(f.metadata["ref"])
+        text = "a node: " + ", ".join(kind for kind, says in kinds.KINDS.items() if says.PRODUCES in f.metadata["ref"])
+        text += ", or self" if f.metadata["own"] else ""
     elif "plug" in f.metadata:
         text = ("plugs: " if f.metadata["many"] else "plug: ") + f.metadata["plug"]
     else:

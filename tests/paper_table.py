@@ -11,12 +11,12 @@ from opd_steps.config.load import load_root, self_contained
 from opd_steps.config.plugs import plug_path
 from opd_steps.graph.checked import checked
 from opd_steps.graph.code import used_plugs
-from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.nodes import Graph
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/papers.md"
-VANILLA = {"teacher", "sampled", "log_ratio", "pg", "none", "frozen", "plain", "uniform", "causal_lm", "prompts", "lm_eval"}
+VANILLA = {"teacher", "sampled", "log_ratio", "pg", "none", "student", "frozen", "plain", "uniform"}
+VANILLA |= {"causal_lm", "prompts", "lm_eval"}
 SHARED = ("tasks/sources", "tasks/verifiers", "tasks/hints")
 HEAD = """<!-- Written by `python -m tests.paper_table` from workflow/papers; a test compares. Edit those, not this. -->
 # Papers
@@ -42,7 +42,7 @@ def page() -> str:
     lines = []
     for name in papers:
         entry = graph.papers[name]
-        variants = [n.name for n in graph.nodes.values() if n.paper == name and n.kind in ("opd", "rl", "sft", "pretrain")]
+        variants = [n.name for n in graph.nodes.values() if n.paper == name and n.says.TRAINS]
         own = [plug for plug in used[name] if count[plug] == 1]
         code = [f"{p[1]} {len(plug_path(*p).read_text().splitlines())}" for p in own]
         cells = [
@@ -61,7 +61,7 @@ def _plugs(graph: Graph, paper: str) -> list[tuple[str, str]]:
     found = {}
     for node in graph.nodes.values():
         if node.paper == paper:
-            for group, name in used_plugs(KINDS[node.kind], node.options):
+            for group, name in used_plugs(node.says, node.options):
                 if name not in VANILLA and group not in SHARED:
                     found[group, name] = None
     return sorted(found)

@@ -30,8 +30,8 @@ class ContextGain(Analysis):
     n: Annotated[int, "2 to 1024"] = 8  # samples per prompt, one another's peers
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
-        rows = self.context.prepare(ctx.rollouts("model", self.n), ctx.pool, ctx.seed)
-        has_B = rows.has_context_B()
+        rows = self.context.prepare(ctx.rollouts("model", self.n), ctx.pool, ctx.seed, "teacher")
+        has_B = rows.has_context_B("teacher")
         gains = []
         for at, (plain, shown) in side_by_side(rows, {role: ctx.policies["model"] for role in ("model", "teacher")}):
             action_N = rows.action_N[at].to(plain.logp_NV.device)

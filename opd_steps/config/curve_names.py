@@ -1,4 +1,4 @@
-"""The curves that the loop itself draws, and how the curve of an option is named that a controller moves."""
+"""Names of the curves that the loop draws, and of those that show what controllers set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ POLICY = (*TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap", "sa
 
 
 def controlled(path: str) -> str:
-    """The curve of an option that a controller moves: the option's own name, or set_<name> where the loop draws that name."""
+    """The curve that shows an option which a controller sets: the option's name, or set_<name> where the loop has such a curve."""
     name = path.rsplit(".", 1)[-1]
     return f"set_{name}" if name in POLICY else name

@@ -1,4 +1,4 @@
-"""Options that are written in several places, the later over the earlier; an error names the place that wrote what is wrong."""
+"""Options that several places write: later places win, and an error names the place that wrote the mistake."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from opd_steps.errors import UserError
 @dataclass
 class Layers:
     """where     what the checks call the options, e.g. papers/x.yaml.nodes.opd
-    written   (place, options) by rising weight, e.g. (papers/x.yaml.scales.tiny.kinds.opd, {steps: 60})
+    written   (place, options), those that win last, e.g. (papers/x.yaml.scales.tiny.kinds.opd, {steps: 60})
     """
 
     where: str
     written: list[tuple[str, Any]]
 
     def merged(self) -> dict:
-        """The options of all places. Raises UserError where a place holds something else."""
+        """The options of all places together. Raises UserError for a place that holds no options."""
         for place, options in self.written:
             if not isinstance(options, dict):
                 raise UserError(place, f"expected a mapping of options, found {shown(options)}")
@@ -32,7 +32,7 @@ class Layers:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """A UserError about `where` becomes one about the place that wrote the key."""
+        """Around checks: their UserErrors name the place that wrote the key, in front of the key."""
         try:
             yield
         except UserError as error:
@@ -42,17 +42,17 @@ class Layers:
             raise UserError(f"{self._writer(rest)}.{rest}", error.message) from None
 
     def _writer(self, path: str) -> str:
-        """The last place that wrote the key or, of a key that nobody wrote, most of the way to it; else `where` itself."""
+        """The last place that wrote the key; where nobody did, the one that wrote most of the path to it; else `where`."""
         depths = [(_depth(options, path), i) for i, (_, options) in enumerate(self.written)]
         depth, best = max(depths, default=(0, 0))
         return self.written[best][0] if depth else self.where
 
 
 def _depth(options: Any, path: str) -> int:
-    """How many steps of the path the options hold."""
+    """How many parts of the path exist in the options."""
     try:
         steps = parts(path)
-    except ValueError:  # a key that is no name
+    except ValueError:  # a key that is no path
         return int(path in options)
     for i, step in enumerate(steps):
         here = isinstance(options, dict) and step in options

@@ -19,15 +19,15 @@ from opd_steps.errors import UserError
 CONFIG = Path("config.yaml")
 PAPERS = Path("workflow/papers")
 PATHVARS = ("results", "logs")
-TAKEN = ("report", "mlflow.db")  # in results/, and no paper's
-_MARKS = set("{}<>")  # of Snakemake's patterns
+TAKEN = ("report", "mlflow.db")  # names in results/ that no paper may have
+_MARKS = set("{}<>")  # Snakemake would read them as patterns
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def load_root(config: dict) -> dict:
     """The checked config: `config` is Snakemake's dict of config.yaml and the command line, over the defaults.
 
-    What stands in config.yaml is read again: Snakemake reads YAML 1.1, and takes the last of two equal keys.
+    config.yaml is read again here, because Snakemake reads it as YAML 1.1 and keeps the last of two equal keys.
     """
     written, given = _from_file(config, *config_file()) if CONFIG.exists() else ({}, config)
     layers = Layers(str(CONFIG), [(str(CONFIG), written), ("--config", given)])
@@ -48,12 +48,12 @@ def config_file() -> tuple[dict, dict]:
         raise UserError(str(CONFIG), f"expected a mapping with the keys papers, seeds, ...; found {shown(file)}")
     try:
         return file, yaml.load(CONFIG.read_bytes(), yaml.CSafeLoader)
-    except (ValueError, yaml.YAMLError) as error:  # a date that is none, say
+    except (ValueError, yaml.YAMLError) as error:  # e.g. an impossible date
         raise UserError(str(CONFIG), f"not readable as YAML 1.1, which Snakemake takes: {error}; put it in quotes") from None
 
 
 def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict]:
-    """(what the file wrote, spelled as it is there; what came from elsewhere)."""
+    """(what comes from the file, spelled as it is there; what comes from the command line)."""
     written, given = {}, {}
     for key, value in config.items():
         same = value == (there := as_snakemake.get(key)) or (value != value and there != there)  # nan
@@ -67,7 +67,7 @@ def _from_file(config: dict, file: dict, as_snakemake: dict) -> tuple[dict, dict
 
 
 def pathvars(config: dict) -> dict[str, str]:
-    """Snakemake's path variables that a config sets. Raises UserError for those that no rule has, and for what is no folder's name."""
+    """Snakemake's path variables that a config sets. Raises UserError for one that no rule uses, or that names no folder."""
     place = str(CONFIG) if CONFIG.exists() and "pathvars" in config_file()[0] else "--config"
     given = config.get("pathvars", {})
     if not isinstance(given, dict) or not given.keys() <= {*PATHVARS}:
@@ -80,7 +80,7 @@ def pathvars(config: dict) -> dict[str, str]:
 
 
 def results_folder(config: dict) -> Path:
-    """Where Snakemake's path variable `results` leads. Raises UserError where results or logs can't be written."""
+    """The folder that Snakemake's path variable `results` names. Raises UserError where results or logs can't be written."""
     given = pathvars(config)
     for name in PATHVARS:
         require_place(Path(given.get(name, name)), name)
@@ -88,7 +88,7 @@ def results_folder(config: dict) -> Path:
 
 
 def require_place(folder: Path, what: str = "results") -> None:
-    """Raises UserError where a folder is to be and something else stands there, or on the way to it."""
+    """Raises UserError where something that is no folder stands at `folder`, or on the way to it."""
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
     if not there.is_dir():
         raise UserError(str(there), f"{what} go into this folder, and something else stands there")

@@ -1,6 +1,6 @@
 """Typed merging over dataclasses: every mistake becomes one line that names file, key and what was expected.
 
-OmegaConf interpolates the files; its structured merging took 20 ms a node, which a thousand nodes feel.
+OmegaConf interpolates the files. Its own structured merging takes 20 ms for each node: too slow for a thousand of them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -47,7 +48,7 @@ def _over_defaults(cls: type, value: Any, where: str, base: Any = None) -> dict:
 
 
 def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
-    """`value` as plain data of type `hint`; raises UserError. `default`: what a dataclass in `hint` is merged over."""
+    """`value` as plain data of type `hint`; raises UserError. `default`: the values over which a dataclass in `hint` is merged."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return plain(value, where)
@@ -109,23 +110,33 @@ def _unknown(cls: type, value: dict, where: str) -> None:
 
 
 def _fill_plugs(cls: type, out: dict, where: str) -> dict:
-    hints = {f.name: f for f in dataclasses.fields(cls)}
-    for name, f in hints.items():
-        group, value = f.metadata.get("plug"), out.get(name)
-        at = f"{where}.{name}"
+    for f in dataclasses.fields(cls):
+        group, value = f.metadata.get("plug"), out.get(f.name)
+        at = f"{where}.{f.name}"
         if group and f.metadata["many"]:
-            out[name] = [_plug(group, item, f"{at}[{i}]") for i, item in enumerate(value)]
-        elif group:
-            out[name] = _plug(group, value, at)
-        elif isinstance(value, dict) and (inner := dataclass_of(cls, f)):
-            out[name] = _fill_plugs(inner, value, at)
-        elif isinstance(value, list) and (inner := dataclass_of(cls, f)):
-            out[name] = [_fill_plugs(inner, item, f"{at}[{i}]") for i, item in enumerate(value)]
+            out[f.name] = [_plug(group, item, f"{at}[{i}]") for i, item in enumerate(value)]
+        elif group and not (value is None and f.metadata["optional"]):
+            out[f.name] = _plug(group, value, at)
+        for step, inner, item in held(cls, f, value):
+            _fill_plugs(inner, item, f"{at}{step}")
     return out
 
 
+def held(cls: type, f: dataclasses.Field, value: Any) -> Iterator[tuple[str, type, dict]]:
+    """(way from the field, dataclass, its values) of the dataclasses that a field holds: "" of one, "[0]" in a list, ".x" in a mapping."""
+    inner = None if "plug" in f.metadata or value is None else dataclass_of(cls, f)
+    if inner is None:
+        return
+    if isinstance(value, list):
+        yield from ((f"[{i}]", inner, item) for i, item in enumerate(value))
+    elif typing.get_origin(_hints(cls)[f.name]) is dict:
+        yield from ((f".{key}", inner, item) for key, item in value.items())
+    else:
+        yield "", inner, value
+
+
 def dataclass_of(cls: type, f: dataclasses.Field) -> type | None:
-    """The dataclass that a field holds, alone, optionally or in a list; None if it holds none."""
+    """The dataclass that a field holds, alone, optionally, in a list or in a mapping; None if it holds none."""
     hint = _hints(cls)[f.name]
     for candidate in (hint, *typing.get_args(hint)):
         if dataclasses.is_dataclass(candidate):

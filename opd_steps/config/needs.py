@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from opd_steps.config.asks import NOTHING, Asks, of_plug, of_word, union
 from opd_steps.config.plugs import constant
 
-GROUPS = {
-    slot: f"objectives/{slot}s" for slot in ("support", "signal", "estimator", "baseline", "target", "transform", "weight")
-}
-_LISTS = ("transform", "weight")
-_ORDER = ("none", "sampled", "topk", "full")
+_LISTS = ("transform", "weight", "where")
+_SLOTS = ("support", "signal", "estimator", "baseline", "target", "transform", "weight")
+GROUPS = {slot: f"objectives/{slot}s" for slot in _SLOTS} | {"where": "objectives/where"}
 
 
 def terms(method: dict) -> list[dict]:
@@ -18,12 +17,21 @@ def terms(method: dict) -> list[dict]:
     return [method, *method.get("add", [])]
 
 
+def label(rows: dict | None) -> str:
+    """How rows of a source are told from others in a batch: "" the method's own, else the source's name, and its options if any."""
+    if rows is None:
+        return ""
+    more = ", ".join(f"{key} {value}" for key, value in rows.items() if key != "name")
+    return rows["name"] + (f" ({more})" if more else "")
+
+
 def _constant(options: dict, slot: str, attribute: str) -> Any:
     return constant(GROUPS[slot], options[slot]["name"], attribute)
 
 
 def _core_need(options: dict) -> str:
-    if _constant(options, "signal", "KIND") == "observed" or _constant(options, "estimator", "TEACHER") == "none":
+    """What the signal needs on its support, where signal and estimator look at one."""
+    if _constant(options, "signal", "KIND") == "observed" or _constant(options, "estimator", "TEACHER") in ("none", "hidden"):
         return "none"
     return _constant(options, "support", "TEACHER")
 
@@ -32,19 +40,32 @@ def _listed(options: dict, attribute: str) -> list:
     return [constant(GROUPS[slot], item["name"], attribute) for slot in _LISTS for item in options[slot]]
 
 
-def teacher_need(options: dict) -> str:
-    """The most that any part of a stream must know of the teacher: none, sampled, topk or full."""
-    beside = [_constant(options, slot, "TEACHER") for slot in ("baseline", "target")]
-    return max(_core_need(options), *beside, *_listed(options, "TEACHER"), key=_ORDER.index)
+def asks(options: dict) -> dict[str, Asks]:
+    """What a term asks of whom at each decision point: of the teacher that it is `against`, and of others by their names.
+
+    "sampler", the policy that made the rollouts, is nobody's model: what it knows stands in the rows.
+    """
+    own = options["against"]
+    parts = [{own: of_word(_core_need(options), options["support"])}]
+    parts += [of_plug(GROUPS[slot], options[slot], own) for slot in ("signal", "estimator", "baseline", "target")]
+    parts += [of_plug(GROUPS[slot], item, own) for slot in _LISTS for item in options[slot]]
+    if looks_beyond(options):  # at what is asked of the teacher
+        plain = _core_need(options) == "sampled" and not union(parts).get(own, NOTHING).beyond_action
+        parts.append({"reference": of_word("sampled" if plain else "full", {})})
+    return union(parts)
 
 
-def reference_need(options: dict) -> str:
-    """What the target must know of the reference: none, sampled or full."""
-    target = options["target"]
-    neutral = _constant(options, "target", "NEUTRAL")
-    if not _constant(options, "target", "REFERENCE") or (neutral and all(target[name] == neutral[name] for name in neutral)):
-        return "none"
-    return "sampled" if _core_need(options) == "sampled" and teacher_need(options) == "sampled" else "full"
+def looks_beyond(options: dict) -> bool:
+    """Whether the target looks at the node's reference."""
+    target, neutral = options["target"], _constant(options, "target", "NEUTRAL")
+    return _constant(options, "target", "REFERENCE") and not (
+        neutral and all(target[name] == neutral[name] for name in neutral)
+    )
+
+
+def against(options: dict) -> list[str]:
+    """Names of the teachers that a term looks at."""
+    return [whom for whom in asks(options) if whom not in ("sampler", "student")]
 
 
 def outcome_need(options: dict) -> bool:
@@ -63,8 +84,3 @@ def rows_need(options: dict) -> str:
     asked += ["sampled"] if options["against"] == "sampler" or options["estimator"].get("ratio") == "sampler" else []
     asked += ["groups"] if outcome_need(options) else []
     return max(asked, default="none", key=("none", "sampled", "groups").index)
-
-
-def teacher_topk(options: dict) -> int:
-    """How many of the teacher's likeliest tokens the support asks for; 0 when it takes none from the teacher."""
-    return options["support"]["k"] if _core_need(options) == "topk" else 0

@@ -11,7 +11,7 @@ _PART = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
 
 
 def parts(path: str) -> list[str | int]:
-    """["method", "add", 0, "coef"]; raises ValueError where the path is none."""
+    """The path in parts: ["method", "add", 0, "coef"]. Raises ValueError for what is no path."""
     found, at = [], 0
     while at < len(path):
         match = _PART.match(path, at)

@@ -21,16 +21,17 @@ from typing import Any
 from opd_steps.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
-OF_ALL = {"CHECKS": ()}
-"""Constants that a plug of any group may have."""
+OF_ALL = {"CHECKS": (), "OTHERS": {}}
+"""Constants that a plug of any group may have: rules of its options, and which of these name teachers that it asks, for what
+({option: none | sampled | topk | full | hidden}, config/asks.py; "same": what it is asked itself)."""
 REQUIRED = object()
 """The value of a constant that a Protocol declares without one."""
 
 
-def plug(group: str, default: str | dict | None = None, many: bool = False) -> Any:
-    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals")."""
+def plug(group: str, default: str | dict | None = None, many: bool = False, optional: bool = False) -> Any:
+    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals"); `optional`: or none."""
     make = list if many else (lambda: {"name": default} if isinstance(default, str) else default)
-    return field(default_factory=make, metadata={"plug": group, "many": many})
+    return field(default_factory=make, metadata={"plug": group, "many": many, "optional": optional})
 
 
 def plug_path(group: str, name: str) -> Path:
@@ -54,14 +55,26 @@ def protocol_def(group: str) -> ast.ClassDef:
     )
 
 
+def _protocol_at(group: str) -> str:
+    return f"{protocol_def(group).name} in opd_steps/{group}/__init__.py"
+
+
 @cache
 def class_def(group: str, name: str) -> ast.ClassDef:
-    """The dataclass of a plug. Raises UserError unless there is one, with a base: the group's Protocol, or another plug."""
-    path = plug_path(group, name)
+    """The dataclass of a plug. Raises UserError unless there is one that is based on the group's Protocol, or on another plug,
+    and has the methods that the Protocol requires."""
+    path, protocol = plug_path(group, name), protocol_def(group)
     found = _one_class(path, "dataclass", lambda c: any("dataclass" in ast.unparse(d) for d in c.decorator_list))
     if not found.bases:
-        raise UserError(f"{path}: class {found.name}", f"expected a subclass of {protocol_def(group).name} (opd_steps.{group})")
+        raise UserError(f"{path}: class {found.name}", f"expected a subclass of {_protocol_at(group)}")
+    if protocol.name in map(ast.unparse, found.bases) and (lacking := _methods(protocol, "abstractmethod") - _methods(found)):
+        raise UserError(f"{path}: class {found.name}", f"lacks {', '.join(sorted(lacking))}: see {_protocol_at(group)}")
     return found
+
+
+def _methods(cls: ast.ClassDef, decorator: str | None = None) -> set[str]:
+    found = [n for n in cls.body if isinstance(n, ast.FunctionDef)]
+    return {n.name for n in found if decorator is None or decorator in map(ast.unparse, n.decorator_list)}
 
 
 def _literals(cls: ast.ClassDef) -> dict[str, Any]:
@@ -87,12 +100,14 @@ def constants(group: str, name: str) -> dict[str, Any]:
     Raises UserError for one that the Protocol does not know, and for one that it requires and the plug lacks.
     """
     own, known = _literals(class_def(group, name)), declared(group)
-    where, there = str(plug_path(group, name)), f"{protocol_def(group).name} in opd_steps/{group}/__init__.py"
+    where = str(plug_path(group, name))
     if wrong := [attribute for attribute in own if attribute not in known]:
-        raise UserError(f"{where}: {wrong[0]}", f"no such constant in {there}; it knows {', '.join(sorted(known))}")
+        raise UserError(
+            f"{where}: {wrong[0]}", f"no such constant in {_protocol_at(group)}; it knows {', '.join(sorted(known))}"
+        )
     found = known | own
     if lacking := [attribute for attribute, value in found.items() if value is REQUIRED]:
-        raise UserError(f"{where}: {lacking[0]}", f"this constant is required: see {there}")
+        raise UserError(f"{where}: {lacking[0]}", f"this constant is required: see {_protocol_at(group)}")
     return found
 
 

@@ -6,8 +6,8 @@
 The same words stand in the docs and in a user's error line. The range of a list is that of each of its numbers. "any" is any
 finite number: no option is NaN or infinite, and no whole number is longer than 63 bits.
 
-What hangs on several options stands beside them as `CHECKS: ClassVar[tuple[str, ...]] = ("low <= high",)`: expressions of
-Python over the options' names, dotted for what is nested. The first name is the one that an error line names.
+A rule between options is written beside them, as `CHECKS: ClassVar[tuple[str, ...]] = ("low <= high",)`: a Python expression
+over the options' names, with dots for nested ones. An error names the first option of the rule.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check(rule: str, options: dict, where: str) -> None:
 
 
 def _named(name: str, options: dict) -> tuple[str, Any]:
-    """(what of a dotted name is an option's, its value)."""
+    """(the part of a dotted name that names an option, its value); ("", all options) for a name that is none, as `len`."""
     value, path = options, []
     for part in name.split("."):
         if isinstance(value, dict) and part in value:
@@ -54,7 +54,7 @@ def _named(name: str, options: dict) -> tuple[str, Any]:
 
 
 class _Names(dict):
-    """Options as names, and what is nested as attributes."""
+    """The names of a rule: options, with nested ones as their attributes."""
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)

@@ -1,6 +1,6 @@
 """Single values: what a text, a number and a truth value may look like, in YAML and on the command line.
 
-Numbers are decimal, as YAML 1.2 writes them. `0100`, `1_000`, `24:00:00` and what overflows are none, so that a text that
+Numbers are decimal, as YAML 1.2 writes them. `0100`, `1_000`, `24:00:00` and what overflows are no numbers, so that a text that
 looks like a number to somebody else - a commit's hash, an arXiv id - is never read as one.
 """
 

@@ -1,4 +1,4 @@
-"""All that a node's options may become while it trains."""
+"""The options that a node may have while it trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opd_steps.config.option_paths import with_option
 
 
 def versions(options: dict) -> Iterator[dict]:
-    """The node's checked options, and again with each value that a controller names in the place of what it sets."""
+    """The node's checked options, then a copy for each value that a controller may set."""
     yield options
     for item in options.get("controllers", ()):
         for name in plugs.constant("schedules", item["name"], "VALUES"):
@@ -18,5 +18,5 @@ def versions(options: dict) -> Iterator[dict]:
 
 
 def values(item: dict, name: str) -> list:
-    """The values that a controller's option names."""
+    """The values that the option `name` of a controller holds."""
     return item[name] if name == "stages" else [item[name]]

@@ -1,7 +1,7 @@
 """A YAML file as plain data: UTF-8, the scalars of YAML 1.2's core schema, and no key twice.
 
 PyYAML reads YAML 1.1, where `no` is false, `0123` octal, `24:00:00` a number and `61e9540` infinity; here each is the text
-that stands there. Decimal numbers, true, false and null are all else that a plain scalar can be.
+that stands there. Beside a text, a plain scalar can only be a decimal number, true, false or null.
 """
 
 from __future__ import annotations

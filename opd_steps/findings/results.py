@@ -44,6 +44,13 @@ class Result:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
+    @property
+    def variant(self) -> str:
+        """The node's name; of the evaluation of a part, the part as papers name it: "both:b"."""
+        m = self.manifest
+        path, _, part = m["config"]["parents"].get("model", "").partition(":")
+        return f"{path.split('/')[2]}:{part}" if part and produces(m["kind"]) == "evaluation" else m["node"]
+
     @cached_property
     def weights_sha256(self) -> str:
         """sha256 of the weights file, of the list of hashes where there are several, "" without weights."""
@@ -94,6 +101,11 @@ class Plan:
                 for path in distinct(node["paths"]).values():
                     found.setdefault(path, node)
         return found
+
+
+def produces(kind: str) -> str:
+    """What nodes of this kind are for others: data, model, evaluation, analysis, ..."""
+    return KINDS[kind].PRODUCES
 
 
 def distinct(by_seed: dict) -> dict:

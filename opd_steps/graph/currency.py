@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.store.artifacts import MANIFEST, content, damage, is_whole
 from opd_steps.store.fingerprint import canonical
-from opd_steps.store.sources import hashes, named
+from opd_steps.store.sources import Given, hashes
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -58,12 +58,12 @@ class Currency:
         if node.code != manifest["code"]:
             files = sorted(manifest["code"].keys() | node.code.keys())
             why += [f"{file} changed" for file in files if manifest["code"].get(file) != node.code.get(file)]
-        if node.kind in ("data", "model"):
-            try:
-                now = hashes(node.kind, node.options, manifest["sources"], since_ns)
-            except OSError as error:
-                return [*why, f"{error.filename} cannot be read"]
-            why += _other_sources(manifest["sources"], now, named(node.kind, node.options))
+        named = node.says.sources(node.options)
+        try:
+            now = hashes(named, manifest["sources"], since_ns)
+        except OSError as error:
+            return [*why, f"{error.filename} cannot be read"]
+        why += _other_sources(manifest["sources"], now, named)
         for role, parent in node.parents.items():
             now = self.contents.get(parent.path(seed))
             if now is not None and manifest["parents"].get(role, {}).get("content") not in (None, now):
@@ -83,7 +83,7 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
     return [f"{at.removeprefix('options.')} was {_short(old)}, is {_short(new)}"]
 
 
-def _other_sources(old: dict, new: dict, paths: dict[str, str]) -> list[str]:
+def _other_sources(old: dict, new: dict, named: dict[str, Given]) -> list[str]:
     """Each of the user's files that is not what it was."""
     found = []
     for key in sorted(old.keys() | new.keys()):
@@ -91,7 +91,7 @@ def _other_sources(old: dict, new: dict, paths: dict[str, str]) -> list[str]:
         for name in sorted(was.keys() | now.keys()):
             if was.get(name) != now.get(name):
                 what = "changed" if name in was and name in now else "is new" if name in now else "is gone"
-                found.append(f"{Path(paths.get(key, key), name)} {what}")
+                found.append(f"{Path(named[key].path if key in named else key, name)} {what}")
     return found
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from opd_steps.config.layers import Layers
-from opd_steps.graph.code import files
+from opd_steps.graph.code import FAMILIES, files, used_plugs
 from opd_steps.store.fingerprint import canonical, code_hashes
 
 
 @dataclass(eq=False)
 class GraphNode:
-    """One node: a stage kind, its options, and the nodes it reads by role."""
+    """One node: a stage kind, its options, and the nodes it reads by role; `says`: what its kind says of it (graph.kinds)."""
 
     paper: str
     kind: str
     name: str
     options: dict
-    parents: dict[str, GraphNode] = field(default_factory=dict)
+    says: type
+    parents: dict[str, GraphNode] = field(default_factory=dict)  # by the role in which it reads them (graph.links)
+    parts: dict[str, str] = field(default_factory=dict)  # role -> which part of the parent; "" = the main one
+    own: dict[str, str] = field(default_factory=dict)  # role that is a learner of this node -> its name; "" = the main one
     layers: Layers | None = None  # the places that wrote the options
 
     @property
@@ -36,21 +41,40 @@ class GraphNode:
 
     def job_config(self, seed: int) -> str:
         """Canonical JSON of exactly what the job depends on beside code and parents' content."""
-        skip = {"kind", "seed", "resources", *self.parents}
-        options = {k: v for k, v in self.options.items() if k not in skip}
-        parents = {role: node.path(seed) for role, node in self.parents.items()}
+        options = _without(self.options, {"kind", "seed", "resources", *self.parents.keys() - self.own.keys()})
+        parents = {role: self.named(role, node.path(seed)) for role, node in self.parents.items()}
         return canonical({"kind": self.kind, "options": options, "parents": parents, "seed": seed})
+
+    def named(self, role: str, parent: str) -> str:
+        """A name of the parent in this role, with the part that is read: "opd/both" or "opd/both:b"."""
+        part = self.parts.get(role)
+        return f"{parent}:{part}" if part else parent
+
+    def root(self, part: str = "") -> GraphNode:
+        """The node where the weights and tokens of its model come from, through all trainings; itself, if it goes on from none."""
+        start = self.says.start(part)
+        return self.root_of(start) if start else self
+
+    def root_of(self, role: str) -> GraphNode:
+        """The same of the model that it reads in this role."""
+        return self.parents[role].root(self.parts.get(role, ""))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The step and the plugs that this node's job runs."""
+        return tuple(files(self.kind, self.says, self.options, set(self._read_plugs())))
 
     @cached_property
     def code(self) -> dict[str, str]:
-        """Hashes of the sources that this node's job runs (node_code.py)."""
-        data = self.parents.get("data")
-        return _code(tuple(files(self.kind, self.options, data.options if data and data.kind == "data" else None, self.models)))
+        """Hashes of the sources that this node's job runs."""
+        return _code(self.files)
 
-    @property
-    def models(self) -> list[dict]:
-        """Options of the model nodes below this one: their families load, and compare, what is made of them."""
-        return [node.options for node in self.ancestors() if node.kind == "model"]
+    def _read_plugs(self) -> Iterator[tuple[str, str]]:
+        """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
+        read = [(self.root_of(role), (FAMILIES,)) for role in self.parents]
+        read += [(self.parents["data"], self.says.OF_DATA)] if "data" in self.parents else []
+        for node, groups in read:
+            yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
 
     @cached_property
     def code_json(self) -> str:
@@ -68,6 +92,15 @@ class GraphNode:
 
         visit(self)
         return list(out.values())
+
+
+def _without(options: Any, roles: set[str], at: str = "") -> Any:
+    """Options but for the references in `roles`: their keys are left out, in a list they leave null."""
+    if isinstance(options, dict):
+        return {k: _without(v, roles, f"{at}{k}.") for k, v in options.items() if f"{at}{k}" not in roles}
+    if isinstance(options, list):
+        return [None if f"{at}{i}" in roles else _without(v, roles, f"{at}{i}.") for i, v in enumerate(options)]
+    return options
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 
 from opd_steps.config.layers import Layers
@@ -13,8 +12,10 @@ from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.links import SELF, link, require_part, unknown
 from opd_steps.graph.node import GraphNode
 
+EVALUATE = "evaluate"  # the kind of the nodes that a paper's section of this name makes
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
@@ -64,7 +65,7 @@ class Graph:
         for section, known in (("nodes", paper["nodes"]), ("kinds", KINDS)):
             for key in scale[section]:
                 if key not in known:
-                    raise UserError(f"{file}.scales.{self.scale}.{section}.{key}", _unknown(key, known))
+                    raise UserError(f"{file}.scales.{self.scale}.{section}.{key}", unknown(key, known))
         own: dict[str, GraphNode] = {}
         for name, raw in paper["nodes"].items():
             where = f"{file}.nodes.{name}"
@@ -74,17 +75,25 @@ class Graph:
         scope.update(own)
         for name, node in own.items():
             with node.layers.blamed():
-                self._link(node, scope, f"{file}.nodes.{name}")
+                link(node, scope, f"{file}.nodes.{name}")
         _refuse_cycles(own, file)
         where = f"{file}.evaluate.options"
-        for name in paper["evaluate"]["models"]:
+        for model in paper["evaluate"]["models"]:
+            name, colon, part = model.partition(":")
             if name not in scope:
-                raise UserError(f"{file}.evaluate.models", _unknown(name, scope))
-            raw = {"kind": "evaluate", "model": name} | paper["evaluate"]["options"]
-            owned = self.nodes.get((scope[name].paper, "evaluate", name))
+                raise UserError(f"{file}.evaluate.models", unknown(name, scope))
+            if colon:
+                require_part(scope[name], part, f"{file}.evaluate.models")
+            raw = {"kind": EVALUATE, "model": model} | paper["evaluate"]["options"]
+            name, owner = _evaluation(name, part), scope[name].paper
+            if (paper["name"], EVALUATE, name) in self.nodes:
+                raise UserError(
+                    f"{file}.evaluate.models", f"'{model}' would be evaluated as '{name}', and another node is: rename it"
+                )
+            owned = self.nodes.get((owner, EVALUATE, name))
             node = self._node(paper["name"], name, raw, scale, where, nodes=False)
             with node.layers.blamed():
-                self._link(node, scope, where)
+                link(node, scope, where)
                 if owned:  # a shared node is evaluated once, by the paper that owns it
                     _refuse_another(node, owned, where)
                     del self.nodes[node.key]
@@ -92,11 +101,11 @@ class Graph:
     def _node(self, paper: str, name: str, raw: object, scale: dict, where: str, nodes: bool = True) -> GraphNode:
         if not isinstance(raw, dict) or "kind" not in raw:
             raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
-        if not _NAME.fullmatch(name):
-            raise UserError(where, "a node's name is made of 1 to 100 letters, digits and underscores")
+        if name == SELF or not _NAME.fullmatch(name):
+            raise UserError(where, f"a node's name is made of 1 to 100 letters, digits and underscores, and not {SELF}")
         kind = raw["kind"]
         if not isinstance(kind, str) or kind not in KINDS:
-            raise UserError(f"{where}.kind", _unknown(kind, KINDS))
+            raise UserError(f"{where}.kind", unknown(kind, KINDS))
         keys = {f.name for f in dataclasses.fields(KINDS[kind])} - ({"teacher_engine"} if "scores" in raw else set())
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
         at = f"{self.papers[paper]['file']}.scales.{self.scale}"
@@ -105,50 +114,33 @@ class Graph:
         layers = Layers(where, [*shared, (where, raw), last])
         raw = layers.merged()
         with layers.blamed():
-            node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), layers=layers)
-        if kind == "evaluate" and "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS"):
+            node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), KINDS[kind], layers=layers)
+        if "benchmarks" in keys and "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS"):
             node.options["benchmarks"] += [task for task in self.benchmarks if task not in node.options["benchmarks"]]
         self.nodes[node.key] = node
         return node
-
-    def _link(self, node: GraphNode, scope: dict[str, GraphNode], where: str) -> None:
-        for f in dataclasses.fields(KINDS[node.kind]):
-            target = node.options.get(f.name)
-            if "ref" not in f.metadata or target is None:
-                continue
-            if target not in scope:
-                raise UserError(f"{where}.{f.name}", _unknown(target, scope))
-            parent = scope[target]
-            if parent.kind not in f.metadata["ref"]:
-                raise UserError(
-                    f"{where}.{f.name}", f"'{target}' is a {parent.kind} node; expected one of: {', '.join(f.metadata['ref'])}"
-                )
-            if parent.options["seed"] is None and node.options["seed"] is not None:
-                raise UserError(f"{where}.seed", f"this node is pinned to one seed but reads '{target}', which is not")
-            node.parents[f.name] = parent
 
     def find(self, paper: str, name: str) -> GraphNode | None:
         """The node that `name` means inside `paper`."""
         return self._names[paper].get(name)
 
-    def evaluation(self, paper: str, name: str) -> GraphNode | None:
-        """The evaluate node of model `name` as seen from `paper`: its own, else the owner's."""
-        owner = self._names[paper].get(name)
-        keys = [(paper, "evaluate", name)] + ([(owner.paper, "evaluate", name)] if owner else [])
+    def evaluation(self, paper: str, name: str, part: str = "") -> GraphNode | None:
+        """The evaluate node of model `name`, or of a part of it, as seen from `paper`: its own, else the owner's."""
+        owner, made = self._names[paper].get(name), _evaluation(name, part)
+        keys = [(paper, EVALUATE, made)] + ([(owner.paper, EVALUATE, made)] if owner else [])
         return next((self.nodes[k] for k in keys if k in self.nodes), None)
 
 
-def _unknown(name: object, known) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    hint = f"Did you mean: '{near[0]}'?" if near else f"Known: {', '.join(known)}"
-    return f"unknown name '{name}'. {hint}"
+def _evaluation(name: str, part: str) -> str:
+    """The name of the node that evaluates a model."""
+    return f"{name}__{part}" if part else name
 
 
 def _refuse_another(node: GraphNode, owned: GraphNode, where: str) -> None:
     """Raises UserError where a paper would evaluate another's node otherwise than its owner does."""
     for key, value in node.options.items():
-        mine, theirs = (n.parents[key].key if key in n.parents else n.options[key] for n in (node, owned))
-        if mine != theirs and key != "resources":
+        read = lambda n: (n.parents[key].key, n.parts[key]) if key in n.parents else n.options[key]  # noqa: B023
+        if read(node) != read(owned) and key != "resources":
             raise UserError(
                 f"{where}.{key}",
                 f"found {shown(value)}, but '{node.name}' is evaluated once, by its own paper '{owned.paper}', with "

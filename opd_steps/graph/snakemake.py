@@ -92,12 +92,19 @@ def begin(workflow) -> None:
 
             start_slurm(workflow)
         elif _worth_warming(workflow):
-            warm.start_server()
+            warm.start_server(_modules())
     except UserError as error:
         _end(error)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def _modules() -> list[str]:
+    """What the run's jobs import: their steps, and the plugs that their nodes name."""
+    files = dict.fromkeys(file for node in _wanted for file in node.files)
+    names = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files]
+    return [*names, f"{PACKAGE.name}.steps.preflight"]
 
 
 def _worth_warming(workflow) -> bool:
@@ -171,9 +178,9 @@ def papers() -> str:
     return "|".join(sorted({re.escape(node.paper) for node in _graph.nodes.values()}))
 
 
-def manifests(*kinds: str) -> list[str]:
-    """Manifests of all wanted nodes of these kinds, or of all kinds."""
-    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if not kinds or n.kind in kinds]
+def manifests(phase: str = "") -> list[str]:
+    """Manifests of all wanted nodes of one phase, of all nodes for ""."""
+    return [f"{RESULTS}/{n.path(s)}/{MANIFEST}" for n, s in _jobs(_wanted) if phase in ("", n.says.PHASE)]
 
 
 def manifests_of(wildcards) -> list[str]:
@@ -204,9 +211,9 @@ def node_of(kind: str, wildcards) -> GraphNode:
 
 
 def parents(kind: str, wildcards) -> dict[str, str]:
-    """Manifests that the job reads, by role."""
+    """Manifests that the job reads, by role; Snakemake's names have no dots."""
     node = node_of(kind, wildcards)
-    return {role: f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
+    return {role.replace(".", "__"): f"{RESULTS}/{p.path(int(wildcards.seed))}/{MANIFEST}" for role, p in node.parents.items()}
 
 
 def job_config(kind: str, wildcards) -> str:
@@ -219,14 +226,17 @@ def job_code(kind: str, wildcards) -> str:
 
 def ask(kind: str, resource: str) -> int | Callable[..., int]:
     """What a job of this kind asks of the executor: a number where all nodes agree, as Snakemake calls a function again for every job."""
-    asked = {node.options["resources"][resource] for node in _graph.nodes.values() if node.kind == kind}
-    if len(asked) == 1:
-        return asked.pop()
-    return lambda wildcards: node_of(kind, wildcards).options["resources"][resource]
+    return _same(kind, lambda node: node.options["resources"][resource])
 
 
-def processes(kind: str, wildcards) -> int:
-    return count_processes(kind, node_of(kind, wildcards).options)
+def processes(kind: str) -> int | Callable[..., int]:
+    """How many processes a step of this kind is."""
+    return _same(kind, count_processes)
+
+
+def _same(kind: str, asked: Callable[[GraphNode], int]) -> int | Callable[..., int]:
+    found = {asked(node) for node in _graph.nodes.values() if node.kind == kind}
+    return found.pop() if len(found) == 1 else lambda wildcards: asked(node_of(kind, wildcards))
 
 
 @cache

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-from opd_steps.config.curve_names import POLICY, TRAIN, controlled
-from opd_steps.config.needs import GROUPS, teacher_need, terms
+from collections.abc import Iterable
+
+from opd_steps.config.curve_names import POLICY, controlled
+from opd_steps.config.needs import GROUPS, asks, terms
 from opd_steps.config.option_paths import get_option
 from opd_steps.config.plugs import constant
+from opd_steps.config.teachers import sources
 
-TRAIN_METRICS = {
-    "pretrain": TRAIN,
-    "sft": TRAIN,
-    "rl": (*POLICY, "ratio", "clipped", "silent_groups"),
-    "opd": POLICY,
-}
-"""Curves of metrics.jsonl by kind, written `train/<name>`; a claim may add `:first`, `:mean` or `:max` (default: mean of the last fifth)."""
+SUFFIXES = ("", ":first", ":mean", ":max")
+
+
+def figures(curves: Iterable[str], options: dict) -> list[str]:
+    """What a claim may name of each curve of metrics.jsonl: the mean of its last fifth, `train/<name>`, and the other suffixes."""
+    names = [*curves, *(["skipped"] if options["on_nonfinite"] == "skip" else [])]
+    return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]
 
 
 def opd_curves(options: dict) -> list[str]:
-    """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers."""
-    found, streams = list(POLICY), terms(options["method"])
-    asked = any(teacher_need(row) != "none" for row in streams if row["against"] == "teacher")
-    for i, row in enumerate(streams):
-        names = _of_estimator(row, asked)
-        for slot in ("transform", "weight"):
-            for item in row[slot]:
-                names += constant(GROUPS[slot], item["name"], "METRICS")
-        found += [f"add{i - 1}_{name}" if i else name for name in names]
-    if options["method"]["prefix"]["source"] == "dataset" and any(row["rows"] == "prefix" for row in streams):
-        found.remove("reward")  # nobody judged them
+    """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers; of a learner `<name>/<curve>`."""
+    found = _of_learner(options["method"], options["gradient"], options["judges"])
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
         found += constant("hooks", item["name"], "METRICS")
     moved = [item["sets"] for item in options["controllers"]]
     found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
+    for name, learner in options["learners"].items():
+        found += [f"{name}/{curve}" for curve in _of_learner(learner["method"], learner["gradient"], options["judges"])]
     return list(dict.fromkeys(found))
 
 
+def _of_learner(method: dict, gradient: dict, judges: list[dict]) -> list[str]:
+    found, streams = list(POLICY), terms(method)
+    asked = {whom for row in streams for whom in asks(row)}
+    for i, row in enumerate(streams):
+        names = _of_estimator(row, row["against"] in asked or row["against"] == "sampler")
+        for slot in ("where", "transform", "weight"):
+            for item in row[slot]:
+                names += constant(GROUPS[slot], item["name"], "METRICS")
+        found += [f"add{i - 1}_{name}" if i else name for name in names]
+    first = next(sources(method))
+    if not constant("prefixes", first["name"], "JUDGED"):
+        found.remove("reward")
+    for item in judges:
+        found += constant("judges", item["name"], "METRICS")
+    return [*found, *constant("gradients", gradient["name"], "METRICS")]
+
+
 def _of_estimator(row: dict, asked: bool) -> list[str]:
-    """`asked`: whether anybody asks the teacher."""
+    """`asked`: whether anybody asks the teacher that the term is against."""
     of = lambda slot, attribute: constant(GROUPS[slot], row[slot]["name"], attribute)
-    names = ["log_ratio"] if asked or row["against"] != "teacher" else []
+    names = ["log_ratio"] if asked else []
     names += of("estimator", "METRICS")
     sums, rewards = of("estimator", "SUPPORT") == "set", of("estimator", "BASELINE")
     measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") == "divergence"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
@@ -22,6 +24,16 @@ def sampled_rows(
     prompts, seeds = sample_seeds(picks, n, *seed_parts, step)
     rows = pool.play(policy, prompts, seeds, step - 1 if version is None else version)
     return Batch(rows, metrics=rollout_metrics(rows))
+
+
+def unsampled(rows: Trajectory, version: int) -> Trajectory:
+    """Columns that sampled rows have: log-probs and rewards nan, for nobody sampled or judged these."""
+    return rows.with_columns(
+        logp=[torch.full((len(a),), torch.nan) for a in rows.actions],
+        reward_B=torch.full((len(rows),), torch.nan),
+        version_B=torch.full((len(rows),), version),
+        ended_B=torch.ones(len(rows), dtype=torch.bool),
+    )
 
 
 def rollout_metrics(rows: Trajectory) -> dict[str, float]:

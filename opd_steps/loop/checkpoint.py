@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,14 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opd_steps.errors import NotFinite, UserError
-from opd_steps.models.finite import not_finite
 from opd_steps.process import ranks
+from opd_steps.process.finite import not_finite
 from opd_steps.store.files import remove
 
 _PREFIX = "checkpoint-"
+Trained = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]
+"""Model and optimizer of each learner by name; "" is the main one."""
 
 
-def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+def save(work: Path, step: int, trained: Trained, state: dict) -> None:
     """Write checkpoint-<step> and drop the older ones. `state`: lists of states of controllers and hooks, each a flat dict of
     JSON-able values and tensors.
 
@@ -28,11 +31,13 @@ def save(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimiz
     tensors, so that any number of them can read them. Raises NotFinite, and writes nothing, for a weight, a moment or a plain value of
     a state that is not finite. (Tensors of a state may hold nan: rewards of rows that nobody judged.)
     """
-    names = _names(model, optimizer)
-    moments = {f"{names[p]}.{key}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
     plain, tensors = _apart(state)
-    _require_finite(work, [*_weights(model).items(), *moments.items()], plain)
-    parts = {"model": _weights(model), "optimizer": moments, "state": tensors}
+    parts = {"state": tensors}
+    for learner, (model, optimizer) in trained.items():
+        names = _names(model, optimizer)
+        moments = {f"{names[p]}.{key}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
+        parts |= {_part("model", learner): _weights(model), _part("optimizer", learner): moments}
+    _require_finite(work, [item for name, part in parts.items() if name != "state" for item in part.items()], plain)
     parts = {name: ranks.for_writing(part) for name, part in parts.items()}
     if ranks.first():
         _write(work, step, parts, plain)
@@ -70,16 +75,26 @@ def newest(work: Path) -> Path | None:
     return max(work.glob(f"{_PREFIX}[0-9]*"), default=None)
 
 
-def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
+def load(work: Path, trained: Trained) -> dict | None:
     """Restore the newest complete checkpoint in place and return its state (with "step"); None if there is none."""
     folder = newest(work)
     if folder is None:
         return None
     try:
-        weights, moments, tensors = (load_file(folder / f"{part}.safetensors") for part in ("model", "optimizer", "state"))
+        names = ["state", *(_part(part, learner) for learner in trained for part in ("model", "optimizer"))]
+        parts = {name: load_file(folder / f"{name}.safetensors") for name in names}
         state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(str(folder), f"this checkpoint is damaged ({error}); delete it and run again") from None
+    for learner, (model, optimizer) in trained.items():
+        _restore(model, optimizer, parts[_part("model", learner)], parts[_part("optimizer", learner)])
+    for name, tensor in parts["state"].items():
+        group, index, key = name.split("/", 2)
+        state[group][int(index)][key] = tensor
+    return state
+
+
+def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, weights: dict, moments: dict) -> None:
     with torch.no_grad():
         for name, tensor in _weights(model).items():
             tensor.copy_(ranks.cut_like(weights[name], tensor))
@@ -90,10 +105,10 @@ def load(work: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
                 key: moments[full].to(p.device) if key == "step" else ranks.cut_like(moments[full], p)
                 for key, full in keys.items()
             }
-    for name, tensor in tensors.items():
-        group, index, key = name.split("/", 2)
-        state[group][int(index)][key] = tensor
-    return state
+
+
+def _part(what: str, learner: str) -> str:
+    return f"{what}.{learner}" if learner else what
 
 
 def _apart(state: dict[str, list[dict]]) -> tuple[dict, dict[str, torch.Tensor]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opd_steps.config.curve_names import controlled
 from opd_steps.config.option_paths import get_option, with_option
+from opd_steps.config.teachers import method_of
 from opd_steps.loop.objective import Objective
 from opd_steps.nouns.hook import Hook
+from opd_steps.nouns.policy import Policy
 
 
 class Conductor(Hook):
@@ -20,12 +22,15 @@ class Conductor(Hook):
 
     A step whose update was left out has no figures of its own (loop.guard): controllers see those of the step before it.
 
-    `options` is this object's own copy of the node's options, always as they stand now.
+    `options` is this object's own copy of the node's options, always as they stand now; `objectives` and `policies` of all learners
+    and teachers follow.
     """
 
-    def __init__(self, options: dict, controllers: Sequence[Any], objective: Objective, policies: Sequence):
+    def __init__(
+        self, options: dict, controllers: Sequence[Any], objectives: Mapping[str, Objective], policies: Sequence[Policy]
+    ):
         self.options = copy.deepcopy(options)
-        self.controllers, self.objective, self.policies = controllers, objective, policies
+        self.controllers, self.objectives, self.policies = controllers, objectives, policies
         self.states: list[dict] = []
         self.seen: dict[str, float] = {}
         for controller in controllers:
@@ -54,10 +59,11 @@ class Conductor(Hook):
         if not self.controllers:
             return
         budget = self.options["sampling"]["max_new_tokens"]
-        fresh = Objective.from_method(self.options["method"], budget)
-        self.objective.streams, self.objective.aggregate, self.objective.window = fresh.streams, fresh.aggregate, budget
+        for name, objective in self.objectives.items():
+            fresh = Objective.from_method(method_of(self.options, name), budget)
+            objective.streams, objective.aggregate, objective.window = fresh.streams, fresh.aggregate, budget
         for policy in self.policies:
-            policy.max_new_tokens, policy.temperature = budget, self.options["sampling"]["temperature"]
+            policy.sample_by(self.options["sampling"])
 
     def state_dict(self) -> dict:
         values = [get_option(self.options, c.sets) for c in self.controllers]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from torch import nn
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop import checkpoint
-from opd_steps.models import finite
 from opd_steps.nouns.hook import Hook
+from opd_steps.process import finite
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import not_finite
 
 
 class Guard(Hook):
-    """The last after-step hook: it looks at what the others left. Its state: updates left out in a row.
+    """The last after-step hook: it looks at what the others left of all learners. Its state: updates left out in a row.
 
     on_nonfinite: stop   the first figure of an update that is not finite raises UserError, as does any other figure or weight
     on_nonfinite: skip   such an update is not made: neither weights nor moments move. train/skipped counts those of a step;
@@ -22,8 +24,8 @@ class Guard(Hook):
                          cannot be taken back, so they always end the step.
     """
 
-    def __init__(self, job: Job):
-        self.job, self.step = job, 0
+    def __init__(self, job: Job, models: Sequence[nn.Module]):
+        self.job, self.models, self.step = job, models, 0
         self.skips, self.most = job.options["on_nonfinite"] == "skip", job.options["max_skips"]
         self.in_a_row, self.skipped = 0, 0
 
@@ -38,7 +40,7 @@ class Guard(Hook):
 
     def allows(self, figures: dict[str, float]) -> bool:
         """Whether an update with these figures may be made. All ranks hold the same ones."""
-        bad = not_finite({f"train/{name}": value for name, value in figures.items()})
+        bad = not_finite(figures)
         if not bad:
             self.in_a_row = 0
             return True
@@ -57,8 +59,9 @@ class Guard(Hook):
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         if bad := not_finite(metrics):
             raise self._end(bad)
-        if name := finite.not_finite(policy.model.named_parameters()):
-            raise self._end(f"after the update the parameter {name} is not finite")
+        for model in self.models:
+            if name := finite.not_finite(model.named_parameters()):
+                raise self._end(f"after the update the parameter {name} is not finite")
 
     def _end(self, what: str) -> UserError:
         kept = checkpoint.newest(self.job.work)

@@ -18,8 +18,8 @@ from transformers.utils import logging
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
-from opd_steps.models.finite import not_finite
 from opd_steps.process import ranks
+from opd_steps.process.finite import not_finite
 from opd_steps.store.files import write_json
 
 MODEL, LINK = "model", "link.json"

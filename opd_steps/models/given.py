@@ -12,8 +12,8 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from opd_steps.errors import UserError
-from opd_steps.models.finite import not_finite
 from opd_steps.models.folder import read_model
+from opd_steps.process.finite import not_finite
 
 GENERATION = "generation_config.json"
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.positions import positions
@@ -110,7 +111,11 @@ class LMPolicy:
         mixed.companion = (other.model, share)
         return mixed
 
-    def dist(self, trajectory: Trajectory, role: str = "student") -> LazyCategorical:
+    def sample_by(self, sampling: dict) -> None:
+        """Temperature and budget as these options say from now on."""
+        self.temperature, self.max_new_tokens = sampling["temperature"], sampling["max_new_tokens"]
+
+    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> LazyCategorical:
         """Distributions at all response positions, still hidden states: `[N, D]`, N = sum of response lengths.
 
         `role` picks the context: `trajectory.extra["context:" + role]` where a stage put one, else the plain prompt.
@@ -118,13 +123,16 @@ class LMPolicy:
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
         tokens_BL, at_N, row_N = pack(contexts, trajectory.actions, self.tokenizer.pad_token_id, self.model.device)
         self._require_room(tokens_BL.shape[1])
+        layers = {}
+        if self._plain_head or asks.hidden:
+            hidden_BLD, layers = ranks.hidden_states(self.model, tokens_BL, sorted(asks.hidden))
         if self._plain_head:
-            hidden_BLD = ranks.hidden_states(self.model, tokens_BL)
             head = self.model.get_output_embeddings()
             weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
         else:  # the model reshapes its logits: take them whole
             hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
-        return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab)
+        known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
+        return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
 
     def _require_room(self, length: int) -> None:
         """What preflight could not know, as the attempts that a context shows: it would be an index error, or go unsaid (RoPE)."""

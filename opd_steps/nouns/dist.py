@@ -8,7 +8,8 @@ still hidden states and a head: it turns into `Categorical` chunk by chunk, so t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -21,8 +22,13 @@ class StepDist(Protocol):
     def logp(self, action_N: Tensor) -> Tensor:
         """Log-probability (density) of the actions, [N], fp32."""
 
-    def entropy(self) -> Tensor:
-        """Entropy in nats, [N]; a figure, without gradient."""
+    def entropy(self) -> Tensor | None:
+        """Entropy in nats, [N]; a figure, without gradient. None where it is not known."""
+
+    def chunk(self, start: int, stop: int) -> StepDist:
+        """The decision points start .. stop."""
+
+    def to(self, device: torch.device) -> StepDist: ...
 
 
 def head_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None = None) -> Tensor:
@@ -38,9 +44,10 @@ def head_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None = No
 
 @dataclass(frozen=True)
 class Categorical:
-    """A normalised categorical: `logp_NV`, fp32 (or fp64, in exact tests)."""
+    """A normalised categorical: `logp_NV`, fp32 (or fp64, in exact tests). `layers`: hidden states [N, D] by layer, where asked for."""
 
     logp_NV: Tensor
+    layers: Mapping[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_logits(cls, logits_NV: Tensor, temperature: float = 1.0) -> Categorical:
@@ -70,13 +77,13 @@ class Categorical:
         return self.logp_NV.topk(k, -1)
 
     def detach(self) -> Categorical:
-        return Categorical(self.logp_NV.detach())
+        return Categorical(self.logp_NV.detach(), {i: h.detach() for i, h in self.layers.items()})
 
     def chunk(self, start: int, stop: int) -> Categorical:
-        return Categorical(self.logp_NV[start:stop])
+        return Categorical(self.logp_NV[start:stop], {i: h[start:stop] for i, h in self.layers.items()})
 
-    def to(self, device: torch.device | None) -> Categorical:
-        return Categorical(self.logp_NV.to(device))
+    def to(self, device: torch.device) -> Categorical:
+        return Categorical(self.logp_NV.to(device), {i: h.to(device) for i, h in self.layers.items()})
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class LazyCategorical:
     bias_V: Tensor | None = None
     temperature: float = 1.0
     vocab: int | None = None
+    layers: Mapping[int, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden_ND)
@@ -101,7 +109,12 @@ class LazyCategorical:
         if self.weight_VD is not None:
             bias_V = None if self.bias_V is None else self.bias_V[: self.vocab]
             logits_NV = head_logits(logits_NV, self.weight_VD[: self.vocab], bias_V)
-        return Categorical.from_logits(logits_NV, self.temperature)
+        logp_NV = Categorical.from_logits(logits_NV, self.temperature).logp_NV
+        return Categorical(logp_NV, {i: h[start:stop] for i, h in self.layers.items()})
+
+    def to(self, device: torch.device) -> LazyCategorical:
+        """Hidden states and head lie where their model lies."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,9 @@ class Recorded:
     def logp(self, action_N: Tensor) -> Tensor:
         return self.action_logp_N
 
+    def entropy(self) -> None:
+        return None
+
     def topk(self, k: int) -> tuple[Tensor, Tensor]:
         if self.topk_ids_NK is None or self.topk_ids_NK.shape[1] < k:
             have = 0 if self.topk_ids_NK is None else self.topk_ids_NK.shape[1]
@@ -128,7 +144,7 @@ class Recorded:
         cut = lambda t: None if t is None else t[start:stop]
         return Recorded(self.action_logp_N[start:stop], cut(self.topk_ids_NK), cut(self.topk_logp_NK))
 
-    def to(self, device: torch.device | None) -> Recorded:
+    def to(self, device: torch.device) -> Recorded:
         move = lambda t: None if t is None else t.to(device)
         return Recorded(self.action_logp_N.to(device), move(self.topk_ids_NK), move(self.topk_logp_NK))
 
@@ -157,5 +173,8 @@ class DiagGaussian:
         return (0.5 * (ratio + shift - 1 - ratio.log())).expand_as(self.mean_ND).sum(-1)
 
     def chunk(self, start: int, stop: int) -> DiagGaussian:
-        cut = lambda t: t[start:stop] if len(t) == len(self.mean_ND) else t
-        return DiagGaussian(cut(self.mean_ND), cut(self.std_ND))
+        std_ND = self.std_ND.expand_as(self.mean_ND)  # one width for all, or for each dimension, is no width per decision point
+        return DiagGaussian(self.mean_ND[start:stop], std_ND[start:stop])
+
+    def to(self, device: torch.device) -> DiagGaussian:
+        return DiagGaussian(self.mean_ND.to(device), self.std_ND.to(device))

@@ -53,6 +53,10 @@ class Pool(Protocol):
         """Each row in words, for people and for contexts that quote it."""
         return [""] * len(rows)
 
+    def column(self, name: str, index: int) -> Any:
+        """What the data say of a context, e.g. its domain. Raises UserError where they do not."""
+        raise UserError("data", f"this task has no column '{name}'")
+
     def name(self, index: int) -> str:
         """What files call a context."""
         return str(index)

@@ -62,8 +62,8 @@ class Trajectory:
         """Mean of a column over each row's decision points, [B]."""
         return value_N.new_zeros(len(self)).index_add(0, self.owner_N, value_N) / self.length_B
 
-    def has_context_B(self, role: str = "teacher") -> Tensor:
-        """Whether that role sees more than the row's own context, [B] bool."""
+    def has_context_B(self, role: str) -> Tensor:
+        """Whether that teacher sees more than the row's own context, [B] bool."""
         told = self.extra.get(f"context:{role}", self.contexts)
         return torch.tensor([list(a) != list(b) for a, b in zip(told, self.contexts, strict=True)])
 

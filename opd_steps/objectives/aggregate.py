@@ -20,8 +20,8 @@ def weights_N(
     window_mean  1 / (rows * window)        Dr.GRPO; `window` = generation budget in decisions
     seq_sum      1 / rows                   theory texts
 
-    `rows` and `tokens` count the whole optimizer step, of which `length_B` may be a part: then the sum of the parts'
-    gradients is the gradient of the whole. `mask_N`: decisions that count (1) or not (0); `tokens` counts the former.
+    `length_B` may be a part of an optimizer step; `rows` and `tokens` count the whole step, so that the gradients of its parts
+    add up to that of the whole. `mask_N`: decisions that count (1) or not (0); `tokens` counts those that do.
     """
     if name == "window_mean" and window < 1:
         raise ValueError("window_mean divides by the generation budget: give window")

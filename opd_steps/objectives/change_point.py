@@ -1,4 +1,4 @@
-"""Where does a series fall? One change of the mean, accepted by the Bayesian information criterion; and the series of a response."""
+"""Where the mean of a series falls, found by the Bayesian information criterion; applied to the teacher's margin along a response."""
 
 from __future__ import annotations
 

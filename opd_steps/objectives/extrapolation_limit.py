@@ -10,7 +10,7 @@ def logit(p: float) -> float:
 
 
 def fixed_point(lam: float, p: float, b: float) -> float:
-    """The probability pi at which lam log p + (1 - lam) log b - log pi is the same for a binary token and its opposite:
+    """The probability pi of a binary token at which lam log p + (1 - lam) log b - log pi is the same for it and its opposite:
     logit pi = lam logit p + (1 - lam) logit b. p: the teacher's probability, b: the warm start's."""
     return 1 / (1 + exp(-lam * logit(p) - (1 - lam) * logit(b)))
 

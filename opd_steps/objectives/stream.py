@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from opd_steps.config import plugs
-from opd_steps.config.needs import GROUPS, reference_need, teacher_need, teacher_topk
+from opd_steps.config.asks import Asks
+from opd_steps.config.needs import GROUPS, asks, label
 from opd_steps.nouns.dist import Recorded, StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
@@ -17,25 +19,27 @@ from opd_steps.objectives.evidence import Evidence
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training stands: optimizer step (from 1), the node's seed, the generation budget in decisions."""
+    """Where training stands: optimizer step (from 1), the node's seed, the generation budget in decisions; `against`: of the term
+    that asks."""
 
     step: int = 1
     seed: int = 0
     window: int = 0
+    against: str = "teacher"
 
 
 @dataclass(frozen=True)
 class Stream:
-    """coef * weight_N * estimator(signal on support, target, baseline, transforms).
+    """coef * weight_N * estimator(signal on support, target, baseline, transforms), where the masks `where` say so.
 
     Plugs that must see whole rows or the whole batch (a running count, a share of the batch's tokens, a group's mean)
     measure first: `survey(q, evidence) -> {name: [n]}` chunk by chunk without gradient, then
     `over_batch(rows, found, moment) -> ([N], figures)`: a weight's factor, or what a transform adds to the advantage.
+    A `where` does the same and says which decision points the term is about: the others count for nothing, in its
+    denominators either. All of these see every teacher (`evidence.others`).
 
-    against, rows   whose opinion it is, and on which rows (graph.kinds.Term)
-    teacher_need    what must be known of the teacher: none, sampled, topk or full
-    reference_need  the same of the reference, where the target uses it
-    topk            how many of the teacher's likeliest tokens, where the support takes them from the teacher
+    against, rows   whose opinion it is, and on which rows: "" the method's own, else a label (config.needs.label)
+    asks            what it asks of whom (config.needs.asks)
     """
 
     support: Any
@@ -46,18 +50,15 @@ class Stream:
     transform: tuple[Any, ...] = ()
     weight: tuple[Any, ...] = ()
     coef: float = 1.0
+    where: tuple[Any, ...] = ()
     against: str = "teacher"
-    rows: str = "prefix"
-    teacher_need: str = "full"
-    reference_need: str = "none"
-    topk: int = 0
+    rows: str = ""
+    asks: Mapping[str, Asks] = field(default_factory=dict)
 
     def view(self, evidence: Evidence) -> Evidence:
         """Evidence in which `teacher` is whom this stream is against."""
-        if self.against == "teacher":
-            return evidence
-        other = evidence.reference if self.against == "reference" else Recorded(evidence.sampler_logp_N)
-        return replace(evidence, teacher=other)
+        sampler = self.against == "sampler"
+        return replace(evidence, teacher=Recorded(evidence.sampler_logp_N) if sampler else evidence.others.get(self.against))
 
     def loss(self, q: StepDist, evidence: Evidence) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss to be minimised and detached figures, each [N]. Gradients flow through `q` alone, never through weights."""
@@ -77,7 +78,12 @@ class Stream:
     @property
     def wide(self) -> tuple[Any, ...]:
         """The plugs that look at the whole batch."""
-        return tuple(p for p in (*self.weight, *self.transform) if p.WIDE)
+        return (*self.where, *(p for p in (*self.weight, *self.transform) if p.WIDE))
+
+    @property
+    def surveys(self) -> bool:
+        """Whether one of them measures something at each decision point first."""
+        return any(plug.SURVEY for plug in self.wide)
 
     @torch.no_grad()
     def survey(self, q: StepDist, evidence: Evidence) -> dict[tuple[int, str], Tensor]:
@@ -85,23 +91,33 @@ class Stream:
         found, aimed = {}, self._aimed(q, evidence)  # a transform acts on the advantage towards the target
         for i, plug in enumerate(self.wide):
             if plug.SURVEY:
-                seen = evidence if any(plug is w for w in self.weight) else aimed
+                seen = aimed if any(plug is t for t in self.transform) else evidence
                 found |= {(i, name): value_N for name, value_N in plug.survey(q, seen).items()}
         return found
 
-    def over_batch(
-        self, rows: Trajectory, found: dict[tuple[int, str], Tensor], moment: Moment
-    ) -> tuple[Tensor, Tensor | None, dict[str, float]]:
-        """(weight_N, shift_N or None, figures) of the wide plugs over all decision points of `rows`."""
-        weight_N, shift_N, figures = torch.ones(int(rows.length_B.sum())), None, {}
+    def over_batch(self, rows: Trajectory, found: dict[tuple[int, str], Tensor], moment: Moment) -> Wide:
+        """What the wide plugs make of all decision points of `rows`."""
+        out, moment = Wide(torch.ones(int(rows.length_B.sum()))), replace(moment, against=self.against)
         for i, plug in enumerate(self.wide):
-            value_N, more = plug.over_batch(rows, {name: v for (j, name), v in found.items() if j == i}, moment)
-            figures |= more
-            if any(plug is w for w in self.weight):
-                weight_N = weight_N * value_N
+            value_N, figures = plug.over_batch(rows, {name: v for (j, name), v in found.items() if j == i}, moment)
+            out.figures |= figures
+            if i < len(self.where):
+                out.mask_N = value_N.bool() if out.mask_N is None else out.mask_N & value_N.bool()
+            elif any(plug is w for w in self.weight):
+                out.weight_N = out.weight_N * value_N
             else:
-                shift_N = value_N if shift_N is None else shift_N + value_N
-        return weight_N, shift_N, figures
+                out.shift_N = value_N if out.shift_N is None else out.shift_N + value_N
+        return out
+
+
+@dataclass
+class Wide:
+    """What a term's wide plugs make of the whole batch: factors, what is added to the advantage, which decisions count; figures."""
+
+    weight_N: Tensor
+    shift_N: Tensor | None = None
+    mask_N: Tensor | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 VANILLA = {
@@ -112,9 +128,10 @@ VANILLA = {
     "baseline": {"name": "none"},
     "transform": [],
     "weight": [],
+    "where": [],
     "coef": 1.0,
     "against": "teacher",
-    "rows": "prefix",
+    "rows": None,
 }
 """The row that a stage writes over when its objective is not the user's to choose; equals graph.kinds.Term (tested)."""
 
@@ -126,10 +143,9 @@ def build(options: dict) -> Stream:
         **{slot: load(slot, options[slot]) for slot in ("target", "support", "signal", "estimator", "baseline")},
         transform=tuple(load("transform", item) for item in options["transform"]),
         weight=tuple(load("weight", item) for item in options["weight"]),
+        where=tuple(load("where", item) for item in options["where"]),
         coef=options["coef"],
         against=options["against"],
-        rows=options["rows"],
-        teacher_need=teacher_need(options),
-        reference_need=reference_need(options),
-        topk=teacher_topk(options),
+        rows=label(options["rows"]),
+        asks=asks(options),
     )

@@ -121,18 +121,22 @@ def shard(model: nn.Module) -> nn.Module:
     model.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank went to
     _set_reshard(model)
     # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
-    model.hidden_states = lambda tokens_BL: _hidden_states(model, tokens_BL)
+    model.hidden_states = lambda tokens_BL, layers: _hidden_states(model, tokens_BL, layers)
     register_fsdp_forward_method(model, "hidden_states")
     return model
 
 
-def hidden_states(model: nn.Module, tokens_BL: Tensor) -> Tensor:
-    """Last hidden states [B, L, D] of a transformers model. Where it trains, its head is whole from here to the backward pass."""
-    return model.hidden_states(tokens_BL) if isinstance(model, FSDPModule) else _hidden_states(model, tokens_BL)
+def hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+    """Last hidden states [B, L, D] of a transformers model, and those of `layers` (0: the embedding). Where it trains, its head is
+    whole from here to the backward pass."""
+    ask = model.hidden_states if isinstance(model, FSDPModule) else lambda *how: _hidden_states(model, *how)
+    return ask(tokens_BL, layers)
 
 
-def _hidden_states(model: nn.Module, tokens_BL: Tensor) -> Tensor:
-    return model.base_model(input_ids=tokens_BL, use_cache=False).last_hidden_state
+def _hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
+    more = {"output_hidden_states": True} if layers else {}
+    found = model.base_model(input_ids=tokens_BL, use_cache=False, **more)
+    return found.last_hidden_state, {layer: found.hidden_states[layer] for layer in layers}
 
 
 @contextmanager

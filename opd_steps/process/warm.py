@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from opd_steps.process.launch import PASSED_ON, launch
@@ -30,12 +31,10 @@ from opd_steps.process.lifetime import closing, end_with_parent
 from opd_steps.store.fingerprint import source_hash
 
 ADDRESS = "DISTILLERY_WARM"
-STEPS = ("steps.evaluate", "steps.opd", "steps.analyze", "steps.pretrain", "steps.rl", "steps.preflight")
-PRELOAD = (*STEPS, "models.families.causal_lm", "tasks.pool", "evaluation.suites.lm_eval")  # for what they import
 
 
-def start_server() -> None:
-    """Start a server for the jobs of this process; it ends by itself after this process and the last job."""
+def start_server(modules: Iterable[str]) -> None:
+    """Start a server for the jobs of this process, which run these modules; it ends by itself after this process and the last job."""
     try:
         folder = tempfile.mkdtemp(prefix="distillery-")
     except OSError:  # no room for a socket: the steps do their own imports
@@ -45,14 +44,14 @@ def start_server() -> None:
         "OMP_NUM_THREADS": "1",  # read when torch is imported; a job sets its own number
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # a library that asks for GPUs must not start CUDA: it does not survive a fork
     }
-    subprocess.Popen([sys.executable, "-m", "opd_steps.process.warm", "--serve", str(os.getpid())], env=environment)
+    subprocess.Popen([sys.executable, "-m", "opd_steps.process.warm", "--serve", str(os.getpid()), *modules], env=environment)
 
 
-def serve(address: str, parent: int) -> None:
-    """Answer until the process `parent` is gone and the last job has ended."""
+def serve(address: str, parent: int, modules: Iterable[str]) -> None:
+    """Import the modules, and answer until the process `parent` is gone and the last job has ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # Ctrl-C reaches the whole group; jobs decide for themselves
-    for module in PRELOAD:
-        importlib.import_module(f"opd_steps.{module}")
+    for module in modules:
+        importlib.import_module(module)
     loaded = _package_files()
     for file in loaded:
         source_hash(file)  # which each step asks for
@@ -226,7 +225,7 @@ def _receive(caller: socket.socket) -> tuple[dict, list[int]]:
 def main() -> None:
     step, *rest = sys.argv[1:]
     if step == "--serve":
-        return serve(os.environ[ADDRESS], int(rest[0]))
+        return serve(os.environ[ADDRESS], int(rest[0]), rest[1:])
     end_with_parent(signal.SIGTERM)  # the run that asked for the step: if it is killed, a training saves and ends
     if rest[:1] == ["--processes"]:
         count, rest = int(rest[1]), rest[2:]

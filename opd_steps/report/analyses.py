@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opd_steps.findings.results import Plan
+from opd_steps.findings.results import Plan, produces
 from opd_steps.report.table import Cell, measured
 
 
@@ -29,12 +29,13 @@ def analyses(plan: Plan, paper: str) -> list[Analysis]:
     """What the paper's analyze nodes measured, in the order of the paper."""
     found = []
     for node in plan.nodes(paper):
-        if node["kind"] == "analyze":
+        if produces(node["kind"]) == "analysis":
             runs = plan.seeds(node)
             metrics = sorted({name for run in runs.values() for name in run.manifest["metrics"]})
             roles = {role: key.rsplit("/", 1)[-1] for role, key in node["parents"].items()}
             owner = node["owner"] if node["owner"] != paper else ""
             figures = [Figure(metric, measured(node["name"], metric, runs)) for metric in metrics]
-            href = f"#{paper}-analyze-{node['name']}"
-            found.append(Analysis(node["name"], node["options"]["analysis"]["name"], roles, owner, len(runs), href, figures))
+            href = f"#{paper}-{node['kind']}-{node['name']}"
+            of = node["options"].get("analysis", {"name": node["kind"]})["name"]
+            found.append(Analysis(node["name"], of, roles, owner, len(runs), href, figures))
     return found

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 
 HEIGHT, ROW, GAP, MARGIN = 38, 50, 54, 8
-TEACHING = ("teacher", "scores")
+TEACHING = ("teacher", "teachers", "scores")  # first words of roles
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ def _edge(role: str, chain: list[Box]) -> str:
         start, bend = left.x + left.width, (right.x - left.x - left.width) / 2
         path += f"C{start + bend:.1f},{left.y:.1f} {right.x - bend:.1f},{right.y:.1f} {right.x:.1f},{right.y:.1f}"
         path += "" if right.name else f"h{right.width:.1f}"
-    style = "edge teaching" if role in TEACHING else "edge"
+    style = "edge teaching" if role.split(".")[0] in TEACHING else "edge"
     title = escape(f"{chain[0].name} is the {role} of {chain[-1].name}")
     return f'<path class="{style}" d="{path}"><title>{title}</title></path>'
 

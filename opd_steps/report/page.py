@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from opd_steps.errors import UserError
 from opd_steps.findings.claims import MIN_SEEDS, VERDICTS
-from opd_steps.findings.results import Plan
+from opd_steps.findings.results import Plan, produces
+from opd_steps.graph.kinds import KINDS
 from opd_steps.report import table
 from opd_steps.report.analyses import analyses
 from opd_steps.report.curves import COLOURS, chart, gaps, number, series
@@ -19,7 +20,6 @@ from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
 
 AXES = ("teacher", "signal", "rollouts", "slot")
-KIND_ORDER = ("opd", "rl", "sft", "pretrain")
 
 
 def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
@@ -80,14 +80,15 @@ def _claim(claim: dict) -> dict:
 def _boxes(plan: Plan, paper: str) -> list[Box]:
     """The paper's nodes in topological order. Evaluations become marks; a data set's edges are drawn to its first readers."""
     nodes = {f"{n['owner']}/{n['kind']}/{n['name']}": n for n in plan.nodes(paper)}
-    evaluated = {n["parents"]["model"] for n in nodes.values() if n["kind"] == "evaluate"}
+    evaluated = {n["parents"]["model"].partition(":")[0] for n in nodes.values() if produces(n["kind"]) == "evaluation"}
     boxes: dict[str, Box] = {}
 
     def visit(key: str) -> Box:
         if key not in boxes:
             node = nodes[key]
-            parents = {role: visit(parent) for role, parent in node["parents"].items() if parent in nodes}
-            others = [(role, box) for role, box in parents.items() if box.kind != "data"]
+            read = {role: parent.partition(":")[0] for role, parent in node["parents"].items()}
+            parents = {role: visit(parent) for role, parent in read.items() if parent in nodes}
+            others = [(role, box) for role, box in parents.items() if produces(box.kind) != "data"]
             box = Box(node["name"], node["kind"], node["owner"] != paper, marked=key in evaluated)
             box.parents = others or list(parents.items())
             box.href = f"#{paper}-{node['kind']}-{node['name']}"
@@ -98,17 +99,17 @@ def _boxes(plan: Plan, paper: str) -> list[Box]:
         return boxes[key]
 
     for key, node in nodes.items():
-        if node["kind"] != "evaluate":
+        if produces(node["kind"]) != "evaluation":
             visit(key)
     return list(boxes.values())
 
 
 def _curves(plan: Plan, paper: str, captions: dict) -> list[dict]:
-    """Per kind of training node its variants and one chart per metric, kinds of the paper's own method first."""
+    """Per kind of training node its variants and one chart per metric, the last kind of the pipeline first."""
     groups = []
     nodes = plan.nodes(paper)
     kinds = {node["kind"] for node in nodes}
-    for kind in [*(k for k in KIND_ORDER if k in kinds), *sorted(kinds - {*KIND_ORDER})]:
+    for kind in (kind for kind in reversed(KINDS) if kind in kinds):
         runs = {n["name"]: {seed: r.curves for seed, r in plan.seeds(n).items()} for n in nodes if n["kind"] == kind}
         runs = {name: found for name, found in runs.items() if any(found.values())}
         found = {key for curves in runs.values() for rows in curves.values() for row in rows for key in row} - {"step"}

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from statistics import fmean
 
-from opd_steps.findings.results import Plan, Result
+from opd_steps.findings.results import Plan, Result, produces
 from opd_steps.findings.stats import half_width
 from opd_steps.findings.variants import differences
+from opd_steps.graph.kinds import KINDS
 from opd_steps.report.curves import number
-
-VARIANTS = "opd"
 
 
 @dataclass
@@ -44,28 +43,34 @@ def metric_names(plan: Plan, paper: str, order: list[str]) -> list[str]:
 
 
 def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
-    """A row per evaluated model. Bold goes to the best mean among the opd variants, where there are several."""
+    """A row per evaluated model. Bold goes to the best mean among the variants of a method, where there are several."""
     nodes = plan.nodes(paper)
-    variants = {node["name"]: node["options"] for node in nodes if node["kind"] == VARIANTS}
+    variants = {node["name"]: node["options"] for node in nodes if KINDS[node["kind"]].VARIANTS}
     differs = differences(variants) if variants else {}
     table = []
     for node, runs in _evaluations(plan, paper):
-        owner, kind, name = node["parents"]["model"].split("/")
+        key, colon, part = node["parents"]["model"].partition(":")
+        owner, kind, name = key.split("/")
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
-        cells = [measured(name, metric, runs) for metric in metrics]
+        cells = [measured(f"{name}{colon}{part}", metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
         cost = _cost(plan.seeds(model)) if model else Cell()
-        table.append(Row(name, kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"))
+        row = Row(
+            f"{name}{colon}{part}", kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"
+        )
+        table.append(row)
     better = _directions(plan, paper)
     for i, metric in enumerate(metrics):
-        _mark_best(better.get(metric, ""), [row.cells[i] for row in table if row.kind == VARIANTS])
+        _mark_best(better.get(metric, ""), [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
     return table
 
 
 def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
-    found = [node for node in plan.nodes(paper) if node["kind"] == "evaluate"]
-    return [(node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"]))]
+    found = [node for node in plan.nodes(paper) if produces(node["kind"]) == "evaluation"]
+    return [
+        (node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"].partition(":")[0]))
+    ]
 
 
 def _directions(plan: Plan, paper: str) -> dict[str, str]:

@@ -121,14 +121,16 @@ def write_scores(folder: Path, logp: list, topk_ids: list | None = None, topk_lo
     pq.write_table(pa.table(table), folder / SCORES)
 
 
-def with_scores(rows: Trajectory, folder: Path) -> Trajectory:
-    """The rollouts with the columns that teachers.cached reads: teacher_logp [T], and teacher_topk_ids, teacher_topk_logp [T, k]."""
+def with_scores(rows: Trajectory, folder: Path, name: str = "teacher") -> Trajectory:
+    """The rollouts with the columns that teachers.cached reads, by the teacher's name: <name>:logp [T], and <name>:topk_ids and
+    <name>:topk_logp [T, k]."""
     table = _read(folder / SCORES)
     if table.num_rows != len(rows):
         raise UserError(str(folder / SCORES), f"{table.num_rows} scores for {len(rows)} rollouts")
     types = {"logp": torch.float32, "topk_ids": torch.long, "topk_logp": torch.float32}
     columns = {
-        f"teacher_{name}": [torch.tensor(x, dtype=types[name]) for x in table[name].to_pylist()] for name in table.column_names
+        f"{name}:{column}": [torch.tensor(x, dtype=types[column]) for x in table[column].to_pylist()]
+        for column in table.column_names
     }
     return rows.with_columns(extra=rows.extra | columns)
 

@@ -30,7 +30,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}  # nats, per token; fp32 engines 
 class VllmEngine:
     """One model in vLLM. Rows are token ids, nothing is tokenised or detokenised here.
 
-    options    graph.kinds.Engine
+    options    graph.options.Engine
     ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
     `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.

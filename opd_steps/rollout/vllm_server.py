@@ -29,7 +29,7 @@ _GONE = (OSError, http.client.HTTPException)
 class VllmServer:
     """The model `path` behind HTTP. `score` and `limit` are those of rollout.vllm_engine.
 
-    options   graph.kinds.TeacherEngine
+    options   graph.options.TeacherEngine
     scores    the largest k that will be asked for, -1 the whole vocabulary
 
     Raises UserError before the first request: a taken port, no answer in time, another model or tokenizer, a cap below `scores`.

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 import torch
 
+from opd_steps.config.asks import Asks
+from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
+from opd_steps.models.families import Family
 from opd_steps.models.folder import load_tokenizer, where
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
@@ -26,30 +29,45 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     options = job.options["engine"]
     if options["name"] == "local":
         return None
+    _require_engine(job, role, options, "engine")
     path = where(job.path(role))
     require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
     return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 
 
-def engine_teacher(job: Job, need: str, topk: int, temperature: float) -> EngineTeacher:
-    """The parent `teacher` behind the node's teacher_engine, vllm or server; not started yet."""
-    options, path, dtype = job.options["teacher_engine"], where(job.path("teacher")), job.options.get("dtype", "float32")
-    tokenizer = load_tokenizer(job.path("teacher"))
+def engine_teacher(job: Job, role: str, options: dict, key: str, asks: Asks, temperature: float) -> EngineTeacher:
+    """The parent `role` behind an engine of these options, vllm or server, which the option `key` names; not started yet."""
+    path, dtype = where(job.path(role)), job.options.get("dtype", "float32")
+    of = _require_engine(job, role, options, key)
+    tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
         if options["name"] == "server":
-            return VllmServer(path, options, dtype, tokenizer, scores, job.work / "teacher_server.log")
+            return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
-    return EngineTeacher(make, tokenizer, need, topk, temperature, family(job, "teacher"))
+    return EngineTeacher(make, tokenizer, asks, temperature, of)
 
 
-def start_teacher(job: Job, teacher: EngineTeacher, rows: Iterable[tuple[int, int]]) -> None:
-    """Start the teacher's engine for rows of up to so many tokens of prompt and answer. Raises UserError where one does not fit."""
+def _require_engine(job: Job, role: str, options: dict, key: str) -> Family:
+    """The family of the parent `role`. Raises UserError unless the engine of these options, named by `key`, runs such models."""
+    found, name = family(job, role), options["name"]
+    if name not in found.ENGINES:
+        known = ", ".join(found.ENGINES)
+        raise UserError(f"{key}.name", f"{name} runs no {job.manifests[role]['facts']['family']['name']} model: use {known}")
+    return found
+
+
+def start_teacher(
+    job: Job, teacher: EngineTeacher, role: str, options: dict, key: str, rows: Iterable[tuple[int, int]]
+) -> None:
+    """Start the engine of the parent `role` for rows of up to so many tokens of prompt and answer; `key`: the option that names it.
+
+    Raises UserError where one does not fit.
+    """
     prompt, answer = max(rows, key=sum)
-    asked = job.options["teacher_engine"]["max_model_len"]
-    require_room("teacher_engine.max_model_len", where(job.path("teacher")), asked, prompt, answer)
+    require_room(f"{key}.max_model_len", where(job.path(role)), options["max_model_len"], prompt, answer)
     teacher.start(prompt + answer)
 
 
@@ -59,4 +77,4 @@ def seen(context, pool: Pool, seed: int) -> list[list[int]]:
     if context.GROUP:
         return contexts
     rows = Trajectory(contexts, [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
-    return context.prepare(rows, pool, seed).extra.get("context:teacher", contexts)
+    return context.prepare(rows, pool, seed, "teacher").extra.get("context:teacher", contexts)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opd_steps.errors import UserError, disk_errors, one_line_errors
 from opd_steps.graph.checks.processes import refused
+from opd_steps.graph.kinds import KINDS
 from opd_steps.process.heap import keep_freed_memory
 from opd_steps.process.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
@@ -32,15 +33,17 @@ def main(step: Callable[[Job], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
     config = json.loads(args.config)
+    says = KINDS[config["kind"]]
     print(_where(), flush=True)
     with one_line_errors(), failing_together(), disk_errors(args.out.parent):
-        if problem := refused(config["kind"], config["options"], world_size()):
+        if problem := refused(says, config["options"], world_size()):
             raise UserError("resources.processes", problem)
         ranks = importlib.import_module("opd_steps.process.ranks") if world_size() > 1 else None  # torch is not every step's
         if ranks:
             ranks.join()
         try:
-            with Job(config, _now(json.loads(args.code)), args.out, LOCK_WAIT, not ranks or ranks.first()) as job:
+            code, named = _now(json.loads(args.code)), says.sources(config["options"])
+            with Job(config, code, args.out, named, LOCK_WAIT, not ranks or ranks.first()) as job:
                 done = job.writes and job.done()
                 _run(step, job, ranks.gather(done)[0] if ranks else done)  # the others wait here for the first one's lock
         except SystemExit:  # stopped, all ranks at the same step

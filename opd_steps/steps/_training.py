@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opd_steps.loop.objective import Objective
 from opd_steps.models.families import named
 from opd_steps.nouns.policy import Policy
@@ -9,9 +11,19 @@ from opd_steps.objectives.stream import VANILLA
 from opd_steps.store.artifacts import Job
 
 
-def publish_model(job: Job, policy: Policy, metrics: dict[str, float], facts: dict) -> None:
-    """Publish the model as its family writes it, metrics.jsonl, the curves' summary and the facts that later nodes ask for."""
+def publish_model(
+    job: Job, policy: Policy, metrics: dict[str, float], facts: dict, parts: Mapping[str, Policy] | None = None
+) -> None:
+    """Publish the model as its family writes it, metrics.jsonl, the curves' summary and the facts that later nodes ask for.
+
+    `parts`: further learners by name; a node reads one as `node:name`.
+    """
     policy.family.save(policy, job.stage)
+    for name, part in (parts or {}).items():
+        part.family.save(part, job.stage / "parts" / name)
+    if parts:
+        of_parts = {name: {"family": named(part.family), **part.family.identity(part)} for name, part in parts.items()}
+        facts = facts | {"parts": of_parts}
     if job.writes:
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
     job.publish(metrics, {"family": named(policy.family), **policy.family.identity(policy), **facts})

@@ -6,7 +6,7 @@ import torch
 
 from opd_steps.analyses._context import Context
 from opd_steps.config import plugs
-from opd_steps.graph.kinds import ANALYSES, ANALYZED
+from opd_steps.graph.kinds.analyze import ANALYSES, ANALYZED
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, require_same, weights_id
 from opd_steps.store.artifacts import Job

@@ -8,10 +8,9 @@ import os
 from pathlib import Path
 
 from opd_steps.errors import disk_errors, one_line_errors
-from opd_steps.graph.agreement import check
+from opd_steps.graph.agreement import check, rows
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph
-from opd_steps.graph.row_lengths import rows
 from opd_steps.store.files import write_json
 from opd_steps.store.views import MADE_OF, made_of
 from opd_steps.tasks.room import check_rows

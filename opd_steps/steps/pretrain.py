@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from opd_steps.config import plugs
 from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool
@@ -18,7 +20,8 @@ def run(job: Job) -> None:
     options = job.options
     policy = load_policy(job, "model", train=True)
     rows = load_pool(job, "train", policy).written(options["column"], options["loss_on"], corpus=options["column"] == "corpus")
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
+    learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
+    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
 
 

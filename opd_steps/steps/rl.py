@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import rollout_metrics, sampled_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
 from opd_steps.nouns.batch import Batch
@@ -31,7 +33,9 @@ def run(job: Job) -> None:
     def make_batch(step: int) -> Batch:
         return group_batch(policy, pool, step, job.seed, options)
 
-    metrics = train(job, policy, make_batch, objective(options), reference=reference)
+    teachers = {"reference": reference} if reference else {}
+    learner = Learner(policy, objective(options), teachers, plugs.load("gradients", options["gradient"]))
+    metrics = train(job, learner, make_batch)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["policy"]["facts"].get("traces_from")})
 
 

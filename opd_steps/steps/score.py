@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from opd_steps.config.asks import Asks
 from opd_steps.errors import NotFinite
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.rollout.table import read_rollouts, write_scores
@@ -18,15 +19,16 @@ def run(job: Job) -> None:
     """Score every token at the rollouts' own temperature; store the k likeliest tokens where `topk` asks for them."""
     options, table = job.options, job.manifests["rollouts"]["facts"]
     elsewhere = options["teacher_engine"]["name"] != "local"
-    need, temperature = "topk" if options["topk"] else "sampled", table["sampling"]["temperature"]
+    asks, temperature = Asks(sampled=True, topk=options["topk"]), table["sampling"]["temperature"]
     if elsewhere:
-        teacher = engine_teacher(job, need, options["topk"], temperature)
+        teacher = engine_teacher(job, "teacher", options["teacher_engine"], "teacher_engine", asks, temperature)
     else:
         teacher = load_policy(job, "teacher", table["sampling"])
     require_made_with(teacher, job, "rollouts", "teacher")
     rows = read_rollouts(job.path("rollouts"))
     if elsewhere:
-        start_teacher(job, teacher, ((len(c), len(a)) for c, a in zip(rows.contexts, rows.actions, strict=True)))
+        lengths = ((len(c), len(a)) for c, a in zip(rows.contexts, rows.actions, strict=True))
+        start_teacher(job, teacher, "teacher", options["teacher_engine"], "teacher_engine", lengths)
     logp, ids, topk = [], [], []
     for start in range(0, len(rows), options["micro_batch"]):
         part = rows.rows(slice(start, start + options["micro_batch"]))

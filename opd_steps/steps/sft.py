@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from opd_steps.config import plugs
 from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
@@ -19,7 +21,8 @@ def run(job: Job) -> None:
     policy = load_policy(job, "student", train=True)
     traces = source["kind"] == "rollout"
     rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"])
-    metrics = train(job, policy, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), mle_objective(), dropout=True)
+    learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
+    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     author = source["facts"].get("policy") if traces else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 

@@ -1,6 +1,7 @@
 """Results on disk: a work directory keyed by fingerprint, one atomic publish, a manifest that vouches for every file.
 
 results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
+results/<paper>/<kind>/<node>/seed<k>/parts/<part>/   model/ and what else belongs to a model beside the main one
 results/.work/<node>-<fingerprint>/      checkpoints of a running or killed job  (removed when published)
 results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
 """
@@ -22,7 +23,7 @@ from opd_steps.store.files import remove, write_json
 from opd_steps.store.fingerprint import ROOT, digest, file_entry, file_sha256
 from opd_steps.store.lock import acquire
 from opd_steps.store.metrics import not_finite
-from opd_steps.store.sources import hashes
+from opd_steps.store.sources import Given, hashes
 
 MANIFEST = "manifest.json"
 
@@ -105,8 +106,17 @@ def sweep(results: Path) -> None:
 class Job:
     """One node and seed being made: where it works, what it reads, and its publication."""
 
-    def __init__(self, config: dict, code: dict[str, str], out: Path, wait: float = 0.0, writes: bool = True):
-        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path.
+    def __init__(
+        self,
+        config: dict,
+        code: dict[str, str],
+        out: Path,
+        named: dict[str, Given] | None = None,
+        wait: float = 0.0,
+        writes: bool = True,
+    ):
+        """`config`: the job's canonical config (graph.GraphNode.job_config); `out`: its manifest's path; `named`: the user's own
+        files that the options name (`sources` of the kind).
 
         `wait`: seconds to wait for another process that works on this node, before it is refused. `writes`: False in all but one
         of the processes that are this job together; they lock nothing and leave no file.
@@ -115,13 +125,16 @@ class Job:
         self.folder = Path(out).parent
         self.results = self.folder.parents[3]
         self.kind, self.seed, self.options = config["kind"], config["seed"], config["options"]
-        self.parents = {role: self.results / path for role, path in config["parents"].items()}
-        self.manifests = {role: read_manifest(path) for role, path in self.parents.items()}
-        for role, path in self.parents.items():
-            if broken := damage(path, self.manifests[role], full=writes):
+        read = {role: path.partition(":") for role, path in config["parents"].items()}
+        self.parents = {role: self.results / path for role, (path, _, _) in read.items()}
+        self.parts = {role: part for role, (_, _, part) in read.items()}
+        found = {path: read_manifest(path) for path in self.parents.values()}
+        for path, manifest in found.items():
+            if broken := damage(path, manifest, full=writes):
                 raise UserError(broken, "run the workflow again, it makes this result anew")
+        self.manifests = {role: found[path] for role, path in self.parents.items()}
         try:
-            self.sources = hashes(self.kind, self.options)
+            self.sources = hashes(named or {})
         except OSError as error:
             raise UserError(str(error.filename), f"cannot be read: {error.strerror}") from None
         self._made_of = {
@@ -172,7 +185,9 @@ class Job:
         return "/".join(self.folder.parts[-4:])
 
     def path(self, role: str, file: str = "") -> Path:
-        return self.parents[role] / file
+        """The folder of what it reads in this role, the node's or that of its part, or a file there."""
+        part = self.parts[role]
+        return self.parents[role] / (Path("parts", part) if part else "") / file
 
     def publish(self, metrics: dict[str, float], facts: dict) -> None:
         """Move everything in `stage` to the node's folder in one rename, manifest included.

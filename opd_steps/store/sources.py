@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from opd_steps.errors import UserError
-from opd_steps.store.files import CHECKPOINT_FILES
 from opd_steps.store.fingerprint import file_entry
 
 MOST = 10_000  # files of a data set
 SMALL = 64 << 20  # bytes; smaller files are read anew whenever a workflow starts
-_MADE_HERE = ("char", "byte", "bpe")  # tokenizers by name
 
 
-def named(kind: str, options: dict) -> dict[str, str]:
-    """What a node names by path or hub id, by the key that names it."""
-    found, depth = {}, 0
-    if kind == "data":
-        found["task.path"] = options["task"].get("path")
-        source = options["source"]
-        while source:
-            found[f"source{'.of' * depth}.path"] = source.get("path")
-            source, depth = source.get("of"), depth + 1
-    if kind == "model":
-        found = {"path": options["path"], "tokenizer": options["tokenizer"], "family.path": options["family"].get("path")}
-    return {key: path for key, path in found.items() if path is not None and path not in _MADE_HERE}
+@dataclass(frozen=True)
+class Given:
+    """A path or hub id that a node names, and the files that count where it is a folder."""
+
+    path: str
+    files: tuple[str, ...] = ("**/*",)
 
 
 def here(path: str) -> Path | None:
@@ -41,17 +34,16 @@ def is_there(path: str) -> bool:
     return here(path) is not None
 
 
-def hashes(kind: str, options: dict, known: dict | None = None, since_ns: int = 0) -> dict[str, dict[str, dict]]:
-    """{key: {file below the path: {sha256, bytes}}} of what the node names and is there; nothing of hub ids.
+def hashes(named: dict[str, Given], known: dict | None = None, since_ns: int = 0) -> dict[str, dict[str, dict]]:
+    """{key: {file below the path: {sha256, bytes}}} of what a node names, by its keys, and is there; nothing of hub ids.
 
     `known`: an earlier answer. A large file keeps its hash in it if its size is the same and nothing touched it after `since_ns`.
     """
     found = {}
-    for key, text in named(kind, options).items():
-        if path := here(text):
+    for key, given in named.items():
+        if path := here(given.path):
             old = (known or {}).get(key, {})
-            files = _files(path, CHECKPOINT_FILES if kind == "model" else ("**/*",))
-            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in files}
+            found[key] = {name: _entry(file, old.get(name), since_ns) for name, file in _files(path, given.files)}
     return found
 
 

@@ -89,7 +89,9 @@ class Audit:
 
     def _shown(self, pool: PromptPool, index: int, prompt: list[int], context: dict) -> list[int]:
         row = Trajectory([prompt], [torch.zeros(0, dtype=torch.long)], torch.tensor([index]))
-        return plugs.load("teachers/contexts", context).prepare(row, pool, 0).extra.get("context:teacher", [prompt])[0]
+        return (
+            plugs.load("teachers/contexts", context).prepare(row, pool, 0, "teacher").extra.get("context:teacher", [prompt])[0]
+        )
 
     def _judge(self, prompt: list[int], said: list[int], where: str) -> None:
         if (top := max(prompt + said)) >= (rows := self.facts["vocab_size"]):

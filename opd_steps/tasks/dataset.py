@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.store.artifacts import read_manifest
-from opd_steps.tasks.hints import Hints
 from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.render import prompt_ids
-from opd_steps.tasks.verifiers import Verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from opd_steps.tasks.hints import Hints
+    from opd_steps.tasks.verifiers import Verifier
 
 
 @dataclass(frozen=True)

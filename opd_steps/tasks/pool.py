@@ -42,6 +42,12 @@ class PromptPool(Pool):
     def name(self, index: int) -> str:
         return self.rows[index]["id"]
 
+    def column(self, name: str, index: int) -> object:
+        known = self.rows[index].get("meta", {}) | self.rows[index]
+        if name not in known:
+            raise UserError(self.place, f"no column '{name}'; found {', '.join(known)}")
+        return known[name]
+
     def contexts(self, ids: Sequence[int], corpus: bool = False) -> list[list[int]]:
         """Prompt token ids of some rows; with `corpus`, of the prompts as pretraining shows them (tasks/rows.py)."""
         rows = [self.rows[i] for i in ids]

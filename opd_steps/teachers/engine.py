@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical, Recorded
 from opd_steps.nouns.trajectory import Trajectory
@@ -22,8 +23,7 @@ class EngineTeacher(CachedTeacher):
     """`engine.score` (rollout.vllm_engine, rollout.vllm_server) asked for no more than the method needs.
 
     make          makes the engine, given the largest k that it will be asked for; `start` calls it, once the cheap checks are done
-    need          sampled | topk | full (objective.needs)
-    topk          how many of the likeliest tokens, where the need is topk
+    asks          what the method asks of it
     temperature   of the sampling; engines score at 1, so another one takes the whole vocabulary
     family        of the model that it stands for (models.families), for those that compare it with another
 
@@ -34,14 +34,13 @@ class EngineTeacher(CachedTeacher):
         self,
         make: Callable[[int], Any],
         tokenizer: PreTrainedTokenizerBase,
-        need: str,
-        topk: int = 0,
+        asks: Asks,
         temperature: float = 1.0,
         family: Any = None,
     ):
         self.make, self.tokenizer, self.temperature, self.family = make, tokenizer, temperature, family
-        self.whole = need == "full" or temperature not in (0.0, 1.0)
-        self.k = -1 if self.whole else topk if need == "topk" else 0
+        self.whole = asks.full or temperature not in (0.0, 1.0)
+        self.k = -1 if self.whole else asks.topk
         if self.whole and len(tokenizer) > WHOLE:
             raise UserError(
                 "teacher_engine.name",
@@ -59,17 +58,17 @@ class EngineTeacher(CachedTeacher):
             what = f"rows of up to {tokens} tokens are to be scored, the engine takes {self.engine.limit}"
             raise UserError("teacher_engine.max_model_len", what)
 
-    def prepare(self, rows: Trajectory) -> Trajectory:
-        """Columns teacher_logp, and teacher_topk_ids with teacher_topk_logp, or teacher_whole [T, V], per row."""
-        contexts = rows.extra.get("context:teacher", rows.contexts)
+    def prepare(self, rows: Trajectory, name: str = "teacher") -> Trajectory:
+        """Columns <name>:logp, and <name>:topk_ids with <name>:topk_logp, or <name>:whole [T, V], per row."""
+        contexts = rows.extra.get(f"context:{name}", rows.contexts)
         asked = [[*context, *action.tolist()] for context, action in zip(contexts, rows.actions, strict=True)]
         self._require_room(longest(asked))  # a context may show the teacher more than the prompt
         logp, ids, topk = self.engine.score(asked, [len(c) for c in contexts], self.k)
-        columns: dict[str, list[Tensor]] = {"teacher_logp": logp}
+        columns: dict[str, list[Tensor]] = {f"{name}:logp": logp}
         if self.whole:
-            columns = {"teacher_whole": [self._dense(i, p) for i, p in zip(ids, topk, strict=True)]}
+            columns = {f"{name}:whole": [self._dense(i, p) for i, p in zip(ids, topk, strict=True)]}
         elif self.k:
-            columns |= {"teacher_topk_ids": ids, "teacher_topk_logp": topk}
+            columns |= {f"{name}:topk_ids": ids, f"{name}:topk_logp": topk}
         return rows.with_columns(extra=rows.extra | columns)
 
     def _dense(self, ids_TK: Tensor, logp_TK: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ class EngineTeacher(CachedTeacher):
         logp_TV = torch.full((len(ids_TK), model_vocab), -torch.inf).scatter(1, ids_TK, logp_TK)
         return torch.log_softmax(logp_TV[:, : len(self.tokenizer)] / (self.temperature or 1.0), -1)
 
-    def dist(self, trajectory: Trajectory, role: str = "teacher") -> Recorded | Categorical:
+    def dist(self, trajectory: Trajectory, role: str = "teacher", asks: Asks = NOTHING) -> Recorded | Categorical:
         if self.whole:
-            return Categorical(torch.cat(list(trajectory.extra["teacher_whole"])))
-        return super().dist(trajectory, role)
+            return Categorical(torch.cat(list(trajectory.extra[f"{role}:whole"])))
+        return super().dist(trajectory, role, asks)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.nouns.dist import Recorded
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.tasks.render import completion_text, response_ids
@@ -96,8 +97,8 @@ class SpanTeacher:
     def __init__(self, policy, pool):
         self.policy, self.pool = policy, pool
 
-    def prepare(self, rows: Trajectory) -> Trajectory:
-        """Each text in the teacher's tokens, and the spans of both: extra columns teacher_actions, span, teacher_span.
+    def prepare(self, rows: Trajectory, name: str) -> Trajectory:
+        """Each text in the teacher's tokens, and the spans of both: extra columns <name>:actions, <name>:span, <name>:its_span.
 
         Rows whose text either's tokens do not spell (a cut character, a normaliser) have no span at all: -1.
         """
@@ -120,20 +121,22 @@ class SpanTeacher:
             actions.append(torch.tensor(said))
             spans.append(torch.tensor([-1 if no_text else span for no_text, span in zip(mute, own, strict=True)]))
             teacher_spans.append(torch.tensor(other))
-        columns = {"context:teacher": contexts, "teacher_actions": actions, "span": spans, "teacher_span": teacher_spans}
-        return rows.with_columns(extra=rows.extra | columns)
+        columns = {"actions": actions, "span": spans, "its_span": teacher_spans}
+        named = {f"context:{name}": contexts} | {f"{name}:{key}": column for key, column in columns.items()}
+        return rows.with_columns(extra=rows.extra | named)
 
     @torch.no_grad()
-    def dist(self, trajectory: Trajectory, role: str = "teacher") -> Recorded:
+    def dist(self, trajectory: Trajectory, role: str = "teacher", asks: Asks = NOTHING) -> Recorded:
         """Per token of the student, its span's log-prob divided by the span's number of student tokens; 0 without a span."""
         extra = trajectory.extra
-        asked = Trajectory(extra["context:teacher"], extra["teacher_actions"], trajectory.prompt_B)
-        dist, action_N = self.policy.dist(asked, role), asked.action_N.to(self.policy.model.device)
+        contexts = {f"context:{role}": extra[f"context:{role}"]}
+        asked = Trajectory(contexts[f"context:{role}"], extra[f"{role}:actions"], trajectory.prompt_B, extra=contexts)
+        dist, action_N = self.policy.dist(asked, role), asked.action_N.to(self.policy.device)
         bounds = range(0, len(dist), CHUNK)
         logp_N = torch.cat([dist.chunk(i, i + CHUNK).logp(action_N[i : i + CHUNK]) for i in bounds])
         out = []
         parts = logp_N.split(asked.length_B.tolist())
-        for logp_T, span_T, its_T in zip(parts, extra["span"], extra["teacher_span"], strict=True):
+        for logp_T, span_T, its_T in zip(parts, extra[f"{role}:span"], extra[f"{role}:its_span"], strict=True):
             out.append(_spread(logp_T, its_T.to(logp_T.device), span_T.to(logp_T.device)))
         return Recorded(torch.cat(out))
 

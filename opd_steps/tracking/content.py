@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from opd_steps.findings.results import Result
+from opd_steps.findings.results import WEIGHTS, Result, produces
 from opd_steps.findings.variants import flatten
 from opd_steps.report.curves import gaps, standalone
 from opd_steps.store.artifacts import MANIFEST
@@ -28,14 +28,13 @@ def name(text: str) -> str:
 def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, str]:
     """Tags that never change for one content of one result; `opd.node` and `opd.content` find its run again."""
     m = result.manifest
+    run = f"{result.variant} seed{m['seed']}"
     tags = {
-        "mlflow.runName": f"{m['node']} seed{m['seed']}"
-        if m["kind"] != "evaluate"
-        else f"evaluate {m['node']} seed{m['seed']}",
+        "mlflow.runName": f"{m['kind']} {run}" if produces(m["kind"]) == "evaluation" else run,  # named as its model
         "opd.node": result.path,
         "opd.paper": m["paper"],
         "opd.stage": m["kind"],
-        "opd.variant": m["node"],
+        "opd.variant": result.variant,
         "opd.seed": str(m["seed"]),
         "opd.scale": scale,
         "opd.fingerprint": m["fingerprint"],
@@ -71,8 +70,14 @@ def commit_tags(commit: str) -> dict[str, str]:
 def result_params(result: Result) -> dict[str, str]:
     """The options that the result was made with, and its parents without their seeds, so that seeds compare as equal."""
     config = result.manifest["config"]
-    flat = flatten(config["options"]) | {role: str(Path(path).parent) for role, path in config["parents"].items()}
+    flat = {role: _node(path) for role, path in config["parents"].items()} | flatten(config["options"])  # `self` stays itself
     return {name(key): value[:MAX_PARAM] for key, value in flat.items() if key}
+
+
+def _node(path: str) -> str:
+    """paper/kind/node, and the part that is read, of a path with its seed."""
+    folder, colon, part = path.partition(":")
+    return f"{Path(folder).parent}{colon}{part}"
 
 
 def result_points(result: Result) -> list[Point]:
@@ -90,8 +95,10 @@ def write_result_files(result: Result, folder: Path) -> None:
     if result.curves:
         shutil.copy(result.folder / "metrics.jsonl", folder)
         (folder / "curves.svg").write_text(standalone(result.curves, result.path))
-    for table, entry in result.manifest["files"].items():
-        if table.endswith(".json") and entry["bytes"] <= MAX_TABLE and (result.folder / table).parent != result.weights_folder:
+    files = result.manifest["files"]
+    models = {Path(file).parent for file in files if file.endswith(WEIGHTS)}
+    for table, entry in files.items():
+        if table.endswith(".json") and entry["bytes"] <= MAX_TABLE and Path(table).parent not in models:
             (folder / table).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(result.folder / table, folder / table)
 

@@ -28,7 +28,7 @@ def main() -> None:
     optimizer.step()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         begun = time.monotonic()
-        checkpoint.save(Path(folder), 1, layers, optimizer, {})
+        checkpoint.save(Path(folder), 1, {"": (layers, optimizer)}, {})
         seconds = time.monotonic() - begun
         size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 1e6
     print(

@@ -103,7 +103,7 @@ def python(*arguments: str) -> float:
 
 def forked(count: int = 5) -> float:
     """Mean over steps that a server forks: what the caller takes, and what it adds to the server's and its forks' time."""
-    warm.start_server()
+    warm.start_server(["opd", "evaluate"])
     while not Path(os.environ[warm.ADDRESS]).exists():
         time.sleep(0.1)
     server = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1]

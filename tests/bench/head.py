@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Stream
+from opd_steps.graph.method import Term as Stream
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.objectives.evidence import Evidence

@@ -16,7 +16,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Optim, Term
+from opd_steps.graph.method import Term
+from opd_steps.graph.options import Optim
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
@@ -126,7 +127,7 @@ def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
         watch.start()
         rows = student.rollout(prompts(work, step), range(work.batch), [derive(step, i) for i in range(work.batch)])
         watch.lap("rollout")
-        found = objective.backward(student, rows, {}, teacher, micro_batch=work.micro_batch)
+        found = objective.backward(student, rows, {}, {"teacher": teacher}, work.micro_batch)
         watch.lap("teacher and gradient")
         clip_gradient(optimizer, options)
         apply_gradient(optimizer, step + 1, steps, options)

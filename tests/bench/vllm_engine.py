@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from opd_steps.graph.kinds import Engine
+from opd_steps.graph.options import Engine
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.seeds import rng

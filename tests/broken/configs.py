@@ -37,7 +37,7 @@ RICH = {
         "baseline": {"name": "neg_kl"},
         "transform": [{"name": "floor", "lam": 0.3}],
         "weight": [{"name": "overlap_decay", "k": 4}, "freshness"],
-        "prefix": {"source": "student"},
+        "prefix": {"name": "student"},
         "add": [{"rows": "dataset", "estimator": "mle", "coef": 0.1}],
     },
     "controllers": [{"name": "linear", "sets": "sampling.max_new_tokens", "first": 2, "last": 8}],
@@ -45,7 +45,7 @@ RICH = {
 }
 PAPER["nodes"]["rich"] = RICH
 SMOKE = "workflow/papers/smoke.yaml"
-ASK_FOR_ALL = ("data", "model", "pretrain", "rl", "sft", "rollout", "score", "opd", "evaluate", "analyze")
+PHASES = ("", "teachers", "students", "benchmarks")
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def dry_run(folder: Path, given: tuple[str, ...]) -> Outcome:
         for node, seed in flow._jobs(flow._wanted):
             asked = SimpleNamespace(paper=node.paper, node=node.name, seed=str(seed))
             json.loads(flow.job_config(node.kind, asked)), json.loads(flow.job_code(node.kind, asked))
-            flow.parents(node.kind, asked), flow.processes(node.kind, asked)
+            flow.parents(node.kind, asked), flow.processes(node.kind)
             flow.preflight_models(asked), flow.preflight_code(asked), flow.manifests_of(asked)
-        for kind in ASK_FOR_ALL:
-            flow.manifests(kind)
+        for phase in PHASES:
+            flow.manifests(phase)
 
     return outcome(folder, work)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.checks.method_rules import check_stream
-from opd_steps.graph.kinds import Term
+from opd_steps.graph.checks.method_rules import LIVE, check_stream
+from opd_steps.graph.method import Term
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import VANILLA, Stream, build
@@ -26,7 +26,7 @@ ZERO = 1e-9  # relative: what is below is 0
 def stream(**options) -> Stream:
     """A stream from the options that a user writes, refused by the same rules."""
     options = {**VANILLA, **merge(Term, options, "estimator table")}
-    check_stream(options, "estimator table", "live", reference=True)
+    check_stream(options, "estimator table", {"teacher": LIVE, "reference": LIVE})
     return build(options)
 
 
@@ -93,7 +93,7 @@ def moments(term: Stream, pairs: Pairs, stale: bool = False) -> Moments:
     action_N = torch.arange(vocab).repeat(count)
     sampler_PV = (pairs.sampler_PV if stale else pairs.logits_PV).log_softmax(-1)
     teacher, reference = (Categorical(each(x_PV)) for x_PV in (pairs.teacher_PV, pairs.sampler_PV.log_softmax(-1)))
-    evidence = Evidence(action_N, teacher, reference, sampler_logp_N=sampler_PV.reshape(-1))
+    evidence = Evidence(action_N, teacher, sampler_PV.reshape(-1), others={"reference": reference})
     logits_NV = each(pairs.logits_PV).requires_grad_()
     loss_N, stats = term.loss(Categorical.from_logits(logits_NV), evidence)
     (grad_NV,) = torch.autograd.grad(loss_N.sum(), logits_NV)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from opd_steps.config.asks import NOTHING
+from opd_steps.objectives.stream import Stream
 from tests.estimator_table.measure import ZERO, Moments, Pairs, cosine, moments, norm, relative_gap, stream
 from tests.estimator_table.rows import Row
 
@@ -61,8 +63,13 @@ def cells(row: Row, pairs: Pairs, vanilla: Moments) -> list[str]:
     whose, gap_P = optimises(row, found.mean_PV, pairs), relative_gap(found.mean_PV, pairs.rkl_PV)
     toward = ["-", "-"] if whose == "**0**" else [cosines(found.mean_PV, t) for t in (pairs.rkl_PV, pairs.fkl_PV)]
     bias = "0" if whose == "RKL" else number(median(gap_P))
-    needs = {"topk": "top-k"}.get(term.teacher_need, term.teacher_need)
-    return [whose, *toward, bias, at_agreement(agreed), variance(found, vanilla), needs]
+    return [whose, *toward, bias, at_agreement(agreed), variance(found, vanilla), asked(term)]
+
+
+def asked(term: Stream) -> str:
+    """What it asks of its teacher, the most that it does, in a word."""
+    asks = term.asks.get("teacher", NOTHING)
+    return "full" if asks.full else "top-k" if asks.topk else "sampled" if asks.sampled else "none"
 
 
 def share(flag_P: Tensor) -> str:

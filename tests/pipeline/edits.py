@@ -6,13 +6,13 @@ engines beside the local one, whose code changes; and those of them that also ha
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
 
 from opd_steps.config.load import load_paper
 from opd_steps.graph.checked import checked
-from opd_steps.graph.code import files
 from opd_steps.graph.nodes import Graph
 from opd_steps.store.fingerprint import PACKAGE, code_hashes
 
@@ -29,10 +29,8 @@ def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
     for engines, scale in itertools.product(ENGINES, SCALES):
         papers = ["quickstart"] if engines else [paper for paper, scales in everyone.items() if scale in scales]
         for node in checked(Graph(papers, scale, engines, paths=PATHS)).nodes.values():
-            data = node.parents.get("data")
-            options = node.options | ({"backend": "vllm"} if engines and node.kind == "evaluate" else {})
-            named = tuple(files(node.kind, options, data.options if data and data.kind == "data" else None, node.models))
-            found[node.kind, named] = {}
+            options = node.options | ({"backend": "vllm"} if engines and "backend" in node.options else {})
+            found[node.kind, dataclasses.replace(node, options=options).files] = {}
     return {key: code_hashes(*key[1]) for key in found}
 
 

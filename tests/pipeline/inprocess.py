@@ -54,7 +54,8 @@ def run_node(node: GraphNode, results: Path, seed: int) -> dict:
     if not out.exists():
         module = importlib.import_module(f"opd_steps.steps.{node.kind}")
         step = getattr(module, "run", None) or getattr(module, node.kind)
-        with Job(json.loads(node.job_config(node.seed(seed))), node.code, out) as job:
+        config, named = json.loads(node.job_config(node.seed(seed))), node.says.sources(node.options)
+        with Job(config, node.code, out, named) as job:
             step(job)
     return read_manifest(out.parent)
 

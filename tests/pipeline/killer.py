@@ -61,7 +61,7 @@ def main() -> None:
     importlib.import_module("transformers.models.qwen3.modeling_qwen3")
     dice, kills, duration, log = random.Random(args.seed), 0, None, Path("killer.log")
     while True:
-        job = Job(json.loads(node.job_config(0)), node.code, out)
+        job = Job(json.loads(node.job_config(0)), node.code, out, node.says.sources(node.options))
         begun = time.monotonic()
         child = os.fork()
         if child == 0:

@@ -1,118 +1,180 @@
-"""The step `opd` on tiny models and made-up prompts: its own wiring and its own loop; files and tokenizers stand aside."""
+"""The step `opd` as a paper runs it: on tiny nodes that the real steps made, in a folder of results, to a published model."""
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import OpdNode
-from opd_steps.loop.train import train
-from opd_steps.models.families.causal_lm import CausalLM
-from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.nouns.task import Pool
-from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.process import ranks
-from opd_steps.process.lifetime import Stopped
-from opd_steps.seeds import rng
-from opd_steps.steps import opd
-from tests.unit.tiny import FakeTokenizer, qwen
+from opd_steps.graph.kinds.opd import OpdNode
+from opd_steps.loop.guard import Guard
+from opd_steps.process import lifetime, ranks
+from opd_steps.store.artifacts import read_manifest, sealed
+from opd_steps.store.files import write_json
+from opd_steps.teachers.view import View
+from tests.pipeline.stages import Stages
 
-VOCAB, SEED = 20, 3
-SEEDS = {"student": 0, "teacher": 1, "reference": 2}
-
-
-class Killed(Exception):
-    pass
-
-
-class ToyFamily(CausalLM):
-    """The finished models of a node: another run ended elsewhere."""
-
-    def weights(self, folder: Path) -> dict[str, torch.Tensor]:
-        return dict(qwen(VOCAB, 5 if folder.name == "end" else 0, layers=1).named_parameters())
-
-
-class ToyPool(Pool):
-    """Prompt i is a few token ids; an answer is right when the sum of its tokens is even."""
-
-    def __init__(self, size: int = 7):
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def contexts(self, picks) -> list[list[int]]:
-        return [[1 + i % 3, 2, 3 + i][: 2 + i % 2] for i in picks]
-
-    def rewards(self, rows: Trajectory) -> list[float]:
-        return [float(int(a.sum()) % 2 == 0) for a in rows.actions]
-
-    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
-        return solutions()
+SEED, NODE = 3, "p/opd/toy/seed3"
+SEEDS = {"student": 0, "teacher": 1, "reference": 2, "end": 5}
+ROWS = [
+    "ab a",
+    "bc7 bb",
+    "c c",
+    "da ad",
+    "a7b ",
+    "bd d",
+    "cab c",
+    "db7 a",
+    "e be",
+]  # prompt, and what its solution says before a 7
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+PARENTS = {"data": "data/data"} | {role: f"model/{role}/seed{SEEDS[role]}" for role in ("student", "teacher", "reference")}
+"""What a run reads; beside them stand `model/end`, `model/untied` (another student, seed 0), and `model/hollow`."""
 
 
-def solutions(rows: int = 9) -> Trajectory:
-    """Rows of a data set: nobody sampled them."""
-    actions = [torch.from_numpy(rng("solutions", i).integers(1, VOCAB - 2, 2 + i % 3)) for i in range(rows)]
-    return Trajectory(ToyPool(rows).contexts(range(rows)), actions, torch.arange(rows))
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def make(folder: Path) -> Path:
+    """Prompts and models below `folder`. An answer is right when its last number is 7; random ones are so one time in five."""
+    folder.mkdir(parents=True)
+    texts = [dict(zip(("prompt", "solution"), row.split(" "), strict=True), answer="7") for row in ROWS]
+    lines = [json.dumps(row | {"solution": f"{row['solution']}7"}) for row in texts]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    stages, source = Stages(folder), {"name": "jsonl", "path": str(folder / "rows.jsonl"), "solution": "solution", "test": 2}
+    stages.run("data", "data", source=source, verifier="numeric", hints="marks")
+    for name, seed in SEEDS.items():
+        stages.run(name, "model", {"data": "data/data"}, seed, config=SHAPE | {"tie_word_embeddings": True})
+    stages.run("untied", "model", {"data": "data/data"}, config=SHAPE | {"tie_word_embeddings": False})
+    _hollow(folder)
+    return folder
+
+
+def _hollow(folder: Path) -> None:
+    """A published model whose weights cannot be read: whoever loads it fails."""
+    hollow = Path(shutil.copytree(folder / "p/model/reference", folder / "p/model/hollow")) / f"seed{SEEDS['reference']}"
+    manifest = {key: value for key, value in read_manifest(hollow).items() if key != "sha256"}
+    name = next(name for name in manifest["files"] if name.endswith(".safetensors"))
+    (hollow / name).write_bytes(b"")
+    manifest["files"][name] = {"bytes": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+    write_json(hollow / "manifest.json", sealed(manifest))
+
+
+@cache
+def nodes() -> Path:
+    """They are made once in a process."""
+    folder = Path(tempfile.mkdtemp(prefix="opd_toys_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make(folder / "results")
+
+
+def small(**changes) -> dict:
+    """Options of a small run with these changes, as a user writes them."""
+    options = {"steps": 8, "prompts": 3, "micro_batch": 4, "checkpoint_every": 2, "optim": {"lr": 0.01}}
+    return options | {"sampling": {"n": 2, "max_new_tokens": 4} | changes.pop("sampling", {})} | changes
 
 
 def node(**changes) -> dict:
     """Checked options of an opd node, small."""
-    small = {"steps": 8, "prompts": 3, "micro_batch": 4, "checkpoint_every": 2, "optim": {"lr": 0.01}}
-    named = {"kind": "opd", "student": "s", "data": "d", "teacher": "t", "reference": "r"}
-    sampling = {"sampling": {"n": 2, "max_new_tokens": 4} | changes.pop("sampling", {})}
-    return merge(OpdNode, named | small | sampling | changes, "toy")
+    return merge(OpdNode, {"kind": "opd", **PARENTS, **small(**changes)}, "toy")
 
 
 def run(
-    folder: Path, patch, kill_at: int = 0, parents: dict | None = None, tie: bool = True, stop_at: int = 0, **changes
+    folder: Path,
+    kill_at: int = 0,
+    stop_at: int = 0,
+    parents: dict | None = None,
+    made: Path | None = None,
+    **changes,
 ) -> SimpleNamespace:
-    """Run the node in `folder`; `patch`: pytest's monkeypatch; `kill_at`: die while making the batch of that step; `stop_at`: be told to
-    stop while a teacher is waited for in it.
+    """Run the node in a folder of results; again, it goes on from its checkpoint.
 
-    Returns the student's weights, the models that were loaded, and the bytes of metrics.jsonl.
+    kill_at   the process is gone when this step begins
+    stop_at   it is told to stop while it waits for a teacher in this step
+    parents   roles that are read beside, or in place of, PARENTS; of None, not
+    made      the nodes to read, else those of this process
+
+    Returns the published weights, metrics.jsonl and manifest.
     """
-    folder.mkdir(exist_ok=True)
-    loaded: dict[str, LMPolicy] = {}
-
-    def load(job, role, sampling=None, batch=256, train=False) -> LMPolicy:
-        model = ranks.shard(qwen(VOCAB, SEEDS[role], tie, layers=1).requires_grad_(train))
-        how = {key: sampling[key] for key in ("temperature", "top_p", "max_new_tokens")}
-        loaded[role] = LMPolicy(model if train else model.eval(), FakeTokenizer(VOCAB), family=ToyFamily(), **how)
-        return loaded[role]
-
-    def fragile(job, student, make_batch, *args, **more):
-        def make(step: int):
-            if step == kill_at:
-                raise Killed
-            batch = make_batch(step)
-            if step == stop_at:
-                raise Stopped
-            return batch
-
-        return train(job, student, make, *args, **more)
-
-    patch.setattr(opd, "load_policy", load)
-    patch.setattr(opd, "train", fragile)
-    patch.setattr(opd, "require_same", lambda *_: None)
-    patch.setattr(opd, "publish_model", lambda *_: None)
-    patch.setattr(opd, "weights_id", lambda manifest: "")
-    patch.setattr(opd, "load_pool", lambda *_: ToyPool())
-    roles = dict.fromkeys(("student", "teacher", "reference", "data"), folder) | (parents or {})
-    job = SimpleNamespace(
-        options=node(**changes),
-        parents=roles,
-        path=roles.get,
-        work=folder,
-        seed=SEED,
-        name="p/opd/toy/seed3",
-        note=print,
-        manifests={"student": {"facts": {}}, "teacher": {"facts": {}}},
+    kinds = (made or nodes()) / "p"
+    if ranks.first():
+        (folder / "p").mkdir(parents=True, exist_ok=True)
+        for kind in kinds.iterdir():
+            if not (folder / "p" / kind.name).is_symlink():
+                (folder / "p" / kind.name).symlink_to(kind)
+    ranks.gather(None)
+    roles = {role: parent for role, parent in (PARENTS | (parents or {})).items() if parent}
+    with faults(kill_at, stop_at):
+        manifest = Stages(folder).run("toy", "opd", roles, SEED, **small(**changes))
+    published = folder / NODE
+    return SimpleNamespace(
+        weights=read_weights(published), metrics=(published / "metrics.jsonl").read_bytes(), manifest=manifest
     )
-    opd.run(job)
-    weights = {name: ranks.full(p.detach()).clone() for name, p in loaded["student"].model.named_parameters()}
-    return SimpleNamespace(weights=weights, loaded=loaded, metrics=(folder / "metrics.jsonl").read_bytes())
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model/model.safetensors")
+
+
+def work(folder: Path) -> Path:
+    """Where the run in `folder`, which has not published, keeps what it has."""
+    (found,) = (folder / ".work").glob("p.opd.toy.*")
+    return found
+
+
+def curve(metrics: bytes, name: str) -> list[float]:
+    return [row[f"train/{name}"] for row in map(json.loads, metrics.splitlines()) if f"train/{name}" in row]
+
+
+@contextmanager
+def faults(kill_at: int = 0, stop_at: int = 0, begun: list[int] | None = None) -> Iterator[None]:
+    """Death and signals at a step. `begun`: the steps that begin, as they do."""
+    begun = [] if begun is None else begun
+    watch, prepare = Guard.watch, View.prepare
+
+    def watched(self, step: int):
+        begun.append(step)
+        if step == kill_at:
+            raise Killed
+        return watch(self, step)
+
+    def prepared(self, rows):
+        if begun[-1:] == [stop_at]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with lifetime.until_stopped():
+                pass
+        return prepare(self, rows)
+
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lifetime, "_flag", None)  # a training leaves its own behind
+        patch.setattr(Guard, "watch", watched)
+        patch.setattr(View, "prepare", prepared)
+        try:
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import Optim, RlNode
+from opd_steps.graph.kinds.rl import RlNode
+from opd_steps.graph.options import Optim
 from opd_steps.loop.batches import fixed_rows
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.hook import Hook
@@ -29,8 +31,9 @@ from opd_steps.process.launch import failing_together
 from opd_steps.steps._training import mle_objective
 from opd_steps.steps.rl import group_batch, objective
 from tests.unit import opd_toys
-from tests.unit.opd_toys import VOCAB, Killed, ToyPool, solutions
+from tests.unit.opd_toys import Killed
 from tests.unit.tiny import FakeTokenizer, qwen
+from tests.unit.toy_rows import VOCAB, ToyPool, solutions
 
 SEED, STEPS = 3, 6
 FULL_RKL = {"signal": "rkl", "support": "full", "estimator": "exact"}
@@ -72,7 +75,7 @@ def sft(
         return fixed_rows(rows, SEED, step, 7)
 
     options = {"micro_batch": micro_batch, "optim": vars(Optim(**OPTIM | optim))}
-    train(job(folder, options), student, make_batch, mle_objective(), hooks=hooks, dropout=dropout > 0)
+    train(job(folder, options), Learner(student, mle_objective()), make_batch, hooks, dropout > 0)
     return weights(student)
 
 
@@ -82,14 +85,14 @@ def rl(folder: Path, tie: bool = True, micro_batch: int = 4, **changes) -> dict[
     student, reference, pool = policy(0, tie), policy(0, tie, trains=False), ToyPool(7)
     options |= {"steps": STEPS, "checkpoint_every": 2}
     make_batch = lambda step: group_batch(student, pool, step, SEED, options)
-    train(job(folder, options), student, make_batch, objective(options), reference=reference)
+    train(job(folder, options), Learner(student, objective(options), {"reference": reference}), make_batch)
     return weights(student)
 
 
-def opd(folder: Path, kill_at: int = 0, **changes) -> dict[str, Tensor]:
-    with pytest.MonkeyPatch.context() as patch:
-        parents = {"update_of": folder / "end"}
-        return opd_toys.run(folder, patch, kill_at, parents, **({"steps": STEPS, "optim": OPTIM} | changes)).weights
+def opd(folder: Path, kill_at: int = 0, parents: dict | None = None, **changes) -> dict[str, Tensor]:
+    made = folder.parent / "nodes"  # those of several ranks
+    options = {"steps": STEPS, "optim": OPTIM} | changes
+    return opd_toys.run(folder, kill_at, parents=parents, made=made if made.exists() else None, **options).weights
 
 
 def moving(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
@@ -120,16 +123,18 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "rl, dynamic sampling, minibatches": lambda folder: rl(folder, dynamic_sampling=True, minibatches=2, micro_batch=3),
     "opd sampled": lambda folder: opd(folder, method={"baseline": "neg_kl"}),
     "opd full": lambda folder: opd(folder, method=FULL_RKL),
-    "opd untied": lambda folder: opd(folder, tie=False, method=FULL_RKL),
+    "opd untied": lambda folder: opd(folder, parents={"student": "model/untied"}, method=FULL_RKL),
     "opd, one row in all": lambda folder: opd(folder, method={"weight": [PRUNE]}, prompts=1, sampling={"n": 1}),
     "opd, several sources": lambda folder: opd(
         folder, method={"signal": "outcome", "add": [{"rows": "teacher"}, {"rows": "dataset", "estimator": "mle"}]}
     ),
-    "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"source": "token_mix"}}),
+    "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"name": "token_mix"}}),
     "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
     "opd, extrapolate": lambda folder: opd(folder, hooks=[{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]),
-    "opd, sparse": lambda folder: opd(folder, hooks=[{"name": "sparse", "share": 0.3}]),
+    "opd, sparse": lambda folder: opd(
+        folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]
+    ),
     "opd, all that has a state": moving,
     "opd, all that has a state, killed": stopped(moving, 5),
 }

@@ -13,7 +13,6 @@ from opd_steps.graph.checks.node import check_node
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.nodes import GraphNode
 from opd_steps.graph.outline import preflight_pairs
-from opd_steps.graph.references import node_metrics
 from opd_steps.models.tokenizers import byte_tokenizer
 from opd_steps.steps.analyze import run
 from opd_steps.store.artifacts import Job, read_manifest
@@ -79,10 +78,11 @@ def test_another_tokenizer_is_refused(results):
 
 def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
     options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis, **options}, "x")
+    made = lambda kind, name, options, parents=(): GraphNode("p", kind, name, options, KINDS[kind], dict(parents))
+    of = {"data": {"task": {"name": "prompts"}}, "model": {"family": {"name": "causal_lm"}}}
     kinds = {role: "data" if role == "data" else "model" for role in roles}
-    plugs_of = {"data": {"task": {"name": "prompts"}}, "model": {"family": {"name": "causal_lm"}}}
-    parents = {role: GraphNode("p", kinds[role], name, dict(plugs_of[kinds[role]])) for role, name in roles.items()}
-    return GraphNode("p", "analyze", "x", options, parents)
+    parents = {role: made(kinds[role], name, dict(of[kinds[role]])) for role, name in roles.items()}
+    return made("analyze", "x", options, parents)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_analysis_must_be_named():
 def test_claims_and_preflight_know_the_node():
     found = node({"model": "a", "teacher": "b", "data": "d"}, "overlap")
     check_node(found, "x")
-    assert node_metrics(found) == ["overlap/ratio", "overlap/teacher_mass", "overlap/model_mass"]
+    assert found.says.metrics(found) == ["overlap/ratio", "overlap/teacher_mass", "overlap/model_mass"]
     for parent in found.parents.values():
         parent.options["seed"] = 0
     pairs = preflight_pairs(SimpleNamespace(nodes={found.key: found}), "p", 0)

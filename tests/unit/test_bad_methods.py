@@ -58,10 +58,10 @@ REFUSED = {
     # importance ratios
     "truncated sampling": ({"sampling": {"top_p": 0.9}, **method(estimator=RATIO)}, "method.estimator.ratio: with top_p < 1"),
     "greedy sampling": ({"sampling": {"temperature": 0.0}, **method(estimator=RATIO)}, "a greedy sampler"),
-    "ratio to a data set": (method(estimator=RATIO, prefix={"source": "dataset"}), "method: a part of this term asks who"),
-    "ratio to a mixture": (method(estimator=RATIO, prefix={"source": "mixture"}), "rows of a data set have neither"),
+    "ratio to a data set": (method(estimator=RATIO, prefix={"name": "dataset"}), "method: a part of this term asks who"),
+    "ratio to a mixture": (method(estimator=RATIO, prefix={"name": "mixture"}), "rows of a data set have neither"),
     "importance of data rows": (method(add=[{"rows": "dataset", "weight": ["importance"]}]), "method.add[0]: a part of this term"),
-    "freshness of data rows": (method(prefix={"source": "dataset"}, weight=["freshness"]), "rows of a data set have neither"),
+    "freshness of data rows": (method(prefix={"name": "dataset"}, weight=["freshness"]), "rows of a data set have neither"),
     "outcome of data rows": (method(add=[{"rows": "dataset", "weight": ["outcome_is"]}]), "method.add[0]: a part of this term"),
     "against nobody": (method(add=[{"rows": "dataset", "against": "sampler"}]), "method.add[0]: a part of this term asks who"),
     "all of a sampler": (method(against="sampler", baseline="neg_kl"), "the baseline neg_kl asks about more than the sampled"),
@@ -156,10 +156,10 @@ REFUSED = {
     "teacher's rows of a file": ({"scores": "scores", **method(add=[{"rows": "teacher"}])}, "add[0].rows: with scores there are"),
     "length of a file": ({"scores": "scores", **control("linear", LENGTH, first=2, last=4)}, "with scores nobody samples"),
     "bridge from a file": ({"scores": "scores", **method(target="veto")}, "the target veto asks the teacher about any token"),
-    "other source": ({"scores": "scores", **method(prefix={"source": "teacher"})}, "prefix.source: with scores the prefixes"),
+    "other source": ({"scores": "scores", **method(prefix={"name": "teacher"})}, "prefix.source: with scores the prefixes"),
     # shares
-    "share of the student": (method(prefix={"source": "mixture", "student_share": 1.5}), "student_share: expected 0 to 1, found 1.5"),
-    "share of the teacher": (method(prefix={"source": "token_mix", "teacher_share": 0.0}), "share: expected above 0, below 1, found 0.0"),
+    "share of the student": (method(prefix={"name": "mixture", "student_share": 1.5}), "student_share: expected 0 to 1, found 1.5"),
+    "share of the teacher": (method(prefix={"name": "token_mix", "teacher_share": 0.0}), "share: expected above 0, below 1, found 0.0"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,10 +10,17 @@ import pytest
 
 from opd_steps.config.merge import deep_merge, merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import KINDS, Node, Term
+from opd_steps.graph.kinds import KINDS, Node
+from opd_steps.graph.method import Term
 from opd_steps.objectives.stream import VANILLA
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_no_option_hides_what_a_kind_says():
+    said = {name for name, value in vars(Node).items() if isinstance(value, classmethod)}
+    for cls in KINDS.values():
+        assert said and {f.name for f in dataclasses.fields(cls)} & said == set()
 
 
 def test_the_stages_vanilla_row_is_the_config_default():
@@ -21,12 +29,11 @@ def test_the_stages_vanilla_row_is_the_config_default():
         assert default[slot] == value if not isinstance(value, dict) else default[slot]["name"] == value["name"]
 
 
-def test_every_kind_has_a_step_and_a_rule():
-    rules = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
+def test_every_kind_has_a_step_and_an_environment():
     for kind, cls in KINDS.items():
         assert issubclass(cls, Node)
         assert (ROOT / f"opd_steps/steps/{kind}.py").is_file()
-        assert f"rule {kind}:" in rules
+        assert (ROOT / f"envs/{cls.ENV}.yaml").is_file()
 
 
 def test_command_line_strings_become_numbers():

@@ -183,7 +183,7 @@ def test_claims_against_no_number(tmp_path, right):
 
 def test_the_unedited_paper_is_taken(tmp_path):
     assert graph(tmp_path, PAPER, engines={"engine": "vllm"}).find("toy", "x").options["steps"] == 3
-    edited = PAPER.replace("prompts: 4", "method: {prefix: {source: token_mix}}")
+    edited = PAPER.replace("prompts: 4", "method: {prefix: {name: token_mix}}")
     assert refusal(lambda: graph(tmp_path, edited, engines={"engine": "vllm"})).startswith(
         "config.yaml: engine.name: tokens are"
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from omegaconf import OmegaConf
 
-from opd_steps.config.needs import outcome_need
+from opd_steps.config.needs import outcome_need, terms
+from opd_steps.config.versions import versions
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph
 from opd_steps.loop.buffer import RolloutBuffer
 from opd_steps.loop.checkpoint import load, save
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.steps.opd import all_terms
 
 MODEL = {"kind": "model", "data": "data", "config": {"hidden_size": 32}}
 SWITCHES = [
@@ -40,8 +40,8 @@ def test_the_code_of_a_later_phase_belongs_to_the_node(tmp_path):
 
 
 def test_the_needs_of_a_later_phase_are_known_from_the_start(tmp_path):
-    assert not any(outcome_need(row) for row in all_terms(node(tmp_path).options))
-    assert any(outcome_need(row) for row in all_terms(node(tmp_path, controllers=SWITCHES).options))
+    asked = lambda node: any(outcome_need(row) for version in versions(node.options) for row in terms(version["method"]))
+    assert not asked(node(tmp_path)) and asked(node(tmp_path, controllers=SWITCHES))
 
 
 def test_a_resumed_buffer_knows_whose_rows_it_holds(tmp_path):
@@ -55,7 +55,7 @@ def test_a_resumed_buffer_knows_whose_rows_it_holds(tmp_path):
     before.batch(1)
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.AdamW(model.parameters())
-    save(tmp_path, 1, model, optimizer, {"hooks": [before.state_dict()]})
-    after.load_state_dict(load(tmp_path, model, optimizer)["hooks"][0])
+    save(tmp_path, 1, {"": (model, optimizer)}, {"hooks": [before.state_dict()]})
+    after.load_state_dict(load(tmp_path, {"": (model, optimizer)})["hooks"][0])
     assert [b.rows.extra for b in after.kept] == [{"source": ["student", "teacher"]}] * 2
     assert after.batch(2).metrics == before.batch(2).metrics

@@ -41,7 +41,7 @@ def files_end_at(size: int):
 
 def save_checkpoint(folder: Path) -> None:
     model = qwen()
-    checkpoint.save(folder, 1, model, make_optimizer(model, OPTIM), {"hooks": []})
+    checkpoint.save(folder, 1, {"": (model, make_optimizer(model, OPTIM))}, {"hooks": []})
 
 
 def rollouts(folder: Path) -> None:

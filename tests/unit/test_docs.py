@@ -10,7 +10,9 @@ import pytest
 
 from opd_steps.config import plug_schema, plugs
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import ANALYSES, Method, OpdNode
+from opd_steps.graph.kinds.analyze import ANALYSES
+from opd_steps.graph.kinds.opd import OpdNode
+from opd_steps.graph.method import Method
 from tests.paper_table import PAGE, page
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +22,8 @@ ROWS = {
     if line.count("|") == 4
 }
 """First cell of each row of three cells: the other two."""
-SLOTS = {f.name: f for cls in (OpdNode, Method) for f in dataclasses.fields(cls) if "plug" in f.metadata}
+PLUGS = [f for cls in (OpdNode, Method) for f in dataclasses.fields(cls) if "plug" in f.metadata]
+SLOTS = {f.name: f for f in PLUGS if not f.metadata["optional"]}  # `rows` are those of `prefix`
 
 
 def listed(cell: str) -> set[str]:

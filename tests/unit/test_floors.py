@@ -14,7 +14,8 @@ FLOORS = [
     {"errors", "seeds", "config", "store", "process", "graph", "slurm"},
     {"nouns", "objectives", "schedules"},
     {"rollout", "teachers", "tasks", "models"},
-    {"loop", "hooks"},
+    {"gradients"},
+    {"loop", "hooks", "judges", "prefixes"},
     {"evaluation", "analyses", "findings", "report", "tracking"},
     {"steps"},
 ]
@@ -107,7 +108,9 @@ def test_imports_go_down_only():
 
 
 def test_no_module_imports_itself_through_others():
-    assert circles({name: imports(name, PACKAGE) for name in modules(PACKAGE)}) == []
+    found = {name: imports(name, PACKAGE) for name in modules(PACKAGE)}
+    found["graph.kinds"] |= {name for name in found if name.startswith("graph.kinds.")}  # by looking into its folder
+    assert circles(found) == []
 
 
 def test_files_are_small():

@@ -25,7 +25,9 @@ def run(root, **options):
     checked = merge(KINDS["data"], {"kind": "data", **options}, "data")
     kept = {k: v for k, v in checked.items() if k not in {"kind", "seed", "resources"}}
     folder = root / "p" / "data" / "sums" / "seed0"
-    with Job({"kind": "data", "options": kept, "parents": {}, "seed": 0}, {}, folder / "manifest.json") as job:
+    with Job(
+        {"kind": "data", "options": kept, "parents": {}, "seed": 0}, {}, folder / "manifest.json", KINDS["data"].sources(kept)
+    ) as job:
         data(job)
     return folder, read_manifest(folder)
 

@@ -12,9 +12,11 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting, effopd
-from tests.unit.opd_toys import VOCAB, run
+from opd_steps.nouns.teaching import Given
+from tests.unit.opd_toys import curve, nodes, read_weights, run
 from tests.unit.test_loop_terms import policies
 from tests.unit.tiny import qwen
+from tests.unit.toy_rows import VOCAB
 
 
 class Line:
@@ -62,15 +64,22 @@ def test_extrapolation_reaches_a_target_in_fewer_steps_at_a_small_learning_rate(
     assert steps(True) < steps(False) / 3
 
 
-def test_events_of_a_real_run(tmp_path, monkeypatch):
-    """Greedy scores on fixed prompts: at steps 1, 2, 4 and 8 the score does not fall; the sampling temperature is kept."""
-    options = {"hooks": [{"name": "effopd", "prompts": 7, "candidates": 3}], "sampling": {"temperature": 0.7}}
-    found = run(tmp_path / "a", monkeypatch, **options)
+def test_events_of_a_real_run(tmp_path):
+    """Greedy scores on fixed prompts: at steps 1, 2, 4 and 8 the score does not fall."""
+    found = run(tmp_path / "a", hooks=[{"name": "effopd", "prompts": 7, "candidates": 3}])
     rows = [json.loads(line) for line in found.metrics.splitlines()]
     events = [row for row in rows if "train/extrapolated" in row]
     assert [row["step"] for row in events] == [1, 2, 4, 8]
     assert all(row["train/score_after"] >= row["train/score_before"] for row in events)
-    assert found.loaded["student"].temperature == 0.7
+
+
+def test_scoring_leaves_the_sampling_as_it_was(tmp_path):
+    """With weights that stand still there is nothing to extrapolate, and each step samples what it would without the hook."""
+    still = {"optim": {"lr": 0.0}, "sampling": {"temperature": 0.7}, "steps": 3}
+    plain, scored = run(tmp_path / "a", **still), run(tmp_path / "b", hooks=["effopd"], **still)
+    for name in ("reward", "length", "sampler_gap", "log_ratio"):
+        assert curve(scored.metrics, name) == curve(plain.metrics, name)
+    assert len(set(curve(plain.metrics, "log_ratio"))) == 3
 
 
 def test_modules_that_are_not_there_are_named():
@@ -114,12 +123,10 @@ def test_the_share_is_kept_where_most_coordinates_did_not_move_at_all():
     assert chosen.sum() == round(0.2 * len(update)) and chosen[update > 0].all()
 
 
-def test_what_the_mask_leaves_out_never_moves(tmp_path, monkeypatch):
-    (tmp_path / "end").mkdir()
-    found = run(
-        tmp_path / "a", monkeypatch, steps=3, hooks=[{"name": "sparse", "share": 0.1}], parents={"update_of": tmp_path / "end"}
-    )
-    still = torch.cat([(p == found.weights[name]).flatten() for name, p in qwen(VOCAB, 0, layers=1).named_parameters()])
+def test_what_the_mask_leaves_out_never_moves(tmp_path):
+    found = run(tmp_path / "a", parents={"update_of": "model/end/seed5"}, steps=3, hooks=[{"name": "sparse", "share": 0.1}])
+    before = read_weights(nodes() / "p/model/student/seed0")
+    still = torch.cat([(p == found.weights[name]).flatten() for name, p in before.items()])
     chosen = round(0.1 * len(still))
     assert chosen / 2 < (~still).sum() <= chosen
 
@@ -132,25 +139,31 @@ def test_updates_of_another_shape_are_refused():
 # the moving teacher
 
 
+def average(teacher, student, **options):
+    """The hook that moves `teacher` behind `student`."""
+    given = Given("teacher", student, lambda: teacher, None)
+    return plugs.load("teachers/sources", {"name": "ema", **options}).hook(given)
+
+
 def test_the_average_in_closed_form():
     """After t steps theta_T = (1 - a)^t theta_0 + a sum_u (1 - a)^(t-u) theta_u."""
     models = policies()
     student, teacher = models["student"].model, models["teacher"].model
     first = [p.clone() for p in teacher.parameters()]
-    hook, trail = plugs.load("teachers/sources", {"name": "ema", "rate": 0.3}).hook(models["teacher"]), []
+    hook, trail = average(models["teacher"], models["student"], rate=0.3), []
     for step in range(1, 5):
         with torch.no_grad():
             for p in student.parameters():
                 p.add_(0.1 * step)
         trail.append([p.detach().clone() for p in student.parameters()])
         hook(step, models["student"], {})
-    for i, average in enumerate(teacher.parameters()):
+    for i, moved in enumerate(teacher.parameters()):
         expected = 0.7**4 * first[i] + sum(0.3 * 0.7 ** (3 - u) * trail[u][i] for u in range(4))
-        torch.testing.assert_close(average.detach(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(moved.detach(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_average_needs_one_shape():
     big = SimpleNamespace(model=qwen(VOCAB, 0, layers=2))
-    hook = plugs.load("teachers/sources", {"name": "ema"}).hook(SimpleNamespace(model=qwen(VOCAB, 0, layers=1)))
+    hook = average(SimpleNamespace(model=qwen(VOCAB, 0, layers=1)), big)
     with pytest.raises(UserError, match="a teacher of the student's own shape"):
         hook(1, big, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy, pack
@@ -49,7 +50,7 @@ def test_gradient_equals_plain_autograd(tie, micro_batch, monkeypatch):
     loss.backward()
     expected = gradients(student.model)
     objective = Objective.from_method(method(signal="rkl", support="full", estimator="exact"), 6)
-    stats = objective.backward(student, rows, {}, teacher, micro_batch=micro_batch)
+    stats = objective.backward(student, rows, {}, {"teacher": teacher}, micro_batch=micro_batch)
     found = gradients(student.model)
     assert stats["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert found.keys() == expected.keys()
@@ -63,13 +64,13 @@ def test_padded_vocabularies_are_sliced_to_the_tokenizer():
     rows = sample(student, 20)
     assert max(int(a.max()) for a in rows.actions) < 20
     objective = Objective.from_method(method(signal="rkl", support="full", estimator="exact"), 6)
-    assert objective.backward(student, rows, {}, teacher)["loss"] > 0
+    assert objective.backward(student, rows, {}, {"teacher": teacher})["loss"] > 0
     torch.testing.assert_close(student.dist(rows).chunk(0, 3).logp_NV.exp().sum(-1), torch.ones(3))
 
 
 def test_fresh_samples_have_no_gap_between_sampler_and_trainer():
     student, teacher = policies()
-    stats = Objective.from_method(method(), 6).backward(student, sample(student), {}, teacher)
+    stats = Objective.from_method(method(), 6).backward(student, sample(student), {}, {"teacher": teacher})
     assert stats["sampler_gap"] <= stats["sampler_gap_max"] < 1e-5 and abs(stats["sampler_kl"]) < 1e-5
 
 
@@ -77,13 +78,13 @@ def test_two_streams_add_up_and_the_reference_is_asked_only_when_needed():
     student, teacher = policies()
     rows = sample(student)
     objective = Objective.from_method(method(signal="rkl", support="full", estimator="exact", coef=2.0), 6)
-    assert objective.needs("reference") == "none"
-    twice = objective.backward(student, rows, {}, teacher)
+    assert objective.asks() == {"teacher": Asks(full=True)}
+    twice = objective.backward(student, rows, {}, {"teacher": teacher})
     grads = gradients(student.model)
     once = method(signal="rkl", support="full", estimator="exact")
     both = Objective.from_method({**once, "add": [{**once, "against": "reference"}]}, 6)
-    assert both.needs("reference") == "full"
-    stats = both.backward(student, rows, {}, teacher, reference=teacher)
+    assert both.asks() == {"teacher": Asks(full=True), "reference": Asks(full=True)}
+    stats = both.backward(student, rows, {}, {"teacher": teacher, "reference": teacher})
     assert stats["loss"] == pytest.approx(twice["loss"], rel=1e-5)
     for name, grad in gradients(student.model).items():
         torch.testing.assert_close(grad, grads[name], rtol=1e-4, atol=1e-6)
@@ -91,6 +92,8 @@ def test_two_streams_add_up_and_the_reference_is_asked_only_when_needed():
 
 class GaussianPolicy:
     """A one-step Gaussian policy: the loop's nouns are not about tokens."""
+
+    device = torch.device("cpu")
 
     def __init__(self, mean: float):
         self.model = torch.nn.Linear(2, 2)
@@ -105,7 +108,7 @@ class GaussianPolicy:
         rows = Trajectory(contexts, actions, torch.tensor(list(prompt_ids)))
         return rows.with_columns(logp=list(self.dist(rows).logp(torch.cat(actions)).detach().split(1)))
 
-    def dist(self, trajectory: Trajectory, role: str = "student") -> DiagGaussian:
+    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> DiagGaussian:
         mean_ND = self.model(torch.cat(list(trajectory.contexts)))
         return DiagGaussian(mean_ND, torch.ones_like(mean_ND))
 
@@ -115,11 +118,11 @@ def test_the_same_objective_distils_a_gaussian_policy():
     contexts = [torch.zeros(1, 2)] * 20000
     rows = student.rollout(contexts, range(20000), [3])
     exact = Objective.from_method(method(signal="rkl", support="full", estimator="exact"), 1)
-    stats = exact.backward(student, rows, {}, teacher, micro_batch=30000)
+    stats = exact.backward(student, rows, {}, {"teacher": teacher}, micro_batch=30000)
     direct = gradients(student.model)["bias"]
     assert stats["loss"] == pytest.approx(2 * 0.5**2 / 2, rel=1e-5)
     torch.testing.assert_close(direct, torch.full((2,), -0.5))
-    Objective.from_method(method(), 1).backward(student, rows, {}, teacher, micro_batch=30000)
+    Objective.from_method(method(), 1).backward(student, rows, {}, {"teacher": teacher}, micro_batch=30000)
     torch.testing.assert_close(gradients(student.model)["bias"], direct, rtol=0.1, atol=0.03)
 
 
@@ -134,7 +137,7 @@ def test_the_gap_to_another_sampler_is_measured():
     """Rows of one policy, trained on by another: mean and largest |difference|, and the estimate of KL(sampler || trainer)."""
     student, other = policies()
     rows = sample(other)
-    stats = Objective.from_method(method(), 6).backward(student, rows, {}, other, micro_batch=3)
+    stats = Objective.from_method(method(), 6).backward(student, rows, {}, {"teacher": other}, micro_batch=3)
     dist = student.dist(rows)
     gap_N = dist.chunk(0, len(dist)).logp(rows.action_N).detach() - rows.logp_N
     assert stats["sampler_gap"] == pytest.approx(float(gap_N.abs().mean()), rel=1e-5)

@@ -6,16 +6,19 @@ import pytest
 import torch
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Method
+from opd_steps.config.needs import label
+from opd_steps.graph.method import Method
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
-from tests.unit.opd_toys import SEEDS, VOCAB, ToyPool, solutions
 from tests.unit.tiny import FakeTokenizer, qwen
+from tests.unit.toy_rows import VOCAB, ToyPool, solutions
 
 WINDOW = 6
+SEEDS = {"student": 0, "teacher": 1, "reference": 2}
+DATA = label({"name": "dataset", "column": "solution"})
 PRUNE = {"name": "overlap_decay", "k": 4, "margin": 1}
 
 
@@ -43,7 +46,7 @@ def data_rows() -> Trajectory:
 
 
 def mixed(models: dict[str, LMPolicy]) -> dict[str, Trajectory]:
-    return {"prefix": rows_of(models["student"]), "teacher": rows_of(models["teacher"], 2, 2), "dataset": data_rows()}
+    return {"": rows_of(models["student"]), "teacher": rows_of(models["teacher"], 2, 2), DATA: data_rows()}
 
 
 def together(parts: dict[str, Trajectory]) -> Trajectory:
@@ -56,8 +59,8 @@ def objective(**options) -> Objective:
 
 
 def gradient(term: Objective, models, rows: Trajectory, micro_batch: int = 64, columns=None) -> tuple[torch.Tensor, dict]:
-    others = models["teacher"], models["reference"]
-    stats = term.backward(models["student"], rows, columns or {}, *others, micro_batch, Moment(2, 5, WINDOW))
+    others = {name: models[name] for name in ("teacher", "reference")}
+    stats = term.backward(models["student"], rows, columns or {}, others, micro_batch, Moment(2, 5, WINDOW))
     flat = torch.cat([p.grad.flatten() for p in models["student"].model.parameters()])
     models["student"].model.zero_grad(set_to_none=True)
     assert flat.isfinite().all()
@@ -65,7 +68,7 @@ def gradient(term: Objective, models, rows: Trajectory, micro_batch: int = 64, c
 
 
 TERMS = {
-    "prefix": {"estimator": {"name": "pg", "ratio": "sampler"}, "weight": [PRUNE, "freshness"], "transform": ["margin_shift"]},
+    "": {"estimator": {"name": "pg", "ratio": "sampler"}, "weight": [PRUNE, "freshness"], "transform": ["margin_shift"]},
     "teacher": {
         "signal": "fkl",
         "support": "full",
@@ -73,7 +76,7 @@ TERMS = {
         "weight": [{"name": "tip", "share": 0.5}],
         "coef": 0.5,
     },
-    "dataset": {"estimator": "mle", "coef": 0.3},
+    DATA: {"estimator": "mle", "coef": 0.3},
 }
 
 
@@ -82,13 +85,13 @@ def test_the_gradient_is_the_sum_of_the_terms_each_on_its_own_rows(aggregate):
     """So each term's mean is over its own tokens and rows, whatever else is in the batch."""
     models = policies()
     parts = mixed(models)
-    add = [{**TERMS["teacher"], "rows": "teacher"}, {**TERMS["dataset"], "rows": "dataset"}]
-    all_terms = objective(aggregate=aggregate, add=add, **TERMS["prefix"])
+    add = [{**TERMS["teacher"], "rows": "teacher"}, {**TERMS[DATA], "rows": "dataset"}]
+    all_terms = objective(aggregate=aggregate, add=add, **TERMS[""])
     found, stats = gradient(all_terms, models, together(parts))
     alone = {name: gradient(objective(aggregate=aggregate, **TERMS[name]), models, parts[name]) for name in parts}
     torch.testing.assert_close(found, sum(g for g, _ in alone.values()), rtol=1e-4, atol=1e-6)
     assert stats["loss"] == pytest.approx(sum(s["loss"] for _, s in alone.values()), rel=1e-4)
-    for prefix, name in (("", "prefix"), ("add0_", "teacher"), ("add1_", "dataset")):
+    for prefix, name in (("", ""), ("add0_", "teacher"), ("add1_", DATA)):
         for key in alone[name][1].keys() - {"loss", "entropy", "sampler_gap", "sampler_gap_max", "sampler_kl"}:
             assert stats[prefix + key] == pytest.approx(alone[name][1][key], rel=1e-4, abs=1e-6), (name, key)
     tokens = {name: int(part.length_B.sum()) for name, part in parts.items()}
@@ -124,7 +127,7 @@ def test_against_the_sampler_anchors_to_who_made_the_rollouts():
     """k2 against the sampler: E (log q - log mu)^2 / 2, nothing where q is the sampler itself; nan of data rows stays out."""
     models = policies()
     parts = mixed(models)
-    fresh, stats = gradient(objective(estimator="k2", against="sampler"), models, parts["prefix"])
+    fresh, stats = gradient(objective(estimator="k2", against="sampler"), models, parts[""])
     assert fresh.abs().max() < 1e-4 and stats["loss"] < 1e-10
     stale = rows_of(models["reference"])
     found, stats = gradient(objective(estimator="k2", against="sampler"), models, stale)
@@ -133,9 +136,9 @@ def test_against_the_sampler_anchors_to_who_made_the_rollouts():
     assert stats["loss"] > 0.1
     add = [{"rows": "dataset", "estimator": "mle"}]
     beside, _ = gradient(
-        objective(estimator="k2", against="sampler", add=add), models, together({"prefix": stale, "dataset": parts["dataset"]})
+        objective(estimator="k2", against="sampler", add=add), models, together({"": stale, DATA: parts[DATA]})
     )
-    mle, _ = gradient(objective(estimator="mle"), models, parts["dataset"])
+    mle, _ = gradient(objective(estimator="mle"), models, parts[DATA])
     torch.testing.assert_close(beside, found + mle, rtol=1e-4, atol=1e-6)
 
 
@@ -152,7 +155,7 @@ def test_what_nobody_sampled_never_reaches_a_gradient():
         "weight": ["importance", "freshness"],
     }
     found, stats = gradient(objective(add=add, **sampled), models, rows, columns=columns)
-    alone, _ = gradient(objective(**sampled), models, parts["prefix"], columns={"outcome": columns["outcome"][:9]})
-    mle, _ = gradient(objective(estimator="mle"), models, parts["dataset"])
+    alone, _ = gradient(objective(**sampled), models, parts[""], columns={"outcome": columns["outcome"][:9]})
+    mle, _ = gradient(objective(estimator="mle"), models, parts[DATA])
     torch.testing.assert_close(found, alone + mle, rtol=1e-4, atol=1e-6)
     assert all(value == value for value in stats.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,49 +13,41 @@ import torch
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation.own_rollouts import own_statistics
-from opd_steps.graph.references import node_metrics
+from opd_steps.graph.kinds import KINDS
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
-from opd_steps.models.finite import not_finite
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.objectives.signals.log_ratio import LogRatio
-from opd_steps.steps import opd
+from opd_steps.process.finite import not_finite
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import MetricsLog
-from tests.unit.opd_toys import Killed, ToyPool, run
+from opd_steps.tasks.verifiers.numeric import Numeric
+from tests.unit.opd_toys import NODE, Killed, faults, run, work
 from tests.unit.tiny import FakeTokenizer, qwen
 
-NODE = "p/opd/toy/seed3"
 SKIP = {"on_nonfinite": "skip", "max_skips": 3}
 OPTIM = {"lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
 
 
-def spoil(patch, steps: set[int], value: float = float("nan"), minibatch: int | None = None) -> None:
+@contextmanager
+def spoiled(steps: set[int], value: float = float("nan"), minibatch: int | None = None) -> Iterator[None]:
     """The signal gives `value` in these steps, or in one minibatch of them."""
-    now, calls = {"step": 0}, []
-    real_reward, real_batches = LogRatio.reward, opd.live_batches
-
-    def live_batches(*args):
-        make_batch, hooks = real_batches(*args)
-
-        def make(step: int):
-            now["step"] = step
-            calls.clear()
-            return make_batch(step)
-
-        return make, hooks
+    begun, calls, real = [], [], LogRatio.reward
 
     def reward(self, logq, logp):
-        calls.append(1)
-        hit = now["step"] in steps and minibatch in (None, len(calls) - 1)
-        return real_reward(self, logq, logp) * (value if hit else 1.0)
+        calls.append(begun[-1])
+        hit = begun[-1] in steps and minibatch in (None, calls.count(begun[-1]) - 1)
+        return real(self, logq, logp) * (value if hit else 1.0)
 
-    patch.setattr(opd, "live_batches", live_batches)
-    patch.setattr(LogRatio, "reward", reward)
+    with faults(begun=begun), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogRatio, "reward", reward)
+        yield
 
 
 def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """The curves in the work folder, or as published."""
+    place = folder / NODE if (folder / NODE).exists() else work(folder)
+    return [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -61,88 +55,81 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_training_ends_at_the_first_loss_that_is_none(tmp_path, monkeypatch, value):
-    whole = run(tmp_path / "whole", monkeypatch)
-    with monkeypatch.context() as patch:
-        spoil(patch, {5, 6}, value)
+def test_a_training_ends_at_the_first_loss_that_is_none(tmp_path, value):
+    whole = run(tmp_path / "whole")
+    with spoiled({5, 6}, value):
         for _ in range(2):  # the second time from the checkpoint
             with pytest.raises(UserError) as caught:
-                run(tmp_path / "a", patch)
+                run(tmp_path / "a")
             said = str(caught.value)
             assert said.startswith(f"{NODE}: step 5: train/loss is ") and "\n" not in said
             assert said.endswith("; nothing is published, the checkpoint after step 4 stays")
-            assert checkpoints(tmp_path / "a") == ["checkpoint-00000004"]
+            assert checkpoints(work(tmp_path / "a")) == ["checkpoint-00000004"]
             assert [row["step"] for row in rows(tmp_path / "a")] == [1, 2, 3, 4]
-    mended = run(tmp_path / "a", monkeypatch)
+    mended = run(tmp_path / "a")
     assert mended.metrics == whole.metrics
     assert all(torch.equal(mended.weights[name], value) for name, value in whole.weights.items())
 
 
-def test_a_learning_rate_that_takes_weights_to_infinity(tmp_path, monkeypatch):
+def test_a_learning_rate_that_takes_weights_to_infinity(tmp_path):
     with pytest.raises(
         UserError, match=rf"^{NODE}: step 1: after the update the parameter model\.\S+ is not finite; .* no checkpoint"
     ):
-        run(tmp_path / "at once", monkeypatch, optim={"lr": 1e39, "clip": 0.0})
+        run(tmp_path / "at once", optim={"lr": 1e39, "clip": 0.0})
     with pytest.raises(UserError, match=rf"^{NODE}: step [2-8]: .* is (nan|inf)"):
-        run(tmp_path / "next", monkeypatch, optim={"lr": 1e30, "clip": 0.0})
+        run(tmp_path / "next", optim={"lr": 1e30, "clip": 0.0})
     later = {"lr": 1.0, "clip": 0.0, "weight_decay": 1e4}  # weights grow by 1e4 a step
     with pytest.raises(UserError, match=rf"^{NODE}: step [3-8]: .*the checkpoint after step [246] stays"):
-        run(tmp_path / "later", monkeypatch, optim=later)
-    assert [c for folder in ("at once", "next") for c in checkpoints(tmp_path / folder)] == []
+        run(tmp_path / "later", optim=later)
+    assert [c for folder in ("at once", "next") for c in checkpoints(work(tmp_path / folder))] == []
 
 
 def test_a_hooks_figure_that_is_none_ends_the_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("opd_steps.hooks.effopd._Foresight.score", lambda *_: float("nan"))
         with pytest.raises(UserError, match=rf"^{NODE}: step 1: train/score_before is nan, train/score_after is nan; nothing"):
-            run(tmp_path, patch, hooks=["effopd"])
+            run(tmp_path, hooks=["effopd"])
 
 
-def test_a_skipped_update_moves_neither_weights_nor_moments(tmp_path, monkeypatch):
-    before = run(tmp_path / "before", monkeypatch, steps=4, **SKIP)
-    with monkeypatch.context() as patch:
-        spoil(patch, {5})
-        after = run(tmp_path / "after", patch, steps=5, **SKIP)
-    assert all(torch.equal(after.weights[name], value) for name, value in before.weights.items())
-    files = [
-        (tmp_path / f / c / "optimizer.safetensors").read_bytes()
-        for f in ("before", "after")
-        for c in checkpoints(tmp_path / f)
-    ]
-    assert files[0] == files[1]
+def test_a_skipped_update_moves_neither_weights_nor_moments(tmp_path):
+    each = SKIP | {"checkpoint_every": 1}
+    with pytest.raises(Killed):
+        run(tmp_path / "before", 5, **each)
+    with spoiled({5}), pytest.raises(Killed):
+        run(tmp_path / "after", 6, **each)
+    kept = [work(tmp_path / f) / f"checkpoint-0000000{step}" for f, step in (("before", 4), ("after", 5))]
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (kept[0] / name).read_bytes() == (kept[1] / name).read_bytes()
     last = rows(tmp_path / "after")[-1]
     assert last["train/skipped"] == 1 and "train/reward" in last
     assert not {"train/loss", "train/grad_norm", "train/lr", "train/log_ratio", "train/entropy"} & last.keys()
     assert [row["train/skipped"] for row in rows(tmp_path / "after")] == [0, 0, 0, 0, 1]
 
 
-def test_of_several_minibatches_one_is_skipped(tmp_path, monkeypatch):
+def test_of_several_minibatches_one_is_skipped(tmp_path):
     options = {"minibatches": 3, "method": {"signal": "log_ratio"}}
-    with monkeypatch.context() as patch:
-        spoil(patch, {3}, minibatch=1)
-        run(tmp_path, patch, **options, **SKIP)
+    with spoiled({3}, minibatch=1):
+        run(tmp_path, **options, **SKIP)
     third = rows(tmp_path)[2]
     assert third["train/skipped"] == 1 and "train/loss" in third
 
 
-def test_skips_in_a_row_end_the_step_also_behind_a_resume(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        spoil(patch, {2, 4, 5, 6, 7})
+def test_skips_in_a_row_end_the_step_also_behind_a_resume(tmp_path):
+    with spoiled({2, 4, 5, 6, 7}):
         for kill_at in (6, 0):
             with pytest.raises((UserError, Killed)) as caught:
-                run(tmp_path, patch, kill_at, **SKIP)
+                run(tmp_path, kill_at, **SKIP)
     assert str(caught.value).startswith(f"{NODE}: step 6: train/loss is nan")
     assert "the 3. update in a row that is left out (max_skips: 3)" in str(caught.value)
-    assert checkpoints(tmp_path) == ["checkpoint-00000004"]
+    assert checkpoints(work(tmp_path)) == ["checkpoint-00000004"]
 
 
-def test_the_first_updates_may_be_skipped(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        spoil(patch, {1, 2})
-        whole = run(tmp_path / "whole", patch, **SKIP)
+def test_the_first_updates_may_be_skipped(tmp_path):
+    with spoiled({1, 2}):
+        whole = run(tmp_path / "whole", **SKIP)
         with pytest.raises(Killed):
-            run(tmp_path / "broken", patch, 3, **SKIP)  # a checkpoint without moments
-        resumed = run(tmp_path / "broken", patch, **SKIP)
+            run(tmp_path / "broken", 3, **SKIP)  # a checkpoint without moments
+        resumed = run(tmp_path / "broken", **SKIP)
     assert resumed.metrics == whole.metrics
     assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
 
@@ -152,18 +139,17 @@ CONTROLLED = {
         {"name": "raise_on_loss", "sets": "method.prefix.student_share", "every": 2, "eps": 0.0, "step": 0.2},
         {"name": "entropy_gate", "sets": "sampling.max_new_tokens", "stages": [2, 4, 6], "every": 2},
     ],
-    "method": {"prefix": {"source": "mixture"}},
+    "method": {"prefix": {"name": "mixture"}},
 }
 
 
-def test_with_skips_and_controllers_a_resumed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        spoil(patch, {2, 5, 6})
-        whole = run(tmp_path / "whole", patch, **CONTROLLED, **SKIP)
+def test_with_skips_and_controllers_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
+    with spoiled({2, 5, 6}):
+        whole = run(tmp_path / "whole", **CONTROLLED, **SKIP)
         for kill_at in (4, 7):
             with pytest.raises(Killed):
-                run(tmp_path / "broken", patch, kill_at, **CONTROLLED, **SKIP)
-        resumed = run(tmp_path / "broken", patch, **CONTROLLED, **SKIP)
+                run(tmp_path / "broken", kill_at, **CONTROLLED, **SKIP)
+        resumed = run(tmp_path / "broken", **CONTROLLED, **SKIP)
     assert resumed.metrics == whole.metrics
     assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
     assert [row["train/max_new_tokens"] for row in rows(tmp_path / "whole")] == [2, 2, 4, 4, 6, 6, 6, 6]  # also behind a skip
@@ -171,11 +157,11 @@ def test_with_skips_and_controllers_a_resumed_run_ends_like_an_unbroken_one(tmp_
 
 def test_a_reward_that_is_none_ends_the_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(ToyPool, "rewards", lambda self, rows: [float("nan")] * len(rows))
+        patch.setattr(Numeric, "score", lambda *_: float("nan"))
         with pytest.raises(
             UserError, match=rf"^{NODE}: step 1: it gave nan for a completion \(verifier\); nothing is published"
         ):
-            run(tmp_path, patch)
+            run(tmp_path)
 
 
 def test_the_writer_of_curves_refuses(tmp_path):
@@ -183,21 +169,21 @@ def test_the_writer_of_curves_refuses(tmp_path):
     log.append(1, {"train/loss": 1.0})
     with pytest.raises(NotFinite, match=r"metrics\.jsonl: train/loss is nan, train/a is inf at step 2$"):
         log.append(2, {"train/a": float("inf"), "train/b": 1.0, "train/loss": float("nan")})
-    assert rows(tmp_path) == [{"step": 1, "train/loss": 1.0}]
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "train/loss": 1.0}
 
 
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
     model = qwen()
     optimizer = make_optimizer(model, OPTIM)
-    checkpoint.save(tmp_path, 1, model, optimizer, {"hooks": [{"reward_B": torch.tensor([torch.nan])}]})
+    checkpoint.save(tmp_path, 1, {"": (model, optimizer)}, {"hooks": [{"reward_B": torch.tensor([torch.nan])}]})
     with pytest.raises(NotFinite, match="the state of a controller or hook is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": [{"value": float("inf")}]})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": [{"value": float("inf")}]})
     optimizer.state[model.model.norm.weight] = {"exp_avg": torch.full((32,), torch.inf)}
     with pytest.raises(NotFinite, match=r"model\.norm\.weight\.exp_avg is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": []})
     model.model.norm.weight.data[3] = torch.nan
     with pytest.raises(NotFinite, match=r": model\.norm\.weight is not finite"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {"hooks": []})
+        checkpoint.save(tmp_path, 2, {"": (model, optimizer)}, {"hooks": []})
     assert checkpoints(tmp_path) == ["checkpoint-00000001"]
 
 
@@ -237,8 +223,8 @@ def test_a_teacher_without_numbers_is_no_teacher():
 
 
 def test_claims_may_ask_for_what_was_skipped():
-    node = lambda on: SimpleNamespace(kind="sft", options={"on_nonfinite": on})
-    assert "train/skipped:max" in node_metrics(node("skip")) and "train/skipped" not in node_metrics(node("stop"))
+    metrics = lambda on: KINDS["sft"].metrics(SimpleNamespace(options={"on_nonfinite": on}))
+    assert "train/skipped:max" in metrics("skip") and "train/skipped" not in metrics("stop")
 
 
 def test_weights_near_the_largest_number_are_numbers():

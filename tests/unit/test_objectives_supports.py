@@ -155,11 +155,17 @@ def test_recorded_teacher_equals_the_live_one_for_what_it_stores():
 def test_evidence_chunks():
     z, p = draw(7, n=6)
     evidence = Evidence(
-        torch.arange(6), p, Recorded(p.logp(torch.arange(6))), torch.zeros(6), None, torch.arange(6), torch.zeros(6)
+        torch.arange(6),
+        p,
+        torch.zeros(6),
+        step_N=torch.arange(6),
+        owner_N=torch.zeros(6),
+        others={"reference": Recorded(p.logp(torch.arange(6)))},
+        columns={"outcome": torch.arange(6)},
     )
     part = evidence.chunk(2, 5)
     assert part.action_N.tolist() == [2, 3, 4] and len(part.teacher) == len(part.reference) == len(part.sampler_logp_N) == 3
-    assert part.outcome_N is None
+    assert part.outcome_N is None and part.columns["outcome"].tolist() == [2, 3, 4]
     grad = gradient(z[2:5], part.teacher, PolicyGradient(), Sampled(), action_N=part.action_N)
     close(grad, gradient(z, p, PolicyGradient(), Sampled(), action_N=torch.arange(6))[2:5], 0.0)
 

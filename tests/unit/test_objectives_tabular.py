@@ -63,7 +63,7 @@ class Bigram:
         logits_NV = self.z_SV[state_N].requires_grad_()
         q, evidence = Categorical.from_logits(logits_NV), Evidence(action_N, teacher=Categorical(self.p_SV[state_N]))
         rows = Trajectory([()] * len(self.y_MT), list(self.y_MT), torch.zeros(len(self.y_MT)))
-        _, shift_N, _ = term.over_batch(rows, term.survey(q, evidence), Moment())
+        shift_N = term.over_batch(rows, term.survey(q, evidence), Moment()).shift_N
         loss_N, _ = term.loss(q, replace(evidence, shift_N=shift_N))
         (grad_NV,) = torch.autograd.grad(loss_N.sum(), logits_NV)
         grad_MTV = grad_NV.reshape(*self.y_MT.shape, 3)

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 
+from opd_steps.config.asks import Asks
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical, Recorded
 from opd_steps.objectives.evidence import Evidence
@@ -33,7 +34,7 @@ def logit_gradient(term: Stream, z_NV: torch.Tensor, evidence: Evidence) -> torc
 def mean_gradient(term: Stream, z_V: torch.Tensor, p_V: torch.Tensor, r_V: torch.Tensor) -> torch.Tensor:
     """The expectation over the sampled token, [V]."""
     many = lambda x: Categorical(x.expand(len(z_V), -1))
-    evidence = Evidence(torch.arange(len(z_V)), teacher=many(p_V), reference=many(r_V))
+    evidence = Evidence(torch.arange(len(z_V)), teacher=many(p_V), others={"reference": many(r_V)})
     return z_V.softmax(-1) @ logit_gradient(term, z_V.expand(len(z_V), -1), evidence)
 
 
@@ -60,7 +61,7 @@ def test_extrapolation_ends_at_the_teacher_raised_beyond_the_reference(lam, opti
 def test_the_exact_divergence_has_the_same_fixed_point():
     z, p = draw(2, v=5, scale=0.7)
     _, r = draw(3, v=5, scale=0.7)
-    evidence = Evidence(torch.zeros(1).long(), teacher=p, reference=r)
+    evidence = Evidence(torch.zeros(1).long(), teacher=p, others={"reference": r})
     term = beyond(1.5, signal="rkl", **EXACT)
     found = descend(lambda z: logit_gradient(term, z, evidence), z)
     close(found, (1.5 * p.logp_NV - 0.5 * r.logp_NV).log_softmax(-1), 1e-8)
@@ -70,15 +71,18 @@ def test_the_advantage_is_the_published_one_and_lam_1_is_vanilla_to_the_bit():
     z, p = draw(4, n=V)
     _, r = draw(5, n=V)
     action, q = torch.arange(V), Categorical.from_logits(z)
-    whole = Evidence(action, teacher=p, reference=r)
-    recorded = Evidence(action, teacher=Recorded(p.logp(action)), reference=r)  # scores from a file, the reference live
+    whole = Evidence(action, teacher=p, others={"reference": r})
+    recorded = Evidence(
+        action, teacher=Recorded(p.logp(action)), others={"reference": r}
+    )  # scores from a file, the reference live
     expected = 1.25 * (p.logp(action) - r.logp(action)) - (q.logp(action) - r.logp(action))
     for evidence in (whole, recorded):
         close(beyond(1.25).loss(q, evidence)[1]["advantage"], expected)
     for one, vanilla in ((beyond(1.0), stream()), (beyond(1.0, signal="rkl", **EXACT), stream(signal="rkl", **EXACT))):
         assert torch.equal(logit_gradient(one, z, Evidence(action, teacher=p)), logit_gradient(vanilla, z, whole))
-        assert one.reference_need == "none"
-    assert (beyond(1.25).reference_need, beyond(1.25, **EXACT).reference_need) == ("sampled", "full")
+        assert "reference" not in one.asks
+    asked = [beyond(1.25).asks["reference"], beyond(1.25, **EXACT).asks["reference"]]
+    assert asked == [Asks(sampled=True), Asks(full=True)]
 
 
 def logit(x: float) -> float:

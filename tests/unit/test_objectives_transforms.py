@@ -38,7 +38,7 @@ def setting(seed: int) -> tuple[Trajectory, Categorical, Evidence, torch.Tensor]
 def advantage(term: Stream, rows: Trajectory, q: Categorical, evidence: Evidence) -> torch.Tensor:
     """The advantage that the estimator used, with what the wide plugs added."""
     found = {key: value_N.float() for key, value_N in term.survey(q, evidence).items()}  # fp32, as in the loop
-    _, shift_N, _ = term.over_batch(rows, found, Moment())
+    shift_N = term.over_batch(rows, found, Moment()).shift_N
     return term.loss(q, replace(evidence, shift_N=shift_N))[1]["advantage"]
 
 
@@ -70,7 +70,7 @@ def test_return_to_go_by_brute_force(gamma, own, length_norm):
 def test_return_to_go_looks_at_the_target_not_at_the_teacher():
     _, r = draw(7, n=N)
     rows, q, evidence, _ = setting(0)
-    evidence = replace(evidence, reference=r)
+    evidence = replace(evidence, others={"reference": r})
     far_N = 1.5 * (evidence.teacher.logp(evidence.action_N) - r.logp(evidence.action_N))
     far_N = far_N + r.logp(evidence.action_N) - q.logp(evidence.action_N)
     found = advantage(stream(target={"name": "extrapolate", "lam": 1.5}, transform=["return_to_go"]), rows, q, evidence)

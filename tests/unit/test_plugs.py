@@ -55,7 +55,7 @@ def test_a_protocol_explains_its_constants_and_methods(group):
 def test_a_plug_is_a_dataclass_of_its_groups_protocol(group, name):
     cls = plug_class(group, name)
     assert protocol(group) in cls.__mro__ and not cls.__abstractmethods__
-    assert {n: getattr(cls, n, ()) for n in plugs.declared(group)} == plugs.constants(group, name)
+    assert {n: getattr(cls, n, plugs.OF_ALL.get(n)) for n in plugs.declared(group)} == plugs.constants(group, name)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     assert fields.keys() == plug_schema.schema(group, name).__dataclass_fields__.keys() - {"name"}
     made = cls(**{n: f"<{n}>" for n in fields})  # values are checked before, not here
@@ -97,21 +97,24 @@ def toys(tmp_path, monkeypatch):
         for cache in caches:
             cache.cache_clear()
 
-    write("__init__", "class Toy(Protocol):\n    SIZE: ClassVar[int]\n    COLOUR: ClassVar[str] = 'red'\n")
+    write("__init__", "class Toy(Protocol):\n    SIZE: ClassVar[int]\n    COLOUR: ClassVar[str] = 'red'\n" + PLAY)
     yield write
     for cache in caches:
         cache.cache_clear()
 
 
-def toy(body: str, base: str = "(Toy)") -> str:
-    return f"@dataclass(frozen=True)\nclass Ball{base}:\n    {body}\n"
+PLAY = "    @abstractmethod\n    def play(self): ...\n"
+
+
+def toy(body: str, base: str = "(Toy)", method: str = "play") -> str:
+    return f"@dataclass(frozen=True)\nclass Ball{base}:\n    {body}\n    def {method}(self): pass\n"
 
 
 def test_constants_are_the_plugs_own_else_its_protocols(toys):
     toys("ball", toy("SIZE: ClassVar[int] = 3\n    x: int = 1"))
-    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "red", "CHECKS": ()}
+    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "red", "CHECKS": (), "OTHERS": {}}
     toys("ball", toy("SIZE = 3\n    COLOUR: ClassVar[str] = 'blue'\n    CHECKS: ClassVar[tuple] = ('x < 2',)"))
-    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "blue", "CHECKS": ("x < 2",)}
+    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "blue", "CHECKS": ("x < 2",), "OTHERS": {}}
     with pytest.raises(KeyError, match="WEIGHT"):
         plugs.constant("toys", "ball", "WEIGHT")
 
@@ -121,11 +124,12 @@ def test_constants_are_the_plugs_own_else_its_protocols(toys):
     [
         (
             toy("SIZE: ClassVar[int] = 3\n    COLOR: ClassVar[str] = 'blue'"),
-            r"ball.py: COLOR: no such constant .* COLOUR, SIZE",
+            r"ball.py: COLOR: no such constant .* COLOUR, OTHERS, SIZE",
         ),
         (toy("SIZE = 3\n    COLOR = 'blue'"), r"ball.py: COLOR: no such constant"),
         (toy("COLOUR: ClassVar[str] = 'blue'"), r"ball.py: SIZE: this constant is required: see Toy in opd_steps/toys"),
         (toy("SIZE: ClassVar[int] = 3", base=""), r"ball.py: class Ball: expected a subclass of Toy"),
+        (toy("SIZE: ClassVar[int] = 3", method="roll"), r"ball.py: class Ball: lacks play: see Toy in opd_steps/toys"),
         ("x = 1\n", "expected exactly one dataclass, found 0"),
     ],
 )

@@ -13,9 +13,9 @@ from transformers import LlamaConfig, Qwen2Config
 from opd_steps.config.load import load_root
 from opd_steps.errors import UserError
 from opd_steps.graph import agreement
+from opd_steps.graph.agreement import rows
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph
-from opd_steps.graph.row_lengths import rows
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.positions import positions
 from opd_steps.models.tokenizers import byte_tokenizer, char_tokenizer
@@ -44,7 +44,7 @@ NODES = {
         "teacher": "strong",
         "data": "data",
         "sampling": {"max_new_tokens": 3},
-        "method": {"prefix": {"source": "mixture"}},
+        "method": {"prefix": {"name": "mixture"}},
     },
     "look": {"kind": "analyze", "model": "opd", "teacher": "t", "data": "data", "analysis": "overlap", "max_new_tokens": 6},
 }

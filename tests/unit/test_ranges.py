@@ -12,7 +12,8 @@ from opd_steps.config import plug_schema
 from opd_steps.config.merge import merge
 from opd_steps.config.ranges import inside
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import KINDS, Term
+from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.method import Term
 from tests.options_table import PAGE, classes, groups, page
 
 PLUGS = [(group, name) for group in groups() for name in plug_schema.names(group)]

@@ -213,3 +213,14 @@ def test_analyses_have_a_table(fake, tmp_path):
     assert cells[1] == "update/norm" and re.fullmatch(r"2\.\d{3} ± 0\.\d{3}", cells[2]) and cells[3] == "5"
     assert cells[4:] == ["update/sparsity_rel1e-3", "0.250 ± 0.000", "5"]
     assert "vopd/analyze/moved/seed3" in table  # where the value comes from
+
+
+def test_a_part_is_named_as_papers_name_it(fake, tmp_path):
+    """The evaluation of a part is a row of its own, whose links and cost are its node's."""
+    plan = json.loads(fake.plan_file.read_text())
+    plan["papers"]["vopd"]["nodes"]["evaluate/topk"]["parents"]["model"] = "vopd/opd/vopd:b"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    run(tmp_path / "plan.json", fake.root, TEMPLATE, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    Tags(page)
+    assert '<a href="#vopd-opd-vopd"><b>vopd:b</b></a>' in page and 'title="vopd:b, test/accuracy\n' in page

@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
-from tests.unit.opd_toys import Killed, run
+from tests.unit.opd_toys import Killed, curve, run, work
 
 PRUNE = {"weight": [{"name": "overlap_decay", "k": 4, "margin": 2}]}
 FULL_FKL = {"signal": "fkl", "support": "full", "estimator": "exact"}
 CASES = {
     "ema teacher": {"teacher_source": {"name": "ema", "rate": 0.3}},
     "extrapolate": {"hooks": [{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]},
-    "sparse": {"hooks": [{"name": "sparse", "share": 0.3}]},
+    "sparse": {"hooks": [{"name": "sparse", "share": 0.3}], "parents": {"update_of": "model/end/seed5"}},
     "stale buffer": {"buffer": {"batches": 3}},
     "replay buffer": {"buffer": {"batches": 2, "passes": 2}, "method": {"add": [{"rows": "teacher"}, {"rows": "dataset"}]}},
     "mixed ages": {"buffer": {"batches": 3, "mixed": True}},
@@ -48,82 +48,72 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def another_run(tmp_path):
-    """The finished models that `sparse` reads."""
-    (tmp_path / "end").mkdir()
-
-
 UNMOVED: dict[str, dict] = {}
 
 
-def unmoved(folder, monkeypatch, method: dict) -> dict[str, torch.Tensor]:
+def unmoved(folder, method: dict) -> dict[str, torch.Tensor]:
     """Weights after the method alone, once for all cases that share it."""
     key = json.dumps(method)
     if key not in UNMOVED:
-        UNMOVED[key] = run(folder, monkeypatch, method=method).weights
+        UNMOVED[key] = run(folder, method=method).weights
     return UNMOVED[key]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch, case):
-    options = CASES[case] | {"parents": {"update_of": tmp_path / "end"}}
-    whole = run(tmp_path / "whole", monkeypatch, **options)
+def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, case):
+    options = CASES[case]
+    whole = run(tmp_path / "whole", **options)
     for kill_at in (4, 7):  # in the middle of a buffer, between checkpoints and behind one
         with pytest.raises(Killed):
-            run(tmp_path / "broken", monkeypatch, kill_at, **options)
-    resumed = run(tmp_path / "broken", monkeypatch, **options)
+            run(tmp_path / "broken", kill_at, **options)
+    resumed = run(tmp_path / "broken", **options)
     for name, value in whole.weights.items():
         assert torch.equal(resumed.weights[name], value), name
     assert resumed.metrics == whole.metrics
-    plain = unmoved(tmp_path / "plain", monkeypatch, options.get("method", {}))
+    plain = unmoved(tmp_path / "plain", options.get("method", {}))
     assert any(
         not torch.equal(plain[name], value) for name, value in whole.weights.items()
     )  # what is tested did move something
 
 
 @pytest.mark.parametrize("case", ["ema teacher", "stale buffer", "replay buffer", "mixed ages", "early refresh", "linear"])
-def test_one_that_was_told_to_stop_while_it_waited(tmp_path, monkeypatch, capsys, case):
+def test_one_that_was_told_to_stop_while_it_waited(tmp_path, capsys, case):
     """Its step is given up, the ones before it are saved, and nothing of it shows afterwards: in the first step, in a filled buffer's
     first, in its second, and again before any other step was done."""
-    whole = run(tmp_path / "whole", monkeypatch, **CASES[case])
+    whole = run(tmp_path / "whole", **CASES[case])
     for stop_at in (1, 4, 6, 6):
         with pytest.raises(SystemExit):
-            run(tmp_path / "broken", monkeypatch, stop_at=stop_at, **CASES[case])
-        saved = sorted(p.name for p in (tmp_path / "broken").glob("checkpoint-*"))
+            run(tmp_path / "broken", stop_at=stop_at, **CASES[case])
+        saved = sorted(p.name for p in work(tmp_path / "broken").glob("checkpoint-*"))
         assert saved == ([f"checkpoint-{stop_at - 1:08d}"] if stop_at > 1 else [])
-    resumed = run(tmp_path / "broken", monkeypatch, **CASES[case])
+    resumed = run(tmp_path / "broken", **CASES[case])
     assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
     assert resumed.metrics == whole.metrics
     said = capsys.readouterr().out
-    assert "stopped by signal 0 before its first step; run again to begin" in said
-    assert "stopped by signal 0 after step 5; its checkpoint is saved, in " in said
+    assert "stopped by signal 15 before its first step; run again to begin" in said
+    assert "stopped by signal 15 after step 5; its checkpoint is saved, in " in said
 
 
-def curve(metrics: bytes, name: str) -> list[float]:
-    return [row[f"train/{name}"] for row in map(json.loads, metrics.splitlines()) if f"train/{name}" in row]
-
-
-def test_the_buffer_ages_and_refills_as_it_says(tmp_path, monkeypatch):
-    stale = run(tmp_path / "a", monkeypatch, buffer={"batches": 3}).metrics
+def test_the_buffer_ages_and_refills_as_it_says(tmp_path):
+    stale = run(tmp_path / "a", buffer={"batches": 3}).metrics
     assert curve(stale, "age") == [0, 1, 2, 0, 1, 2, 0, 1] and curve(stale, "refilled") == [1, 0, 0, 1, 0, 0, 1, 0]
-    replay = run(tmp_path / "b", monkeypatch, buffer={"batches": 2, "passes": 2}).metrics
+    replay = run(tmp_path / "b", buffer={"batches": 2, "passes": 2}).metrics
     assert curve(replay, "age") == [0, 1, 2, 3] * 2
     assert curve(replay, "reward")[:2] == curve(replay, "reward")[2:4]  # the same rollouts again
     options = {"buffer": {"batches": 4, "metric": "freshness", "below": 0.6}, "method": {"weight": ["freshness"]}}
-    early = run(tmp_path / "c", monkeypatch, **options).metrics
+    early = run(tmp_path / "c", **options).metrics
     assert curve(early, "refilled") == [1, 0, 1, 0, 1, 0, 1, 0]  # at age 1, 1 / 2 exp(-drift) < .6
     assert all(f <= 1 / (1 + age) for f, age in zip(curve(early, "freshness"), curve(early, "age"), strict=True))
 
 
-def test_controlled_options_are_drawn_beside_the_loops_own_curves(tmp_path, monkeypatch):
+def test_controlled_options_are_drawn_beside_the_loops_own_curves(tmp_path):
     options = {
         "method": {"weight": [{"name": "first_tokens", "length": 1}]},
         "controllers": [{"name": "linear", "sets": "method.weight[0].length", "first": 1, "last": 4}],
     }
-    metrics = run(tmp_path / "a", monkeypatch, **options).metrics
+    metrics = run(tmp_path / "a", **options).metrics
     assert curve(metrics, "set_length") == [1, 1, 1, 2, 2, 2, 3, 3]  # floor(1 + 3 t / 8), t steps done
     assert all(1 <= value <= 4 for value in curve(metrics, "length")) and len(set(curve(metrics, "length"))) > 3
-    lengths = run(tmp_path / "b", monkeypatch, **CASES["linear"]).metrics
+    lengths = run(tmp_path / "b", **CASES["linear"]).metrics
     assert curve(lengths, "max_new_tokens") == [2, 2, 3, 3, 4, 4, 5, 5]
     assert all(a <= b for a, b in zip(curve(lengths, "length"), curve(lengths, "max_new_tokens"), strict=True))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
 from opd_steps.models.lm_policy import LMPolicy
@@ -21,7 +22,7 @@ OPTIM = {"lr": 0.01, "schedule": "constant", "warmup": 0.0, "betas": [0.9, 0.95]
 
 
 class Unasked:
-    def dist(self, rows, role):
+    def dist(self, rows, role, asks):
         raise AssertionError("the reference was asked")
 
 
@@ -37,7 +38,8 @@ def weights(folder, reference, **options) -> dict[str, torch.Tensor]:
         return Batch(student.rollout([[1, 2, 3]] * 6, list(range(6)), [10 * step + i for i in range(6)], step - 1))
 
     job = SimpleNamespace(work=folder, options=settings, seed=0)
-    train(job, student, make_batch, Objective.from_method(method(**options), 5), teacher, reference)
+    others = {"teacher": teacher, "reference": reference}
+    train(job, Learner(student, Objective.from_method(method(**options), 5), others), make_batch)
     return {name: p.detach() for name, p in student.model.named_parameters()}
 
 
@@ -46,7 +48,7 @@ def test_lam_one_is_vanilla_to_the_bit_and_asks_no_reference(tmp_path):
     vanilla = weights(tmp_path / "vanilla", None)
     one = weights(tmp_path / "one", Unasked(), **row)
     assert all(torch.equal(one[name], value) for name, value in vanilla.items())
-    assert Objective.from_method(method(**row), 5).needs("reference") == "none"  # so that the step does not load it
+    assert Objective.from_method(method(**row), 5).asks().keys() == {"teacher"}  # so that the step does not load it
     with pytest.raises(AssertionError, match="was asked"):
         weights(tmp_path / "beyond", Unasked(), target={"name": "extrapolate", "lam": 1.25})
 
@@ -62,7 +64,7 @@ def test_the_expected_gradient_rests_at_the_tilted_teacher(lam):
     def gradient(z_NV: torch.Tensor) -> torch.Tensor:
         z_NV = z_NV.clone().requires_grad_()
         q = Categorical.from_logits(z_NV)
-        loss_N, _ = stream.loss(each(q), Evidence(torch.arange(V), teacher=each(p), reference=each(r)))
+        loss_N, _ = stream.loss(each(q), Evidence(torch.arange(V), teacher=each(p), others={"reference": each(r)}))
         return torch.autograd.grad((loss_N * q.logp_NV[0].detach().exp()).sum(), z_NV)[0]
 
     close(gradient(lam * p.logp_NV + (1 - lam) * r.logp_NV), torch.zeros(1, V, dtype=torch.float64))

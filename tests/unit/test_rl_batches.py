@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from opd_steps.config.asks import Asks
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import RlNode
+from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
@@ -94,6 +95,5 @@ def test_a_batch_is_a_function_of_its_step():
 
 
 def test_the_anchor_asks_for_the_reference_only_when_it_weighs():
-    assert objective(options()).needs("reference") == "none"
-    assert objective(options(kl=0.04)).needs("reference") == "sampled"
-    assert objective(options()).needs("teacher") == "none"
+    assert objective(options()).asks() == {}
+    assert objective(options(kl=0.04)).asks() == {"reference": Asks(sampled=True)}

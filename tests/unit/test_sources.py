@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import KINDS
 from opd_steps.store import sources
-from opd_steps.store.sources import hashes
+from opd_steps.store.sources import hashes as hashes_of
+
+
+def hashes(kind: str, options: dict, *known) -> dict:
+    return hashes_of(KINDS[kind].sources(options), *known)
 
 
 def test_a_folder_of_too_many_files_is_no_data_set(tmp_path, monkeypatch):

@@ -63,14 +63,14 @@ def test_every_text_that_both_spell_has_spans_to_its_end(student, teacher, ended
     said = [response_ids(mine, text) for text in texts]
     said = said if ended else [ids[:-1] for ids in said]
     trajectory = Trajectory([[5]] * 2, [torch.tensor(ids) for ids in said], torch.arange(2), ended_B=torch.full((2,), ended))
-    prepared = SpanTeacher(SimpleNamespace(tokenizer=its), PromptPool(rows, task, mine)).prepare(trajectory).extra
+    prepared = SpanTeacher(SimpleNamespace(tokenizer=its), PromptPool(rows, task, mine)).prepare(trajectory, "its").extra
     for i in range(2):
-        own, other = prepared["span"][i], prepared["teacher_span"][i]
+        own, other = prepared["its:span"][i], prepared["its:its_span"][i]
         assert own.max() == other.max() >= 0 and other.min() >= 0
         assert own.min() >= 0  # also of a leading space that the decoder drops
         if student == teacher:
             assert own.tolist() == other.tolist() == list(range(len(own)))
-    assert prepared["context:teacher"][0] == task.prompt_ids(its, "What is 7 + 5?")
+    assert prepared["context:its"][0] == task.prompt_ids(its, "What is 7 + 5?")
 
 
 def test_align_by_hand():

@@ -39,7 +39,7 @@ def run(root, kind, name="n", seed=0, parents=None, **options):
     kept = {k: v for k, v in checked.items() if k not in {"kind", "seed", "resources", *(parents or {})}}
     folder = root / "p" / kind / name / f"seed{seed}"
     config = {"kind": kind, "options": kept, "parents": parents or {}, "seed": seed}
-    with Job(config, {}, folder / "manifest.json") as job:
+    with Job(config, {}, folder / "manifest.json", KINDS[kind].sources(kept)) as job:
         STEPS[kind](job)
     return folder, read_manifest(folder)
 

@@ -228,3 +228,16 @@ def test_names_that_mlflow_accepts():
         "opd.axis.teacher": "external",
         "opd.axis.signal": "logits",
     }
+
+
+def test_the_evaluation_of_a_part_is_tagged_with_its_name(fake):
+    result = Plan.read(fake.plan_file, fake.root).result("vopd/evaluate/topk/seed0")
+    manifest = json.loads(json.dumps(result.manifest))
+    manifest["config"]["parents"]["model"] = "vopd/opd/vopd/seed0:b"
+    result.__dict__["manifest"] = manifest
+    tags = content.result_tags(result, {}, "tiny")
+    assert (tags["opd.variant"], tags["mlflow.runName"]) == ("vopd:b", "evaluate vopd:b seed0")
+    manifest["config"]["parents"]["teachers.old.model"] = "quickstart/sft/student_sft/seed0"
+    manifest["config"]["options"]["teachers"] = {"old": {"model": "self"}}
+    params = content.result_params(result)
+    assert (params["model"], params["teachers.old.model"]) == ("vopd/opd/vopd:b", "self")

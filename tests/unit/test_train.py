@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opd_steps.loop import checkpoint
+from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import gradient_variance, learning_rate, make_optimizer
 from opd_steps.loop.train import train
@@ -63,7 +64,8 @@ def run(folder, steps: int = 7, kill_at: int | None = None, minibatches: int = 1
         seeds = [100 * step + i for i in range(6)]
         return Batch(student.rollout([[1, 2, 3]] * 6, list(range(6)), seeds, step - 1))
 
-    train(job, student, make_batch, Objective.from_method(method(), 5), teacher, hooks=(Counting(),))
+    learner = Learner(student, Objective.from_method(method(), 5), {"teacher": teacher})
+    train(job, learner, make_batch, (Counting(),))
     return {n: p.detach().clone() for n, p in student.model.named_parameters()}
 
 
@@ -94,7 +96,7 @@ def test_a_half_written_checkpoint_is_not_loaded(tmp_path):
     model = qwen()
     optimizer = make_optimizer(model, OPTIM)
     (tmp_path / "checkpoint-tmp").mkdir()
-    assert checkpoint.load(tmp_path, model, optimizer) is None
+    assert checkpoint.load(tmp_path, {"": (model, optimizer)}) is None
 
 
 def test_learning_rates():
@@ -142,12 +144,12 @@ def test_death_while_old_files_are_deleted_leaves_no_damaged_checkpoint(tmp_path
     optimizer = make_optimizer(model, OPTIM)
     job = Job.__new__(Job)
     job.work = tmp_path
-    checkpoint.save(tmp_path, 3, model, optimizer, {"hooks": []})
+    checkpoint.save(tmp_path, 3, {"": (model, optimizer)}, {"hooks": []})
     with monkeypatch.context() as patch, pytest.raises(Died):
         patch.setattr("shutil.rmtree", dying_rmtree)
-        checkpoint.save(tmp_path, 4, model, optimizer, {"hooks": []}) if where == "save" else job.clear()
-    assert (checkpoint.load(tmp_path, model, optimizer) or {}).get("step") == (4 if where == "save" else None)
-    checkpoint.save(tmp_path, 5, model, optimizer, {"hooks": []})  # what is left over is in nobody's way
-    assert checkpoint.load(tmp_path, model, optimizer)["step"] == 5
+        checkpoint.save(tmp_path, 4, {"": (model, optimizer)}, {"hooks": []}) if where == "save" else job.clear()
+    assert (checkpoint.load(tmp_path, {"": (model, optimizer)}) or {}).get("step") == (4 if where == "save" else None)
+    checkpoint.save(tmp_path, 5, {"": (model, optimizer)}, {"hooks": []})  # what is left over is in nobody's way
+    assert checkpoint.load(tmp_path, {"": (model, optimizer)})["step"] == 5
     job.clear()
     assert not tmp_path.exists()

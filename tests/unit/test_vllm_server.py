@@ -16,7 +16,7 @@ import torch
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.engines import check_engine
-from opd_steps.graph.kinds import TeacherEngine
+from opd_steps.graph.options import TeacherEngine
 from opd_steps.process import lifetime
 from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.rollout import vllm_server

@@ -32,8 +32,7 @@ import sys
 import torch, opd_steps.steps
 from opd_steps.process import warm
 opd_steps.steps.__path__.append(sys.argv[1])
-warm.PRELOAD = ()
-warm.serve(sys.argv[2], int(sys.argv[3]))
+warm.serve(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
 """
 
 
@@ -170,8 +169,9 @@ def test_a_server_whose_source_was_edited_forks_no_more(tmp_path):
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "other.py").write_text("VALUE = 1\n")
     address = str(tmp_path / "socket")
-    program = SERVER.replace("warm.PRELOAD = ()", 'warm.PRELOAD = ("steps.other",)')
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), address, str(os.getpid())])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path), address, str(os.getpid()), "opd_steps.steps.other"]
+    )
     until(lambda: Path(address).exists())
     assert ask(address, "exit", "7").wait() == 7
     (tmp_path / "other.py").write_text("VALUE = 22\n")

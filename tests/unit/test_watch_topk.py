@@ -34,7 +34,7 @@ def test_gradient_is_untouched_and_figures_are_drawn():
     grads = []
     for weight in ([], [{"name": "watch_topk", "k": 4}]):
         row = method(signal="rkl", support={"name": "student_topk", "k": 4}, estimator="stop_grad", weight=weight)
-        stats = Objective.from_method(row, 6).backward(student, rows, {}, teacher)
+        stats = Objective.from_method(row, 6).backward(student, rows, {}, {"teacher": teacher})
         grads.append([p.grad.clone() for p in student.model.parameters()])
         student.model.zero_grad(set_to_none=True)
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))

@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.config.merge import merge
-from opd_steps.graph.kinds import Term
+from opd_steps.graph.method import Term
 
 
 class FakeTokenizer:

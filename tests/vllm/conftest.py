@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from opd_steps.graph.kinds import TeacherEngine
+from opd_steps.graph.options import TeacherEngine
 from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.seeds import rng

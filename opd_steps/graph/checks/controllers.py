@@ -1,4 +1,4 @@
-"""Controllers of a node, checked: what each sets exists, may change, and stays valid at every value that it can take."""
+"""Checks of controllers: the option that each sets must exist, be allowed to change, and be valid at every value it can get."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ SETTABLE = ("method.", "sampling.")
 
 
 def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]) -> None:
-    """Raises UserError; `check(options)` judges the node's options with one value replaced."""
-    from opd_steps.graph.kinds import KINDS
-
+    """Raises UserError for a controller that cannot work. `check(options)` raises it for the node's options with one value replaced."""
     seen: list[str] = []
     drawn: dict[str, str] = {}
     for i, item in enumerate(node.options["controllers"]):
@@ -46,7 +44,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
             for value in values(item, name):
                 whole = isinstance(now, int) and isinstance(value, float) and value.is_integer()
                 raw = with_option(node.options, path, int(value) if whole else value)
-                options = merge(KINDS[node.kind], raw, f"{at}.{name}")
+                options = merge(node.says, raw, f"{at}.{name}")
                 check(options)
                 checked.append(get_option(options, path))
-            item[name] = checked if name == "stages" else checked[0]  # as typed: `rkl` became {name: rkl}
+            item[name] = checked if name == "stages" else checked[0]  # what the check made of it: {name: rkl} for `rkl`

@@ -1,15 +1,16 @@
-"""Inference engines, checked: no node asks of one what it can't do."""
+"""Checks of inference engines: a node asks of its engine only what that can do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from opd_steps.config.needs import terms
+from opd_steps.config.teachers import Teaching
 from opd_steps.errors import UserError
 
 
 def check_engine(engine: dict, where: str) -> None:
-    """Raises UserError for keys that this engine has no use for."""
+    """Raises UserError for options that do not fit the engine."""
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
@@ -33,18 +34,17 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def check_opd_engines(options: dict, cached: bool, where: str) -> None:
-    """Raises UserError where an opd node's rows or teacher need the torch model that an engine stands for."""
-    student, teacher, method = options["engine"]["name"], options["teacher_engine"]["name"], options["method"]
-    if student != "local" and method["prefix"]["source"] == "token_mix":
-        raise UserError(f"{where}.engine.name", "tokens are drawn from student and teacher at once (token_mix): use local")
-    if teacher == "local":
-        return
-    at = f"{where}.teacher_engine.name"
-    if cached:
-        raise UserError(at, "with scores there is no teacher to run; leave it out")
-    if options["teacher_source"]["name"] != "frozen":
-        raise UserError(at, f"the teacher source {options['teacher_source']['name']} needs the teacher's own model: use local")
-    sources = {method["prefix"]["source"], *(row["rows"] for row in terms(method))}
-    if taken := sources & {"teacher", "token_mix"}:
-        raise UserError(at, f"rows that the teacher samples ({', '.join(sorted(taken))}) need its own model: use local")
+def check_opd_engines(options: dict, teachings: Iterable[Teaching], where: str) -> None:
+    """Raises UserError where a teacher's torch model is needed, and an engine runs in its place."""
+    for teaching in teachings:
+        if teaching.at:
+            check_engine(teaching.engine, f"{where}.{teaching.engine_key}")
+        if teaching.engine["name"] == "local":
+            continue
+        at = f"{where}.{teaching.engine_key}.name"
+        if teaching.scores:
+            raise UserError(at, "with scores there is no teacher to run; leave it out")
+        if teaching.weights["name"] != "frozen":
+            raise UserError(at, f"the teacher source {teaching.weights['name']} needs the teacher's own model: use local")
+        if teaching.own is not None:
+            raise UserError(at, "the student's own weights are not served by an engine: use local")

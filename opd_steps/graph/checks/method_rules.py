@@ -1,35 +1,54 @@
-"""Which rows of plugs make sense; the constants that tell it are listed in the Protocols of their groups."""
+"""Which plugs go together in one term of a method. The constants that decide it are explained in the Protocols of their groups."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from opd_steps.config.needs import GROUPS, _constant, _core_need, reference_need, rows_need, teacher_need, teacher_topk
+from opd_steps.config.asks import Asks
+from opd_steps.config.needs import GROUPS, _constant, _core_need, asks, looks_beyond, rows_need
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 
 _RATIO_OPTIONS = ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher can say of a decision point.
+
+    full   of any action; else of the sampled one alone, and of its likeliest `topk`
+    why    who it is that cannot say more
+    """
+
+    full: bool = True
+    topk: int = 0
+    why: str = ""
+
+
+LIVE = Answer()
+SAMPLER = Answer(full=False, why="which is all that is known here")
+
+
 def check_stream(
     options: dict,
     where: str,
-    teacher: Literal["live", "scores", "sampler", "none"],
-    scores_topk: int = 0,
+    teachers: Mapping[str, Answer],
     sampling: dict | None = None,
-    reference: bool = False,
     sampled: bool = True,
 ) -> None:
-    """Raise UserError, naming key and reason, for a stream (graph.kinds.Term) that cannot work.
+    """Raise UserError, naming key and reason, for a stream (graph.method.Term) that cannot work.
 
-    `teacher`: who answers for the teacher; `scores_topk`: tokens per decision in its scores table; `sampling`: of the
-    rollouts; `reference`: whether the node names one; `sampled`: whether a policy sampled all rows that the stream looks at.
+    `teachers`: what those of the node can answer, by name; `sampling`: of the rollouts; `sampled`: whether a policy sampled all
+    rows that the stream looks at.
     """
     _check_row(options, where)
     _check_transforms(options, where)
-    _check_target(options, where, teacher, reference)
+    _check_target(options, where, teachers)
     _check_ratio(options, where, sampling or {})
-    _check_teacher(options, where, teacher, scores_topk)
+    for whom, asked in asks(options).items():
+        if whom != "student":
+            _check_teacher(options, where, whom, asked, teachers)
     need = rows_need(options)
     if need == "groups" and (sampling or {}).get("n", 2) < 2:
         raise UserError(where, "this term compares samples of one prompt: set sampling.n to 2 or more")
@@ -93,18 +112,14 @@ def _check_transforms(options: dict, where: str) -> None:
             raise UserError(at, f"{item['name']} acts on the log-ratio itself: it comes first")
 
 
-def _check_target(options: dict, where: str, teacher: str, reference: bool) -> None:
-    target, signal, active = options["target"]["name"], options["signal"]["name"], reference_need(options) != "none"
-    if options["against"] == "reference" and not reference:
-        raise UserError(
-            f"{where}.against", "this term is against a reference, and the node names none: reference: <model node>"
-        )
-    if active and not reference:
+def _check_target(options: dict, where: str, teachers: Mapping[str, Answer]) -> None:
+    target, signal, active = options["target"]["name"], options["signal"]["name"], looks_beyond(options)
+    if active and "reference" not in teachers:
         shown = ", ".join(f"{k} {v}" for k, v in options["target"].items() if k != "name")
         raise UserError(
             f"{where}.target", f"{target} with {shown} looks beyond the teacher from a reference: reference: <model node>"
         )
-    if active and teacher == "scores" and _core_need(options) != "sampled":
+    if active and not teachers.get(options["against"], LIVE).full and _core_need(options) != "sampled":
         raise UserError(
             f"{where}.target", f"{target} from a scores table works on the sampled token alone; its support is sampled"
         )
@@ -139,20 +154,36 @@ def _check_ratio(options: dict, where: str, sampling: dict) -> None:
         raise UserError(f"{where}.estimator.ratio", "a greedy sampler (temperature 0) has no importance ratio")
 
 
-def _check_teacher(options: dict, where: str, teacher: str, scores_topk: int) -> None:
-    need, k = teacher_need(options), teacher_topk(options)
-    if need != "none" and teacher == "none":
+def _check_teacher(options: dict, where: str, whom: str, asked: Asks, teachers: Mapping[str, Answer]) -> None:
+    own = whom == options["against"]
+    found = SAMPLER if whom == "sampler" else teachers.get(whom)
+    if found is None and whom == "reference":
+        raise UserError(
+            f"{where}.against", "this term is against a reference, and the node names none: reference: <model node>"
+        )
+    if found is None and not (teachers.keys() - {"reference"}):
         raise UserError(where, "this method asks a teacher, and there is none")
-    if teacher == "sampler" and need not in ("none", "sampled"):
+    if found is None:
         raise UserError(
-            where, f"{_asking_all(options)} asks about more than the sampled token, which is all that is known here"
+            f"{where}.against" if own else where,
+            f"this term asks '{whom}'; the node's teachers are {', '.join(sorted(teachers))}",
         )
-    if teacher == "scores" and need == "full":
+    if found.full:
+        return
+    if asked.full or asked.hidden or (asked.topk and not found.topk and found.why):
+        who = _asking_all(options) if own else f"a part of this term (asking '{whom}')"
         raise UserError(
-            where, f"{_asking_all(options)} asks the teacher about any token; a scores table can't answer, a live teacher can"
+            where,
+            f"{who} asks {'about more than the sampled token' if found.why else 'the teacher about any token'}"
+            f"{', ' + found.why if found.why else CACHED}",
         )
-    if teacher == "scores" and k > scores_topk:
-        raise UserError(f"{where}.support.k", f"asks for the teacher's top {k}; the scores table stores its top {scores_topk}")
+    if asked.topk > found.topk:
+        raise UserError(
+            f"{where}.support.k", f"asks for the teacher's top {asked.topk}; the scores table stores its top {found.topk}"
+        )
+
+
+CACHED = "; a scores table can't answer, a live teacher can"
 
 
 def _asking_all(options: dict) -> str:

@@ -1,16 +1,17 @@
-"""An opd node, checked: teacher or scores, its method's terms, context, buffer, controllers."""
+"""Checks of an opd node: teacher or scores, the terms of its method, context, buffer and controllers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opd_steps.config import plugs
 from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
+from opd_steps.config.teachers import Teaching, learners, named
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
-from opd_steps.graph.checks.method_rules import check_stream
+from opd_steps.graph.checks.method_rules import LIVE, SAMPLER, Answer, check_stream
+from opd_steps.graph.checks.teachers import LIVE_ONLY, check_asked, check_context, check_source, check_teachers
 from opd_steps.graph.train_metrics import opd_curves
 
 if TYPE_CHECKING:
@@ -18,22 +19,17 @@ if TYPE_CHECKING:
 
 
 def check_opd(node: GraphNode, where: str) -> None:
-    options, live, cached = node.options, "teacher" in node.parents, "scores" in node.parents
-    if live == cached:
-        raise UserError(where, "an opd node reads either a teacher or scores" + (", not both" if live else ""))
-    method = options["method"]
-    if cached and method["prefix"]["source"] != "student":
-        raise UserError(
-            f"{where}.method.prefix.source", "with scores the prefixes are those of the scored rollouts; leave it out"
-        )
-    for name, default in _LIVE_ONLY.items():
+    options = node.options
+    teachings = check_teachers(node, where)
+    cached = any(t.scores for t in teachings.values())
+    for name, default in LIVE_ONLY.items():
         if cached and options[name] != default:
             raise UserError(
                 f"{where}.{name}", "with scores there are only the scored rollouts and what was written of them; leave it out"
             )
-    check_opd_engines(options, cached, where)
+    check_opd_engines(options, teachings.values(), where)
     check_method(node, options, where)
-    _check_buffer(options["buffer"], f"{where}.buffer")
+    _check_buffer(options, f"{where}.buffer")
     asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES")}
     asked["update_of"] = any(constant("hooks", item["name"], "UPDATE") for item in options["hooks"])
     for role, needed in asked.items():
@@ -44,11 +40,16 @@ def check_opd(node: GraphNode, where: str) -> None:
                 else "is read by nothing in this node; leave it out"
             )
             raise UserError(f"{where}.{role}", found)
-    _check_context(node, where)
+    for teaching in teachings.values():
+        check_context(node, teaching, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))
+    check_asked(teachings, options, where)
 
 
-def _check_buffer(buffer: dict, where: str) -> None:
+def _check_buffer(options: dict, where: str) -> None:
+    buffer = options["buffer"]
+    if options["learners"] and buffer["batches"] * buffer["passes"] > 1:
+        raise UserError(f"{where}.batches", "with several learners each step trains on fresh rows: batches 1, passes 1")
     if buffer["metric"] and buffer["batches"] * buffer["passes"] == 1:
         raise UserError(f"{where}.metric", "rollouts used once are never old: batches or passes above 1, or leave it out")
     if buffer["mixed"] and (buffer["passes"] > 1 or buffer["batches"] == 1):
@@ -57,42 +58,8 @@ def _check_buffer(buffer: dict, where: str) -> None:
         raise UserError(f"{where}.below", "this is the bound of a metric; name it")
 
 
-def _check_context(node: GraphNode, where: str) -> None:
-    """What the teacher's context needs of data, samples and method."""
-    options, context, data = node.options, node.options["context"]["name"], node.parents["data"].options
-    has = lambda attribute: plugs.constant("teachers/contexts", context, attribute)
-    if has("HINTS") and data["hints"]["name"] == "none":
-        raise UserError(
-            f"{where}.context", f"{context} shows attempts, and the data node does not say how: hints: marks or words"
-        )
-    if has("GROUP") and options["sampling"]["n"] < 2:
-        raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
-    if not has("EDITS"):
-        return
-    if not any("stated" in plugs.constant("tasks/verifiers", v["name"], "METRICS") for v in plugs.chain(data["verifier"])):
-        raise UserError(f"{where}.context", f"{context} restates confidences; the data's verifier must be with_confidence")
-    for row in terms(options["method"]):
-        plain = row["estimator"].get("ratio", "none") == "none" and row["against"] != "sampler"
-        if not plain or any(item["name"] in ("importance", "freshness") for item in row["weight"]):
-            raise UserError(
-                f"{where}.method", f"the context {context} edits sampled tokens: there is no ratio to their sampler"
-            )
-
-
-_LIVE_ONLY = {
-    "teacher_source": {"name": "frozen"},
-    "context": {"name": "plain"},
-    "select": {"name": "uniform"},
-    "buffer": {"batches": 1, "passes": 1, "mixed": False, "metric": "", "below": 0.0},
-}
-
-
 def check_method(node: GraphNode, options: dict, where: str) -> None:
-    """Raises UserError for a term of an opd node's method that cannot work; `options` may be a controller's version of the node's."""
-    method, cached = options["method"], "scores" in node.parents
-    streams = terms(method)
-    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
-        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
+    """Raises UserError for a term of a learner's method that cannot work; `options` may be a controller's version of the node's."""
     read = [("buffer.metric", options["buffer"]["metric"])] if options["buffer"]["metric"] else []
     for i, item in enumerate(options["controllers"]):
         read += [(f"controllers[{i}]", name) for name in constant("schedules", item["name"], "READS")]
@@ -101,18 +68,36 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
             raise UserError(
                 f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
             )
-    stored = node.parents["scores"].options["topk"] if cached else 0
+    teachings = named(options, node.parents)
+    answers = {name: _answer(node, teaching) for name, teaching in teachings.items()}
+    for learner, method in learners(options):
+        at = f"{where}.learners.{learner}.method" if learner else f"{where}.method"
+        _check_terms(node, options, method, at, teachings, answers)
+
+
+def _check_terms(node: GraphNode, options: dict, method: dict, where: str, teachings: dict, answers: dict[str, Answer]) -> None:
+    streams, cached = terms(method), any(t.scores for t in teachings.values())
+    if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
+        raise UserError(
+            f"{where.rpartition('.')[0]}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1"
+        )
+    if cached and method["prefix"] != {"name": "student"}:
+        raise UserError(f"{where}.prefix", "with scores the prefixes are those of the scored rollouts; leave it out")
     for i, stream in enumerate(streams):
-        at = f"{where}.method" + (f".add[{i - 1}]" if i else "")
-        if cached and stream["rows"] != "prefix":
+        at = where + (f".add[{i - 1}]" if i else "")
+        if cached and stream["rows"] is not None:
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
-        against = stream["against"]
-        source = options["teacher_source"]["name"]
-        sampled_only = against == "teacher" and plugs.constant("teachers/sources", source, "ANSWERS") == "sampled"
-        holder = "sampler" if against == "sampler" or sampled_only else "scores" if cached and against == "teacher" else "live"
+        against = teachings.get(stream["against"])
+        weights = against.weights["name"] if against else "frozen"
         for item in stream["transform"]:
-            if plugs.constant("objectives/transforms", item["name"], "SOURCE") not in ("", source):
-                raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {source}")
-        rows = method["prefix"]["source"] if stream["rows"] == "prefix" else stream["rows"]
-        sampled = rows not in ("dataset", "mixture")
-        check_stream(stream, at, holder, stored, options["sampling"], "reference" in node.parents, sampled)
+            if constant("objectives/transforms", item["name"], "SOURCE") not in ("", weights):
+                raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {weights}")
+        source = method["prefix"] if stream["rows"] is None else stream["rows"]
+        check_source(source, at, teachings, options)
+        check_stream(stream, at, answers, options["sampling"], constant("prefixes", source["name"], "SAMPLED"))
+
+
+def _answer(node: GraphNode, teaching: Teaching) -> Answer:
+    if teaching.scores:
+        return Answer(full=False, topk=node.parents[teaching.scores].options["topk"])
+    return LIVE if constant("teachers/sources", teaching.weights["name"], "ANSWERS") == "full" else SAMPLER

@@ -1,57 +1,51 @@
-"""How many processes a node's step is, and nodes that ask for more than they can use."""
+"""As how many processes a node's step runs, and whether it can use the processes and GPUs that the node asks for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import KINDS, Training
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
 
-def processes(kind: str, options: dict) -> int:
-    """As `resources.processes` says; else one for each GPU of a training, or one where an engine may use the others."""
-    asked = options["resources"]
-    if asked["processes"] or not issubclass(KINDS[kind], Training) or _engine(options):
+def processes(node: GraphNode) -> int:
+    """`resources.processes` where it is set; else one for each GPU of a training without inference engine, and one for all other steps."""
+    asked = node.options["resources"]
+    if asked["processes"] or not node.says.TRAINS or _engine(node.options):
         return asked["processes"] or 1
     return max(asked["gpu"], 1)
 
 
 def check_processes(node: GraphNode, where: str) -> None:
-    """Raises UserError for processes that a step cannot be, and for GPUs that nothing in it would use."""
-    asked, kind, options = node.options["resources"], node.kind, node.options
-    if problem := refused(kind, options, asked["processes"]):
+    """Raises UserError where a step cannot run as so many processes, or would leave GPUs unused."""
+    asked = node.options["resources"]
+    if problem := refused(node.says, node.options, asked["processes"]):
         raise UserError(f"{where}.resources.processes", problem)
     if asked["processes"] > asked["gpu"] > 0:
         raise UserError(
             f"{where}.resources.processes",
             f"expected at most one for each GPU (gpu: {asked['gpu']}), found {asked['processes']}",
         )
-    if asked["gpu"] > 1 and not _uses_several(kind, options):
+    if asked["gpu"] > 1 and not node.says.uses_gpus(node.options):
         raise UserError(
-            f"{where}.resources.gpu", f"this {kind} node is one process on one GPU: expected at most 1, found {asked['gpu']}"
+            f"{where}.resources.gpu",
+            f"this {node.kind} node is one process on one GPU: expected at most 1, found {asked['gpu']}",
         )
 
 
-def refused(kind: str, options: dict, count: int) -> str:
-    """Why a step of these options cannot be `count` processes; "" if it can."""
+def refused(says: type, options: dict, count: int) -> str:
+    """Why a step of these options cannot be `count` processes; "" if it can. `says`: the class of its kind."""
     if count <= 1:
         return ""
-    if not issubclass(KINDS[kind], Training):
-        return f"only pretrain, sft, rl and opd are several processes, {kind} is one; leave it out"
+    if not says.TRAINS:
+        return "only a training is several processes, a node of this kind is one; leave it out"
     if role := _engine(options):
         return f"{role} {options[role]['name']} works for one process: expected 1, found {count}; or {role}.name: local"
     return ""
 
 
 def _engine(options: dict) -> str:
-    """The role of an inference engine beside the torch models, if there is one."""
+    """The option that names an inference engine, engine or teacher_engine; "" where torch models do everything."""
     return next((role for role in ("engine", "teacher_engine") if options.get(role, {}).get("name", "local") != "local"), "")
-
-
-def _uses_several(kind: str, options: dict) -> bool:
-    """A training; a server of its own size; lm-eval, told by `options` how to spread a model."""
-    server = options.get("teacher_engine", {}).get("name") == "server"
-    return issubclass(KINDS[kind], Training) or server or bool(kind == "evaluate" and options["options"])

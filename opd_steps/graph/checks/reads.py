@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from opd_steps.config.merge import merge
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
-from opd_steps.graph.kinds import KINDS, Node
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -19,8 +18,8 @@ def refuse_unread(node: GraphNode, role: str, where: str, common: tuple[str, ...
 
     common   options that every plug of this role reads
     """
-    kind = KINDS[node.kind]
-    own = {f.name: f for f in dataclasses.fields(kind) if f.name not in {g.name for g in dataclasses.fields(Node)}}
+    kind = node.says
+    own = {f.name: f for f in dataclasses.fields(kind) if f.name not in ("kind", "seed", "resources")}
     name = node.options[role]["name"]
     reads = constant(own[role].metadata["plug"], name, "READS")
     required = {key: node.options[key] for key, f in own.items() if f.default == "???"}

@@ -17,8 +17,8 @@ MAX_LOG_RATIO = 20.0  # of rho, either way; exp() stays finite
 
 @dataclass(frozen=True)
 class PolicyGradient(Estimator):
-    """The score function: -A log q with A = sg[reward - baseline + shift], transformed. For a signal without transforms its
-    mean gradient is the divergence's.
+    """The score function: -A log q with A = sg[reward - baseline + shift], transformed. Without transforms
+    its mean gradient is that of the signal's divergence.
 
     On the sampled action, with rho = q(a) / sampler(a):
         ratio none              -A log q(a)                                        (the gradient at rho = 1)

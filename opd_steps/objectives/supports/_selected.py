@@ -24,7 +24,7 @@ class Selected:
 
     logq_NK    student log-probs, with gradient
     logp_NK    teacher log-probs, detached; None without a teacher
-    valid_NK   the other entries hold 0 and count for nothing, in value and in gradient; None: the whole vocabulary, all valid
+    valid_NK   which entries count; the others hold 0 and have no gradient. None: the whole vocabulary, all of it counts
     """
 
     logq_NK: Tensor
@@ -33,7 +33,7 @@ class Selected:
 
     @cached_property
     def weight_NK(self) -> Tensor:
-        """How an expectation under the student is taken, detached: its probabilities renormalised over the valid entries."""
+        """The student's probabilities, renormalised over the valid entries and detached: the weights of expectations under it."""
         fixed_NK = self.logq_NK.detach()
         if self.valid_NK is None:
             return fixed_NK.exp()
@@ -51,7 +51,7 @@ class Selected:
 
 
 class _TiledSum(torch.autograd.Function):
-    """The same for a whole vocabulary, tile by tile: what a term makes on its way stays in a CPU's cache, its slope alone is kept."""
+    """The same sum over a whole vocabulary, in tiles: a term's intermediate tensors fit a CPU's cache; only its slope is kept."""
 
     @staticmethod
     def forward(ctx, logq_NV: Tensor, logp_NV: Tensor, term: Term) -> Tensor:

@@ -33,9 +33,9 @@ class SpanSum(Transform):
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         shifts = []
-        for r_T, span_T in zip(found["r"].split(rows.length_B.tolist()), rows.extra["span"], strict=True):
+        for r_T, span_T in zip(found["r"].split(rows.length_B.tolist()), rows.extra[f"{moment.against}:span"], strict=True):
             place_T = torch.where(span_T < 0, len(r_T), span_T)
             total_T = torch.zeros(len(r_T) + 1).index_add(0, place_T, r_T)[place_T]
             shifts.append(torch.where(span_T < 0, 0.0, total_T) - r_T)
-        aligned = torch.cat(list(rows.extra["span"])) >= 0
+        aligned = torch.cat(list(rows.extra[f"{moment.against}:span"])) >= 0
         return torch.cat(shifts), {"aligned": float(aligned.float().mean())}

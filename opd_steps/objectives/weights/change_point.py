@@ -16,12 +16,12 @@ from opd_steps.objectives.weights import Weight
 
 @dataclass(frozen=True)
 class ChangePoint(Weight):
-    """1[ t < tau ]: a row is taught up to where the teacher ceases to separate what the student considers (arXiv 2605.13643).
+    """1[ t < tau ]: a row is trained on until the teacher no longer separates the student's likeliest tokens (arXiv 2605.13643).
 
-    tau: the fall of the teacher's margin (log p of its best minus its second best token within topk(q)), averaged over blocks
-    of `block` tokens, as the Bayesian information criterion finds it; without one the whole row is taught. The source's blocks
-    are sentences, which token ids do not show. Once released, a state's gradient is gone, so the mean gradient is vanilla's over
-    the taught states alone. released: share of rows with a tau; taught: share of tokens before it.
+    tau: where the teacher's margin (log p of its best minus its second best token within topk(q)), averaged over blocks of
+    `block` tokens, falls, as the Bayesian information criterion finds it (objectives/change_point.py). A row without such a fall
+    is trained on as a whole. The paper's blocks are sentences, which token ids do not show. The mean gradient is vanilla's over
+    the tokens before tau alone. released: share of rows with a tau; taught: share of tokens before it.
     """
 
     TEACHER: ClassVar[str] = "full"

@@ -20,8 +20,8 @@ class Freshness(Weight):
     age  optimizer steps since the row's weights
     D    drift of the student on the row, estimated on its tokens: mean_t of the k3 estimate of KL(sampler || student),
          rho - 1 - log rho with rho = q(a) / sampler(a)
-    `lag_only` leaves the drift out (the paper's ablation). The source's alpha and xi are not disclosed. The drift of the
-    teacher's own context, its second term, is 0 here: contexts are made anew at each use.
+    `lag_only` leaves the drift out (the paper's ablation). The paper does not disclose alpha and xi. Its second term, the
+    drift of the teacher's context, is 0 here: contexts are made anew at each use.
     """
 
     ROWS: ClassVar[str] = "sampled"

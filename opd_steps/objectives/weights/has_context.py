@@ -18,5 +18,5 @@ class HasContext(Weight):
     METRICS: ClassVar[tuple[str, ...]] = ("with_context",)
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        has_B = rows.has_context_B().float()
+        has_B = rows.has_context_B(moment.against).float()
         return has_B[rows.owner_N], {"with_context": float(has_B.mean())}

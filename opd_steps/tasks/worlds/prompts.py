@@ -19,6 +19,7 @@ class Prompts(World):
     """Rows of `source`, each a prompt with an answer and a solution, judged by `verifier`. For models that have a tokenizer."""
 
     READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "bos")
+    CODE: ClassVar[tuple[str, ...]] = ("tasks/pool.py",)
     TEXTS: ClassVar[bool] = True
 
     # what writes is code of data nodes alone, what reads of all others: each imports only its own (graph/code.py)

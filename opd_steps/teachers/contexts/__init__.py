@@ -22,5 +22,5 @@ class TeacherContext(Protocol):
     EDITS: ClassVar[bool] = False
 
     @abstractmethod
-    def prepare(self, rows: Trajectory, pool: Any, seed: int) -> Trajectory:
-        """`rows` with what the teacher sees as the column `context:teacher` (token ids); without it the student's own prompt."""
+    def prepare(self, rows: Trajectory, pool: Any, seed: int, name: str) -> Trajectory:
+        """`rows` with what the teacher of that name sees as the column `context:<name>`; without it the student's own prompt."""

@@ -23,7 +23,7 @@ class Calibrated(TeacherContext):
     GROUP: ClassVar[bool] = True
     EDITS: ClassVar[bool] = True  # of tokens; needs a verifier that can restate a confidence
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         verifier, texts = pool.task.verifier, pool.show(rows)
         _, group_B, size_G = rows.prompt_B.unique(return_inverse=True, return_counts=True)
         rate_G = torch.zeros(len(size_G)).index_add(0, group_B, rows.reward_B.float()) / size_G
@@ -33,4 +33,4 @@ class Calibrated(TeacherContext):
             actions.append(torch.tensor([*edited, int(rows.actions[i][-1])]) if rows.ended_B[i] else rows.actions[i])
             demonstration = verifier.restate(pool.rows[prompt]["solution"], rate)
             shown.append(pool.hinted(prompt, right=[demonstration], note=verifier.instruction(rate)))
-        return rows.with_columns(actions=actions, logp=None, extra={**rows.extra, "context:teacher": shown})
+        return rows.with_columns(actions=actions, logp=None, extra={**rows.extra, f"context:{name}": shown})

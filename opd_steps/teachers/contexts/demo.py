@@ -13,6 +13,6 @@ class Demo(TeacherContext):
 
     HINTS: ClassVar[bool] = True
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         shown = [pool.hinted(i, right=[pool.rows[i]["solution"]]) for i in rows.prompt_B.tolist()]
-        return rows.with_columns(extra={**rows.extra, "context:teacher": shown})
+        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})

@@ -24,7 +24,7 @@ class Peers(TeacherContext):
     wrong: Annotated[int, "at least 0"] = 1
     of: Literal["same", "unrelated"] = "same"
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         texts, correct = pool.show(rows), (rows.reward_B >= 0.5).tolist()
         prompts, versions = rows.prompt_B.tolist(), rows.version_B.tolist()
         groups: dict[int, list[int]] = {}
@@ -39,4 +39,4 @@ class Peers(TeacherContext):
             right = [texts[j] for j in peers if correct[j]][: self.right]
             wrong = [texts[j] for j in peers if not correct[j]][: self.wrong]
             shown.append(pool.hinted(prompt, right, wrong))
-        return rows.with_columns(extra={**rows.extra, "context:teacher": shown})
+        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})

@@ -10,5 +10,5 @@ from opd_steps.teachers.contexts import TeacherContext
 class Plain(TeacherContext):
     """The teacher sees the student's prompt."""
 
-    def prepare(self, rows: Trajectory, pool, seed: int) -> Trajectory:
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         return rows

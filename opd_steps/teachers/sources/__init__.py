@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from opd_steps.nouns.hook import Hook
     from opd_steps.nouns.policy import Teacher
+    from opd_steps.nouns.teaching import Given
 
 
 class TeacherSource(Protocol):
-    """Makes a teacher of the policy that a node names.
+    """Makes a teacher.
 
     ANSWERS           what the teacher can be asked: full (any token) or sampled (the sampled one alone)
     OTHER_TOKENIZER   whether its tokenizer may be another one than the student's
+    MODEL             node: it loads the model that the teacher names; self: it is a learner of this node; none: it has no model
+    MOVES             whether its weights change, so that it shares them with no other teacher
     """
 
     ANSWERS: ClassVar[str] = "full"
     OTHER_TOKENIZER: ClassVar[bool] = False
+    MODEL: ClassVar[str] = "node"
+    MOVES: ClassVar[bool] = False
 
     @abstractmethod
-    def teacher(self, policy: Any, pool: Any) -> Teacher:
-        """The teacher, of the named policy and the train prompts."""
+    def teacher(self, given: Given) -> Teacher:
+        """The teacher."""
 
-    def hook(self, policy: Any) -> Hook | None:
+    def hook(self, given: Given) -> Hook | None:
         """What moves the teacher's weights after each step; None: nothing."""
         return None

@@ -1,41 +1,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 
 from opd_steps.errors import UserError
 from opd_steps.nouns.hook import Hook
+from opd_steps.nouns.policy import Teacher
+from opd_steps.nouns.teaching import Given
 from opd_steps.process import ranks
 from opd_steps.teachers.sources import TeacherSource
+from opd_steps.teachers.view import ModelTeacher
 
 
 @dataclass(frozen=True)
 class EMA(TeacherSource):
     """The teacher node's weights at first, then theta_T <- (1 - rate) theta_T + rate theta after every step (MOPD, arXiv 2605.12652).
 
-    For self-distillation name the student's own start as the teacher. Raises UserError when the shapes differ.
+    For self-distillation name the student's own start as the teacher, or `model: self`. Raises UserError when the shapes differ.
     """
+
+    MOVES: ClassVar[bool] = True
 
     rate: Annotated[float, "above 0, at most 1"] = 0.05
 
-    def teacher(self, policy, pool):
-        return policy
+    def teacher(self, given: Given) -> Teacher:
+        return ModelTeacher(given.load())
 
-    def hook(self, policy) -> _Average:
-        return _Average(policy.model, self.rate)
+    def hook(self, given: Given) -> _Average:
+        return _Average(given.load().model, given.learner.model, self.rate)
 
 
 class _Average(Hook):
     """The after-step hook; its state is the average."""
 
-    def __init__(self, model: torch.nn.Module, rate: float):
-        self.average, self.rate = dict(model.named_parameters()), rate
+    def __init__(self, model: torch.nn.Module, learner: torch.nn.Module, rate: float):
+        self.average, self.learner, self.rate = dict(model.named_parameters()), learner, rate
 
     @torch.no_grad()
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
-        student = dict(policy.model.named_parameters())
+        student = dict(self.learner.named_parameters())
         if {n: p.shape for n, p in student.items()} != {n: p.shape for n, p in self.average.items()}:
             raise UserError("teacher_source", "an average of the student's weights needs a teacher of the student's own shape")
         for name, average in self.average.items():

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opd_steps.nouns.policy import Teacher
+from opd_steps.nouns.teaching import Given
 from opd_steps.teachers.sources import TeacherSource
+from opd_steps.teachers.view import ModelTeacher
 
 
 @dataclass(frozen=True)
 class Frozen(TeacherSource):
-    """The teacher node's weights, for ever."""
+    """The teacher node's weights, for ever; of `model: self`, those that the student starts from."""
 
-    def teacher(self, policy, pool):
-        return policy
-
-    def hook(self, policy) -> None:
-        return None
+    def teacher(self, given: Given) -> Teacher:
+        return ModelTeacher(given.load())

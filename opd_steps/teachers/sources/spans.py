@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from opd_steps.nouns.teaching import Given
 from opd_steps.teachers.sources import TeacherSource
 from opd_steps.teachers.spans import SpanTeacher
 
@@ -14,8 +15,5 @@ class Spans(TeacherSource):
     ANSWERS: ClassVar[str] = "sampled"
     OTHER_TOKENIZER: ClassVar[bool] = True
 
-    def teacher(self, policy, pool) -> SpanTeacher:
-        return SpanTeacher(policy, pool)
-
-    def hook(self, policy) -> None:
-        return None
+    def teacher(self, given: Given) -> SpanTeacher:
+        return SpanTeacher(given.load(), given.pool)

@@ -1,0 +1,84 @@
+"""The teachers and learners of an opd node by name, the short forms `teacher`, `scores` and `reference` among them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from opd_steps.config.needs import terms
+from opd_steps.config.plugs import constant
+from opd_steps.config.versions import versions
+
+PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}}
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """name      as terms name it in `against`
+    model     the role of its model among the node's parents, "" for none
+    scores    the role of its scores table, "" for none
+    own       of `model: self` or `model: self:<learner>`: that learner's name, "" for the student; None where it is a node's model
+    weights, context, engine   checked options of plugs
+    at        where its options stand in the node's
+    """
+
+    name: str
+    model: str
+    scores: str
+    own: str | None
+    weights: dict
+    context: dict
+    engine: dict
+    at: str
+
+    @property
+    def engine_key(self) -> str:
+        """The option that names its engine."""
+        return f"{self.at}.engine" if self.at else "teacher_engine"
+
+
+def named(options: dict, roles: Collection[str]) -> dict[str, Teaching]:
+    """Every teacher of an opd node. `roles`: what the node reads; a reference that nothing stands for is none."""
+    there = lambda role: role if role in roles else ""
+    found = {}
+    if there("teacher") or there("scores"):
+        parts = {"weights": options["teacher_source"], "context": options["context"], "engine": options["teacher_engine"]}
+        found["teacher"] = Teaching("teacher", there("teacher"), there("scores"), None, **parts, at="")
+    if there("reference"):
+        found["reference"] = Teaching("reference", "reference", "", None, **PLAIN, at="")
+    for name, view in options["teachers"].items():
+        at = f"teachers.{name}"
+        own = str(view.get("model") or "").partition(":") if str(view.get("model") or "").startswith("self") else None
+        parts = {key: view[key] for key in PLAIN}
+        found[name] = Teaching(name, there(f"{at}.model"), there(f"{at}.scores"), own[2] if own else None, **parts, at=at)
+    return found
+
+
+def learners(options: dict) -> Iterator[tuple[str, dict]]:
+    """(name, method) of every learner; "" is the student."""
+    yield "", options["method"]
+    for name, learner in options["learners"].items():
+        yield name, learner["method"]
+
+
+def sources(method: dict) -> Iterator[dict]:
+    """The prefix sources that a method's terms look at: its own, then those of their `rows`."""
+    if any(row["rows"] is None for row in terms(method)):
+        yield method["prefix"]
+    for row in terms(method):
+        if row["rows"] is not None:
+            yield row["rows"]
+
+
+def text_columns(options: dict) -> Iterator[str]:
+    """Text columns of the data that a source of any learner reads, under every version of the options."""
+    for version in versions(options):
+        for _, method in learners(version):
+            for source in sources(method):
+                if constant("prefixes", source["name"], "TEXTS"):
+                    yield source["column"]
+
+
+def method_of(options: dict, learner: str) -> dict:
+    """The method of a learner."""
+    return dict(learners(options))[learner]

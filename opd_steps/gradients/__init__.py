@@ -1,0 +1,26 @@
+"""What becomes of a learner's gradient before its update."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from opd_steps.nouns.gradient import GradientWork
+
+
+class Gradient(Protocol):
+    """Makes the object that does it.
+
+    ROWS     rows of one backward pass; 0: the node's micro_batch
+    METRICS  the figures that it draws
+    """
+
+    ROWS: ClassVar[int] = 0
+    METRICS: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def make(self, model: torch.nn.Module, seed: int) -> GradientWork:
+        """For a learner's model."""

@@ -1,0 +1,140 @@
+"""The teachers of an opd node, checked: who they are, what they are shown, and what they are asked to sample."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from opd_steps.config import plugs
+from opd_steps.config.asks import names
+from opd_steps.config.needs import asks, terms
+from opd_steps.config.plugs import constant
+from opd_steps.config.teachers import Teaching, learners, named, sources
+from opd_steps.config.versions import versions
+from opd_steps.errors import UserError
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+_SOURCES = "teachers/sources"
+_RESERVED = ("student", "self", "sampler")
+LIVE_ONLY = {
+    "teacher_source": {"name": "frozen"},
+    "context": {"name": "plain"},
+    "select": {"name": "uniform"},
+    "buffer": {"batches": 1, "passes": 1, "mixed": False, "metric": "", "below": 0.0},
+    "judges": [],
+    "learners": {},
+}
+
+
+def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
+    """All teachers by name. Raises UserError for one that cannot be made."""
+    options, roles = node.options, node.parents
+    if "teacher" in roles and "scores" in roles:
+        raise UserError(where, "an opd node reads either a teacher or scores, not both")
+    if not options["teachers"] and not {"teacher", "scores"} & roles.keys():
+        raise UserError(where, "an opd node reads either a teacher or scores")
+    for key in ("teachers", "learners"):
+        for name in options[key]:
+            short = key == "teachers" and name in ("teacher", "reference") and name in roles
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in _RESERVED or short:
+                found = "named twice" if short else "expected a name of letters, digits and underscores"
+                raise UserError(f"{where}.{key}.{name}", f"{found}; {', '.join(_RESERVED)} mean something else")
+    teachings = named(options, roles)
+    for teaching in teachings.values():
+        if teaching.at:
+            _check_one(teaching, f"{where}.{teaching.at}", options)
+        for option, others in _names(teaching).items():
+            for other in others:
+                if other not in teachings or _names(teachings[other]):
+                    known = ", ".join(n for n, t in teachings.items() if not _names(t))
+                    raise UserError(f"{where}.{teaching.at}.weights.{option}", f"no teacher '{other}'; known here: {known}")
+    tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
+    if len(tables) > 1:
+        raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
+    return teachings
+
+
+def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
+    """Raises UserError for a named teacher that nothing in the node asks, under any version of its options."""
+    asked = _asked(options)
+    for name, teaching in teachings.items():
+        if teaching.at and name not in asked:
+            raise UserError(f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out")
+
+
+def _check_one(teaching: Teaching, where: str, options: dict) -> None:
+    of = lambda attribute: constant(_SOURCES, teaching.weights["name"], attribute)
+    given, needs = bool(teaching.model or teaching.own is not None), of("MODEL")
+    if teaching.scores:
+        plain = teaching.weights == {"name": "frozen"} and teaching.context == {"name": "plain"}
+        if given or not plain or teaching.engine["name"] != "local":
+            raise UserError(where, "with scores there is no teacher to run: leave out model, weights, context and engine")
+        return
+    if needs == "none" and given:
+        raise UserError(f"{where}.model", f"weights {teaching.weights['name']} has no model of its own; leave it out")
+    if needs != "none" and not given:
+        raise UserError(f"{where}.model", "this key is required: a model node, self, or scores in its place")
+    if needs == "self" and teaching.own is None:
+        raise UserError(f"{where}.model", f"weights {teaching.weights['name']} are those of a learner: self or self:<learner>")
+    if teaching.own and teaching.own not in options["learners"]:
+        known = ", ".join(options["learners"]) or "none"
+        raise UserError(f"{where}.model", f"no learner '{teaching.own}' in this node; it has {known}")
+
+
+def _names(teaching: Teaching) -> dict[str, list[str]]:
+    """The teachers that its weights name, by option."""
+    return {key: names(teaching.weights[key]) for key in constant(_SOURCES, teaching.weights["name"], "OTHERS")}
+
+
+def _asked(options: dict) -> set[str]:
+    """Whom anything in the node asks, under any version of its options."""
+    found: set[str] = set()
+    for version in versions(options):
+        for _, method in learners(version):
+            found |= {whom for row in terms(method) for whom in asks(row)}
+            found |= {constant("prefixes", source["name"], "SAMPLER") for source in sources(method)}
+    for judge in options["judges"]:
+        found |= {name for key in constant("judges", judge["name"], "OTHERS") for name in names(judge[key])}
+    for view in options["teachers"].values():
+        found |= {n for key in constant(_SOURCES, view["weights"]["name"], "OTHERS") for n in names(view["weights"][key])}
+    return found
+
+
+def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
+    """What a teacher's context needs of data, samples and method."""
+    options, context, data = node.options, teaching.context["name"], node.parents["data"].options
+    at = f"{where}.{teaching.at}.context" if teaching.at else f"{where}.context"
+    has = lambda attribute: constant("teachers/contexts", context, attribute)
+    if has("HINTS") and data["hints"]["name"] == "none":
+        raise UserError(at, f"{context} shows attempts, and the data node does not say how: hints: marks or words")
+    if has("GROUP") and options["sampling"]["n"] < 2:
+        raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
+    if not has("EDITS"):
+        return
+    if not any("stated" in constant("tasks/verifiers", v["name"], "METRICS") for v in plugs.chain(data["verifier"])):
+        raise UserError(at, f"{context} restates confidences; the data's verifier must be with_confidence")
+    for row in (row for _, method in learners(options) for row in terms(method)):
+        plain = row["estimator"].get("ratio", "none") == "none" and row["against"] != "sampler"
+        if not plain or any(item["name"] in ("importance", "freshness") for item in row["weight"]):
+            raise UserError(
+                f"{where}.method", f"the context {context} edits sampled tokens: there is no ratio to their sampler"
+            )
+
+
+def check_source(source: dict, where: str, teachings: dict[str, Teaching], options: dict) -> None:
+    """What a prefix source needs of a teacher and of the student's engine."""
+    of = lambda attribute: constant("prefixes", source["name"], attribute)
+    sampler = of("SAMPLER")
+    if sampler and (sampler not in teachings or not (teachings[sampler].model or teachings[sampler].scores)):
+        raise UserError(f"{where}.prefix", f"{source['name']} lets '{sampler}' sample, and the node names no such model")
+    if of("MIXED") and options["engine"]["name"] != "local":
+        at = where.partition(".method")[0].partition(".learners")[0]
+        raise UserError(f"{at}.engine.name", f"tokens are drawn from student and teacher at once ({source['name']}): use local")
+    if sampler and sampler in teachings and teachings[sampler].engine["name"] != "local":
+        at = where.partition(".method")[0].partition(".learners")[0]
+        raise UserError(
+            f"{at}.{teachings[sampler].engine_key}.name",
+            f"rows that the teacher samples ({source['name']}) need its own model: use local",
+        )

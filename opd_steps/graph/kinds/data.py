@@ -1,0 +1,59 @@
+"""A data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
+
+from opd_steps.config import plugs
+from opd_steps.config.plugs import plug
+from opd_steps.errors import UserError
+from opd_steps.graph.checks.reads import refuse_unread
+from opd_steps.graph.kinds._kind import Node
+from opd_steps.store.sources import Given
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+
+@dataclass
+class DataNode(Node):
+    """Prompts with verifiable answers, in train / test / ood splits."""
+
+    PRODUCES: ClassVar[str] = "data"
+    PLACE: ClassVar[int] = 0
+    LOCAL: ClassVar[bool] = True  # on a cluster the head node has the network, and the work is small
+    CHECKED: ClassVar[bool] = False
+    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("task", "prompts"): ("tasks/written.py",)}
+
+    task: Any = plug("tasks/worlds", "prompts")  # what is asked, and of whom; it says which of the other options it reads
+    source: Any = plug("tasks/sources", "arithmetic")
+    verifier: Any = plug("tasks/verifiers", "numeric")
+    drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
+    hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
+    chat: bool = False  # render prompts through the tokenizer's chat template
+    system: Optional[str] = None  # system message, with chat
+    bos: Literal["auto", "always", "never"] = (
+        "auto"  # in front of prompts; auto: the tokenizer's own rule, or the chat template's
+    )
+
+    @classmethod
+    def check(cls, node: GraphNode, where: str) -> None:
+        options = node.options
+        if "source" not in refuse_unread(node, "task", where):
+            return
+        if options["system"] is not None and not options["chat"]:
+            raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+        hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
+        if any(hinted[1:]):
+            raise UserError(
+                f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost"
+            )
+        if hinted[0] and options["hints"]["name"] == "none":
+            raise UserError(f"{where}.hints", f"source '{options['source']['name']}' shows attempts; say how: marks or words")
+
+    @classmethod
+    def sources(cls, options: dict) -> dict[str, Given]:
+        paths = [source.get("path") for source in plugs.chain(options["source"])]
+        found = {f"source{'.of' * i}.path": path for i, path in enumerate(paths)} | {"task.path": options["task"].get("path")}
+        return {key: Given(path) for key, path in found.items() if path is not None}

@@ -1,0 +1,101 @@
+"""Benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
+
+from opd_steps.config.plugs import chain, constant, constants, plug
+from opd_steps.errors import UserError
+from opd_steps.graph.checks.reads import refuse_unread
+from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.options import ref
+from opd_steps.graph.row_lengths import Rows, made
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch")
+
+
+@dataclass
+class EvaluateNode(Node):
+    """A measurement of a finished model on splits of its task, by a suite."""
+
+    PRODUCES: ClassVar[str] = "evaluation"
+    PHASE: ClassVar[str] = "benchmarks"
+    PLACE: ClassVar[int] = 80
+    ENV: ClassVar[str] = "eval"
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
+    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("backend", "vllm"): ("evaluation/vllm_lm.py",)}
+
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "len(splits) >= 1",
+        "unique(splits)",
+        "unique(benchmarks)",
+    )
+
+    model: str = ref("model")
+    data: str = ref("data")
+    teacher: Optional[str] = ref("model", required=False)  # for reverse KL on fresh samples
+    suite: Any = plug("evaluation/suites", "lm_eval")  # what measures; it says which of the options from k on it reads
+    splits: list[Literal["train", "test", "ood"]] = field(default_factory=lambda: ["test"])
+    limit: Annotated[int, "at least 0"] = 0  # prompts of each split; 0 = all
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    batch: Annotated[int, "at least 1"] = 256
+    k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
+    temperature: Annotated[float, "at least 0"] = 1.0
+    benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
+    fewshot: Annotated[Optional[int], "at least 0"] = None
+    backend: Literal["hf", "vllm"] = "hf"
+    options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
+
+    @classmethod
+    def check(cls, node: GraphNode, where: str) -> None:
+        refuse_unread(node, "suite", where, _OF_ALL_SUITES)
+        suite, task = node.options["suite"]["name"], node.parents["data"].options["task"]["name"]
+        if constant("evaluation/suites", suite, "TEXTS") and not constant("tasks/worlds", task, "TEXTS"):
+            raise UserError(f"{where}.suite", f"'{suite}' asks questions in text, and the task '{task}' of its data has none")
+
+    @classmethod
+    def metrics(cls, node: GraphNode) -> list[str]:
+        return list(cls.directions(node))
+
+    @classmethod
+    def directions(cls, node: GraphNode) -> dict[str, str]:
+        """As its suite and its data's verifier say; benchmarks aside, whose names lm-eval alone knows."""
+        suite = constants("evaluation/suites", node.options["suite"]["name"])
+        there = lambda name: name in node.parents or bool(node.options[name])
+        measured = lambda name: name not in suite["WHEN"] or there(suite["WHEN"][name])
+        of_split = {name: way for name, way in suite["METRICS"].items() if measured(name)}
+        if suite["VERIFIER"] and there(suite["VERIFIER"]):
+            for verifier in chain(node.parents["data"].options["verifier"]):
+                of_split |= constant("tasks/verifiers", verifier["name"], "METRICS")
+        found = {f"{split}/{name}": way for split in node.options["splits"] for name, way in of_split.items()}
+        return found | {name: way for name, way in suite["OWN"].items() if measured(name)}
+
+    @classmethod
+    def measures(cls, node: GraphNode, metric: str) -> bool:
+        """Which metrics a benchmark has, lm-eval alone knows."""
+        task, _, name = metric.partition("/")
+        return super().measures(node, metric) or bool(name and task in node.options["benchmarks"])
+
+    @classmethod
+    def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
+        return [(node.root_of("model"), node.root_of("teacher"))] if "teacher" in node.parents else []
+
+    @classmethod
+    def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
+        o = node.options
+        most = o["options"].get("max_model_len") or o["options"].get("max_length")
+        caps = (("options.max_model_len", most),) if o["backend"] == "vllm" and isinstance(most, int) else ()
+        part = {"limit": o["limit"], "answer": o["max_new_tokens"], "caps": caps}
+        return [made(node, seed, "model", "teacher", split=split, **part) for split in o["splits"]]
+
+    @classmethod
+    def uses_gpus(cls, options: dict) -> bool:
+        """lm-eval is told by `options` how to spread a model."""
+        return bool(options["options"])

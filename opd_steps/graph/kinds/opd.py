@@ -1,0 +1,89 @@
+"""On-policy distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
+
+from opd_steps.config.plugs import constant, plug
+from opd_steps.config.teachers import named
+from opd_steps.graph import opd_needs
+from opd_steps.graph.checks.opd import check_opd
+from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
+from opd_steps.graph.options import Engine, Sampling, TeacherEngine, ref
+from opd_steps.graph.row_lengths import Rows
+from opd_steps.graph.train_metrics import opd_curves
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+
+@dataclass
+class OpdNode(Training):
+    """On-policy distillation: the student samples, the teacher scores every token."""
+
+    PHASE: ClassVar[str] = "students"
+    PLACE: ClassVar[int] = 70
+    VARIANTS: ClassVar[bool] = True
+    START: ClassVar[str] = "student"
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers", "tasks/hints")
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("minibatches <= prompts * sampling.n",)
+
+    student: str = ref("model")
+    data: str = ref("data")
+    teacher: Optional[str] = ref("model", required=False)
+    scores: Optional[str] = ref("scores", required=False)  # instead of a live teacher
+    reference: Optional[str] = ref("model", required=False)  # for terms against it and for extrapolation beyond it
+    pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
+    update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
+    teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
+    context: Any = plug("teachers/contexts", "plain")  # what the teacher sees in place of the prompt
+    select: Any = plug("tasks/selection", "uniform")  # prompts of a step
+    prompts: Annotated[int, "at least 1"] = 32  # prompts per step
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: Engine = field(default_factory=Engine)
+    teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
+    teachers: dict[str, TeacherOptions] = field(
+        default_factory=dict
+    )  # by name; `teacher`, `scores`, `reference` are short forms
+    method: Method = field(default_factory=Method)
+    learners: dict[str, LearnerOptions] = field(default_factory=dict)  # beside the student, by name
+    judges: list[Any] = plug("judges", many=True)  # of the rows of a step, beside the task's own, in this order
+    teacher_consistency: Literal["stop", "warn"] = "stop"  # cached scores: must the SFT traces come from the same teacher?
+    minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
+    buffer: Buffer = field(default_factory=Buffer)
+    controllers: list[Any] = plug("schedules", many=True)  # each sets one option above while the node trains
+    hooks: list[Any] = plug("hooks", many=True)  # after every step, in this order
+
+    @classmethod
+    def check(cls, node: GraphNode, where: str) -> None:
+        check_opd(node, where)
+
+    @classmethod
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
+        return tuple(node.options["learners"])
+
+    @classmethod
+    def curves(cls, options: dict) -> Iterable[str]:
+        return opd_curves(options)
+
+    @classmethod
+    def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
+        found = []
+        for teaching in named(node.options, node.parents).values():
+            if teaching.scores:
+                found.append(node.parents[teaching.scores].root_of("teacher"))
+            elif teaching.model and not constant("teachers/sources", teaching.weights["name"], "OTHER_TOKENIZER"):
+                found.append(node.root_of(teaching.model))
+        return [(node.root_of("student"), other) for other in found]
+
+    @classmethod
+    def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
+        return [(key, k, node.root_of("student")) for key, k in opd_needs.topk(node.options)]
+
+    @classmethod
+    def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
+        return opd_needs.rows(node, seed)

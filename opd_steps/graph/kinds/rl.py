@@ -1,0 +1,75 @@
+"""Reinforcement learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from opd_steps.config.curve_names import POLICY
+from opd_steps.errors import UserError
+from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.method import ROW
+from opd_steps.graph.options import Engine, Sampling, ref
+from opd_steps.graph.row_lengths import Rows, caps, made
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+
+@dataclass
+class RlNode(Training):
+    """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476)."""
+
+    PHASE: ClassVar[str] = "teachers"
+    PLACE: ClassVar[int] = 30
+    START: ClassVar[str] = "policy"
+    FIXED: ClassVar[tuple[tuple[str, str], ...]] = (
+        *ROW,
+        ("objectives/signals", "outcome"),
+        ("objectives/estimators", "pg"),
+        ("objectives/estimators", "k3"),
+    )
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
+
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "len(rewards) == 2",
+        "rewards[0] < rewards[1]",
+        "overlong_buffer < sampling.max_new_tokens",
+        "minibatches <= prompts * sampling.n",
+    )
+
+    policy: str = ref("model")
+    data: str = ref("data")
+    prompts: Annotated[int, "at least 1"] = 16  # prompts per step
+    sampling: Sampling = field(default_factory=lambda: Sampling(n=8))
+    engine: Engine = field(default_factory=Engine)
+    advantage: Literal["group_mean", "leave_one_out"] = "group_mean"
+    divide_by_std: bool = True  # Dr.GRPO: false
+    aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = (
+        "seq_mean"  # DAPO: token_mean; Dr.GRPO: window_mean
+    )
+    clip_low: Annotated[float, "0 to 1"] = 0.2
+    clip_high: Annotated[float, "at least 0"] = 0.2  # DAPO: .28
+    kl: Annotated[float, "at least 0"] = 0.0  # weight of the k3 anchor to the initial policy; GRPO: .04
+    dynamic_sampling: bool = False  # DAPO: drop groups without spread and refill
+    max_refills: Annotated[int, "at least 1"] = 10  # generation batches for one step, then an error
+    rewards: Annotated[list[float], "any"] = field(default_factory=lambda: [0.0, 1.0])  # wrong, right; DAPO: [-1, 1]
+    overlong_buffer: Annotated[int, "at least 0"] = 0  # tokens; soft penalty before max_new_tokens; 0 = off
+    minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
+
+    @classmethod
+    def check(cls, node: GraphNode, where: str) -> None:
+        if node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0:
+            raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
+
+    @classmethod
+    def curves(cls, options: dict) -> tuple[str, ...]:
+        return (*POLICY, "ratio", "clipped", "silent_groups")
+
+    @classmethod
+    def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
+        answer = node.options["sampling"]["max_new_tokens"]
+        return [made(node, seed, "policy", answer=answer, caps=caps(node.options["engine"], "engine"))]

@@ -1,0 +1,43 @@
+"""Rollouts as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.options import Engine, Sampling, ref
+from opd_steps.graph.row_lengths import Rows, caps, made
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+
+@dataclass
+class RolloutNode(Node):
+    """Samples of a policy on a split, written as the rollouts table."""
+
+    PRODUCES: ClassVar[str] = "rollouts"
+    PLACE: ClassVar[int] = 50
+    OF_DATA: ClassVar[tuple[str, ...]] = (
+        "tasks/worlds",
+        "tasks/verifiers",
+    )
+
+    policy: str = ref("model")
+    data: str = ref("data")
+    split: Literal["train", "test", "ood"] = "train"
+    limit: Annotated[int, "at least 0"] = 0  # prompts; 0 = all
+    keep: Literal["all", "correct"] = "all"  # correct: rejection sampling
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: Engine = field(default_factory=Engine)
+
+    @classmethod
+    def metrics(cls, node: GraphNode) -> list[str]:
+        return ["rollout/accuracy", "rollout/length", "rollout/kept", "rollout/truncated"]
+
+    @classmethod
+    def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
+        o = node.options
+        part = {"split": o["split"], "limit": o["limit"], "answer": o["sampling"]["max_new_tokens"]}
+        return [made(node, seed, "policy", caps=caps(o["engine"], "engine"), **part)]

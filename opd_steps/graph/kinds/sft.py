@@ -1,0 +1,41 @@
+"""Supervised fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.method import MLE
+from opd_steps.graph.options import ref
+from opd_steps.graph.row_lengths import Rows, made, sampled
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+
+@dataclass
+class SftNode(Training):
+    """Supervised fine-tuning on response tokens, end token included."""
+
+    PHASE: ClassVar[str] = "students"
+    PLACE: ClassVar[int] = 40
+    START: ClassVar[str] = "student"
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds",)
+    FIXED: ClassVar[tuple[tuple[str, str], ...]] = MLE
+
+    student: str = ref("model")
+    data: str = ref("rollouts", "data")  # traces, or a data set's `column`
+    column: str = "solution"
+    batch: Annotated[int, "at least 1"] = 64
+
+    @classmethod
+    def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
+        data = node.parents["data"]
+        return [(node.root_of("student"), data.root_of("policy"))] if data.says.PRODUCES == "rollouts" else []
+
+    @classmethod
+    def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
+        if node.parents["data"].says.PRODUCES == "data":
+            return [made(node, seed, "student", column=node.options["column"])]
+        return [sampled(node, "data", seed, "student")]

@@ -1,0 +1,87 @@
+"""Options that several kinds share, and the field that names another node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Optional
+
+# CODE of a dataclass here or of a kind: {(option, value): files of the package that run where the option has the value}
+
+
+def ref(*produces: str, required: bool = True, own: bool = False, many: bool = False) -> Any:
+    """A field that names a node whose kind PRODUCES one of these, or a part of it, `node:b`.
+
+    `own`: it may also be `self` or `self:<learner>`, a learner of the node itself. `many`: a list of names.
+    """
+    metadata = {"ref": produces, "own": own}
+    if many:
+        return field(default_factory=list, metadata=metadata)
+    return field(default="???" if required else None, metadata=metadata)
+
+
+@dataclass
+class Optim:
+    """AdamW with a learning-rate schedule over the node's steps."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(betas) == 2",)
+
+    lr: Annotated[float, "at least 0"] = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, "0 to 1"] = 0.0  # share of the steps
+    betas: Annotated[list[float], "at least 0, below 1"] = field(default_factory=lambda: [0.9, 0.95])
+    eps: Annotated[float, "above 0"] = 1e-8
+    weight_decay: Annotated[float, "at least 0"] = 0.0
+    clip: Annotated[float, "at least 0"] = 1.0  # gradient norm; 0 = off
+
+
+@dataclass
+class Resources:
+    """What the node's job asks of the executor."""
+
+    gpu: Annotated[int, "at least 0"] = 0
+    processes: Annotated[int, "at least 0"] = 0  # a training's, each with a share of the rows and weights; 0 = one for each GPU
+    cpus: Annotated[int, "at least 1"] = 1  # of all processes together
+    mem_mb: Annotated[int, "at least 1"] = 4000
+    runtime: Annotated[int, "at least 1"] = 60  # minutes
+
+
+@dataclass
+class Engine:
+    """Who generates: `local`, this package's batched decode, or `vllm` in the step's own process."""
+
+    CODE: ClassVar[dict] = {("name", "vllm"): ("rollout/vllm_engine.py",)}
+
+    name: Literal["local", "vllm"] = "local"
+    batch: Annotated[int, "at least 1"] = 256  # rows decoded at once
+    # of vllm alone:
+    tensor_parallel: Annotated[int, "at least 1"] = 1  # GPUs
+    memory: Annotated[float, "above 0, below 1"] = 0.4  # share of the GPU's memory, beside the trainer's
+    kv_cache_mb: Annotated[int, "at least 0"] = 0  # instead of that share; 0 on a CPU: 256
+    max_model_len: Annotated[int, "at least 0"] = 0  # tokens of prompt and answer; 0 = the model's own
+    eager: bool = False  # no CUDA graphs; always so on a CPU
+    tolerance: Annotated[Optional[float], "above 0"] = None  # nats that log-probs may differ; null: .001, in bfloat16 .5
+
+
+@dataclass
+class TeacherEngine(Engine):
+    """Who scores for the teacher: the torch model itself, `vllm` in the step's process, or a `vllm serve` that the step runs."""
+
+    CODE: ClassVar[dict] = {
+        ("name", "vllm"): ("teachers/engine.py", "rollout/vllm_engine.py"),
+        ("name", "server"): ("teachers/engine.py", "rollout/vllm_server.py", "rollout/vllm_serve.py"),
+    }
+
+    name: Literal["local", "vllm", "server"] = "local"
+    url: str = ""  # server: one that runs already, instead of one of the step's own
+    port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one
+    start_timeout: Annotated[int, "at least 1"] = 600  # seconds
+
+
+@dataclass
+class Sampling:
+    """How answers are drawn."""
+
+    n: Annotated[int, "at least 1"] = 1  # samples per prompt
+    temperature: Annotated[float, "at least 0"] = 1.0
+    max_new_tokens: Annotated[int, "at least 1"] = 32
+    top_p: Annotated[float, "above 0, at most 1"] = 1.0

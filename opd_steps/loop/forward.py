@@ -1,0 +1,95 @@
+"""One forward pass of each model over a batch, for all who look at it: survey, masks and terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opd_steps.config.asks import Asks
+from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.process import ranks
+
+
+@dataclass(frozen=True)
+class Part:
+    """`micro_batch` rows: the student's distributions, what is known beside them, and their first decision point in the batch.
+
+    idle: a row that does not count, where other ranks have one part more.
+    """
+
+    student: StepDist
+    evidence: Evidence
+    at: int
+    idle: bool = False
+
+
+class Forward:
+    """The parts of a batch, as often as they are asked for.
+
+    The first pass keeps what teachers said, hidden states and a head ([N, D] for each), for the second. The student's pass is
+    kept, with its graph, where the batch is one part; else it is run again, as the graphs of all parts would be the memory that
+    micro-batches are there to save.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        teachers: Mapping[str, Teacher],
+        asks: Mapping[str, Asks],
+        batch: Trajectory,
+        columns: Mapping[str, Tensor],
+        micro_batch: int,
+    ):
+        self.policy, self.teachers, self.asks, self.batch, self.columns = policy, teachers, asks, batch, columns
+        self.slices = ranks.micro_batches(len(batch), micro_batch)
+        self.evidence: list[Evidence] = []
+        self.whole: Part | None = None
+
+    def first(self) -> Iterator[Part]:
+        """A pass before that of the loss."""
+        alone = len(self.slices) == 1
+        for index in self.slices:
+            rows, at, idle = self._rows(index)
+            self.evidence.append(self._evidence(rows, index))
+            with torch.set_grad_enabled(alone):
+                part = Part(self.policy.dist(rows, "student", self.asks["student"]), self.evidence[-1], at, idle)
+            self.whole = part if alone else None
+            yield part
+
+    def parts(self) -> Iterator[Part]:
+        """The pass of the loss, with gradient."""
+        for k, index in enumerate(self.slices):
+            if self.whole:
+                part, self.whole = self.whole, None  # its graph is used up
+                yield part
+                continue
+            rows, at, idle = self._rows(index)
+            evidence = self.evidence[k] if self.evidence else self._evidence(rows, index)
+            yield Part(self.policy.dist(rows, "student", self.asks["student"]), evidence, at, idle)
+
+    def _rows(self, index: slice) -> tuple[Trajectory, int, bool]:
+        at = int(self.batch.length_B[: index.start].sum())
+        idle = index.start == index.stop
+        return self.batch.rows(slice(0, 1) if idle else index), at, idle
+
+    def _evidence(self, rows: Trajectory, index: slice) -> Evidence:
+        device = self.policy.device
+        with torch.no_grad():
+            others = {name: other.dist(rows, name, self.asks[name]).to(device) for name, other in self.teachers.items()}
+        picks = slice(0, 1) if index.start == index.stop else index
+        columns = {name: column[picks][rows.owner_N].to(device) for name, column in self.columns.items()}
+        return Evidence(
+            action_N=rows.action_N.to(device),
+            sampler_logp_N=None if rows.logp is None else rows.logp_N.to(device),
+            outcome_N=columns.get("outcome"),
+            step_N=rows.step_N.to(device),
+            owner_N=rows.owner_N.to(device),
+            others=others,
+            columns=columns,
+        )

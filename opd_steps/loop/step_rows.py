@@ -1,0 +1,63 @@
+"""The rows of a step: of every source that a method's terms look at, made for one learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opd_steps.config import plugs
+from opd_steps.config.needs import label, terms
+from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.draw import Draw
+from opd_steps.nouns.policy import Policy
+from opd_steps.nouns.trajectory import Trajectory
+
+
+@dataclass
+class StepRows:
+    """name      of the learner, "" for the student
+    policies  models of teachers that a source may let sample, by name
+    texts     texts(column): rows of a text column of the data
+    rates     pass rate by prompt, where the selection asks for it
+    """
+
+    learner: Policy
+    policies: Mapping[str, Policy]
+    pool: Any
+    select: Any
+    seed: int
+    texts: Callable[[str], Trajectory]
+    rates: dict[int, float] | None = None
+    name: str = ""
+
+    def batch(
+        self, step: int, options: dict, method: dict, version: int | None = None, made: Mapping[str, Batch] | None = None
+    ) -> Batch:
+        """The rows of a step; extra["source"] says whose they are, where there are several: "" the method's own, first.
+
+        `options`, `method`: as they stand now, for a controller may change them; `made`: what earlier learners got.
+        """
+        others = {label(row["rows"]): row["rows"] for row in terms(method)}
+        wanted = [("", method["prefix"])] if "" in others else []
+        wanted += sorted((name, rows) for name, rows in others.items() if name)
+        picks = self.select.pick(len(self.pool), self.seed, step, options["prompts"], self.rates)
+        draw = Draw(
+            step,
+            step - 1 if version is None else version,
+            picks,
+            options["sampling"]["n"],
+            self.seed,
+            self.learner,
+            self.policies,
+            self.pool,
+            self.texts,
+            self.name,
+            made,
+        )
+        parts = [plugs.load("prefixes", source).rows(draw) for _, source in wanted]
+        if [name for name, _ in wanted] == [""]:
+            return parts[0]
+        labels = [name for (name, _), part in zip(wanted, parts, strict=True) for _ in range(len(part.rows))]
+        rows = Trajectory.concat([part.rows for part in parts])
+        return Batch(rows.with_columns(extra={**rows.extra, "source": labels}), metrics=parts[0].metrics)

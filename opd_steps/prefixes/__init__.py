@@ -1,0 +1,31 @@
+"""Whose tokens, or other decisions, the states of a step come from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from opd_steps.nouns.batch import Batch
+    from opd_steps.nouns.draw import Draw
+
+
+class PrefixSource(Protocol):
+    """Makes the rows of a step.
+
+    SAMPLED  whether a policy sampled all of its rows, so that they have log-probs and rewards
+    SAMPLER  the teacher whose own model must sample for it; "" for none
+    JUDGED   whether some of its rows have a reward
+    TEXTS    whether it reads a text column of the data, named by its option `column`
+    MIXED    whether it samples tokens from two models at once, which no engine does
+    """
+
+    SAMPLED: ClassVar[bool] = True
+    JUDGED: ClassVar[bool] = True
+    SAMPLER: ClassVar[str] = ""
+    TEXTS: ClassVar[bool] = False
+    MIXED: ClassVar[bool] = False
+
+    @abstractmethod
+    def rows(self, draw: Draw) -> Batch:
+        """The rows of a step: a function of the draw alone."""

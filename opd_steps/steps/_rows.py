@@ -1,0 +1,149 @@
+"""The rows of an opd job's steps: sampled as training goes on, or those that a scores table is about."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from opd_steps.config import plugs
+from opd_steps.config.needs import outcome_need, terms
+from opd_steps.config.teachers import method_of, text_columns
+from opd_steps.config.versions import versions
+from opd_steps.loop.batches import fixed_rows, rollout_metrics
+from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
+from opd_steps.loop.conductor import Conductor
+from opd_steps.loop.step_rows import StepRows
+from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.bench import Bench
+from opd_steps.nouns.task import Pool
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.outcome import group_advantage
+from opd_steps.rollout.table import read_rollouts, with_scores
+from opd_steps.steps._engines import sampling_engine, seen, start_teacher
+from opd_steps.steps._teachers import Staff
+from opd_steps.store.artifacts import Job
+
+MakeBatch = Callable[[int], dict[str, Batch]]
+
+
+@dataclass
+class Rows:
+    """Builds `make_batch` of a job, and the hooks that go with it."""
+
+    job: Job
+    staff: Staff
+    pool: Pool
+    conductor: Conductor
+
+    def __post_init__(self) -> None:
+        self._texts = cache(self.pool.written)
+        self._judges = [plugs.load("judges", item) for item in self.job.options["judges"]]
+
+    def live(self) -> tuple[MakeBatch, list]:
+        """Rows of every learner's sources, sampled as the options stand."""
+        options = self.job.options
+        sources = {
+            name: StepRows(policy, self.staff.policies, self.pool, self._select, self.job.seed, self._texts, self._rates, name)
+            for name, policy in self.staff.students.items()
+        }
+        self._start_engines()
+
+        def draw(step: int, version: int) -> dict[str, Batch]:
+            made: dict[str, Batch] = {}
+            for name, source in sources.items():
+                now = self.conductor.options
+                made[name] = source.batch(step, now, method_of(now, name), version, made)
+            return made
+
+        ahead = dict(options["buffer"])
+        kind = RolloutRing if ahead.pop("mixed") else RolloutBuffer
+        stale = (ahead["batches"], ahead["passes"]) != (1, 1)
+        buffer = kind(lambda step, version: draw(step, version)[""], **ahead) if stale else None
+
+        def make_batch(step: int) -> dict[str, Batch]:
+            made = {"": buffer.batch(step)} if buffer else draw(step, step - 1)
+            return self._finished(made)
+
+        return make_batch, [buffer] if buffer else []
+
+    def cached(self) -> tuple[MakeBatch, list]:
+        """Rollouts and scores from files: nobody samples."""
+        rows, count = None, self.job.options["prompts"] * self.job.options["sampling"]["n"]
+        for name, teaching in self.staff.teachings.items():
+            if teaching.scores:
+                parent = self.job.manifests[teaching.scores]["parents"]["rollouts"]["path"]
+                rows = read_rollouts(self.job.results / parent) if rows is None else rows
+                rows = with_scores(rows, self.job.path(teaching.scores), name)
+
+        def make_batch(step: int) -> dict[str, Batch]:
+            batch = fixed_rows(rows, self.job.seed, step, count)
+            return self._finished(
+                {name: Batch(batch.rows, metrics=rollout_metrics(batch.rows)) for name in self.staff.students}
+            )
+
+        return make_batch, []
+
+    def _finished(self, made: Mapping[str, Batch]) -> dict[str, Batch]:
+        """Judged, shown to the teachers, with what the objectives look at."""
+        budget = self.conductor.options["sampling"]["max_new_tokens"]
+        bench = Bench(self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed)
+        out = {}
+        for name, batch in made.items():
+            rows, metrics = batch.rows, dict(batch.metrics)
+            for judge in () if name else self._judges:
+                rows, figures = judge.judge(rows, bench)
+                metrics |= figures
+            for teacher in self.staff.of(name).values():
+                rows = teacher.prepare(rows)
+            out[name] = Batch(rows, dict(batch.columns) | self._outcome(name, rows), metrics)
+        return out
+
+    def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:
+        """Column "outcome": the advantage of each row among those of its prompt by one sampler, where a term asks for it."""
+        method = method_of(self.job.options, name)
+        if not any(outcome_need(row) for version in versions(self.job.options) for row in terms(method_of(version, name))):
+            return {}
+        sources, group_B = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B.tolist())
+        keys = list(zip(sources, group_B, strict=True))
+        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
+        groups = torch.tensor([number[key] for key in keys])
+        return {"outcome": group_advantage(reward_B, groups, method["advantage"], method["divide_by_std"])}
+
+    @property
+    def _select(self):
+        return plugs.load("tasks/selection", self.job.options["select"])
+
+    @property
+    def _rates(self) -> dict[int, float] | None:
+        return pass_rates(self.job) if "pass_rates" in self.job.parents else None
+
+    def _start_engines(self) -> None:
+        """Engines of teachers and of the student, for the longest rows that there can be. Cheap checks come before any start."""
+        job, pool = self.job, self.pool
+        longest = max(version["sampling"]["max_new_tokens"] for version in versions(job.options))
+        columns = sorted(set(text_columns(job.options)))
+        for name, teacher in self.staff.engines.items():
+            teaching = self.staff.teachings[name]
+            texts_B = [0] * len(pool)
+            for column in columns:
+                texts_B = [max(t, len(a)) for t, a in zip(texts_B, self._texts(column).actions, strict=True)]
+            shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
+            lengths = ((len(c), max(longest, t)) for c, t in zip(shown, texts_B, strict=True))
+            start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
+        roles = {"": "student"} | {name: f"learners.{name}.model" for name in job.options["learners"]}
+        for name, student in self.staff.students.items():
+            if job.options["engine"]["name"] != "local":
+                student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
+
+
+def pass_rates(job: Job) -> dict[int, float]:
+    """Share of correct samples by prompt, from a rollouts table."""
+    rows, found = read_rollouts(job.path("pass_rates")), defaultdict(list)
+    for prompt, reward in zip(rows.prompt_B.tolist(), rows.reward_B.tolist(), strict=True):
+        found[prompt].append(reward)
+    return {prompt: sum(rewards) / len(rewards) for prompt, rewards in found.items()}

@@ -1,0 +1,129 @@
+"""The teachers of an opd job: loaded, or started, and only those that somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from opd_steps.config import plugs
+from opd_steps.config.asks import NOTHING, Asks, names, others, union
+from opd_steps.config.needs import asks as term_asks
+from opd_steps.config.needs import terms
+from opd_steps.config.teachers import Teaching, learners, named, sources
+from opd_steps.config.versions import versions
+from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.teaching import Given
+from opd_steps.steps._engines import engine_teacher
+from opd_steps.steps._models import load_policy, require_same
+from opd_steps.store.artifacts import Job
+from opd_steps.teachers.cached import CachedTeacher
+from opd_steps.teachers.engine import EngineTeacher
+from opd_steps.teachers.view import View
+
+_SOURCES = "teachers/sources"
+
+
+@dataclass
+class Staff:
+    """What is asked of whom, and who answers.
+
+    teachers   by name, in the order in which they prepare rows
+    policies   torch models of teachers, by name: a controller sets their sampling, and a prefix source may let them sample
+    engines    teachers behind an engine that is not started yet
+    hooks      of teachers whose weights move
+    """
+
+    job: Job
+    students: Mapping[str, Policy]
+    pool: object
+    teachers: dict[str, Teacher] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    engines: dict[str, EngineTeacher] = field(default_factory=dict)
+    hooks: list = field(default_factory=list)
+
+    @cached_property
+    def teachings(self) -> dict[str, Teaching]:
+        return named(self.job.options, self.job.parents)
+
+    @cached_property
+    def asks(self) -> dict[str, Asks]:
+        return asked(self.job.options, self.teachings)
+
+    def hire(self) -> Staff:
+        """Make all teachers that are asked for anything, those among whom rows are routed before their router."""
+        for name in self.asks:
+            if name in self.teachings:
+                self._make(self.teachings[name])
+        return self
+
+    def of(self, learner: str) -> dict[str, Teacher]:
+        """The teachers that a learner's method asks, those behind a router among them."""
+        wanted = asked(self.job.options, self.teachings, learner)
+        return {name: teacher for name, teacher in self.teachers.items() if name in wanted}
+
+    def _make(self, teaching: Teaching) -> None:
+        name = teaching.name
+        if name in self.teachers:
+            return
+        for other in _routed_to(teaching):
+            self._make(self.teachings[other])
+        context = plugs.load("teachers/contexts", teaching.context)
+        if teaching.scores:
+            inner = CachedTeacher()
+        elif teaching.engine["name"] != "local":
+            inner = self.engines[name] = engine_teacher(
+                self.job,
+                teaching.model,
+                teaching.engine,
+                teaching.engine_key,
+                self.asks[name],
+                self.job.options["sampling"]["temperature"],
+            )
+        else:
+            source = plugs.load(_SOURCES, teaching.weights)
+            given = Given(name, self.students[teaching.own or ""], lambda: self._load(teaching), self.pool, self.teachers)
+            inner = source.teacher(given)
+            self.hooks += filter(None, [source.hook(given)])
+        self.teachers[name] = View(name, inner, context, self.pool, self.job.seed)
+
+    def _load(self, teaching: Teaching) -> Policy:
+        """The teacher's model, once; teachers of one node share it, unless its weights move."""
+        if teaching.name in self.policies:
+            return self.policies[teaching.name]
+        options, role = self.job.options, teaching.model
+        moves = plugs.constant(_SOURCES, teaching.weights["name"], "MOVES")
+        for other, policy in self.policies.items():
+            still = not plugs.constant(_SOURCES, self.teachings[other].weights["name"], "MOVES")
+            if still and not moves and self.job.path(self.teachings[other].model) == self.job.path(role):
+                return self.policies.setdefault(teaching.name, policy)
+        policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"])
+        if not plugs.constant(_SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
+            require_same(self.students[""], policy, self.job, role)
+        self.policies[teaching.name] = policy
+        return policy
+
+
+def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None = None) -> dict[str, Asks]:
+    """What all terms of a learner (of all), as they stand now or as a controller may make them, ask of whom; and who samples or judges."""
+    parts = []
+    for version in versions(options):
+        for name, method in learners(version):
+            if learner not in (None, name):
+                continue
+            parts += [term_asks(row) for row in terms(method)]
+            for source in sources(method):
+                parts.append({plugs.constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)})
+    for judge in options["judges"] if not learner else ():
+        parts += others("judges", judge)
+    found = union(parts)
+    found.pop("", None)
+    for name in list(found):
+        for other in _routed_to(teachings[name]) if name in teachings else ():
+            found[other] = found.get(other, NOTHING) | found[name]
+    return found
+
+
+def _routed_to(teaching: Teaching) -> list[str]:
+    found = plugs.constant(_SOURCES, teaching.weights["name"], "OTHERS")
+    return [name for option in found for name in names(teaching.weights[option])]
