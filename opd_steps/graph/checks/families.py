@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.processes import processes
+from opd_steps.graph.code import FAMILIES, used_plugs
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -24,8 +25,11 @@ def check_families(node: GraphNode, where: str) -> None:
     for role, parent in node.parents.items():
         if parent.says.PRODUCES != "model":
             continue
-        family = node.root_of(role).options["family"]["name"]
-        says = lambda name, family=family: constant("models/families", family, name)
+        root = node.root_of(role)
+        family = next((name for group, name in used_plugs(root.says, root.options) if group == FAMILIES), None)
+        if family is None:
+            continue
+        says = lambda name, family=family: constant(FAMILIES, family, name)
         option = _ENGINES.get(role, "")
         if option in node.options and (engine := node.options[option]["name"]) not in says("ENGINES"):
             what = f"{engine} runs no {family} model: expected {' or '.join(says('ENGINES'))}"
