@@ -51,23 +51,22 @@ def test_moves_and_states_are_in_the_table(ran):
     assert all(torch.equal(s[0, 2:], torch.tensor(goal)) for s, goal in zip(rows.extra["state"], rows.contexts, strict=True))
 
 
-def test_what_they_do_not_read_is_refused(reach):
-    text = (HERE / "reach.yaml").read_text()
+def test_what_they_do_not_read_or_cannot_do_is_refused(reach):
+    text = (HERE / "reach.yaml").read_text().replace("nodes:\n", "nodes:\n  words: {kind: data}\n")
     for old, new, says in (
         ("hidden: 24}", "hidden: 24}, config: {hidden_size: 8}", "start.config: the family 'mover' would not look at it"),
         ("goals: 24}", "goals: 24}, chat: true", "goals.chat: the task 'reach' would not look at it"),
+        ("keep: correct", "engine: {name: vllm}", "played.engine.name: vllm runs no mover model: expected local"),
+        ("prompts: 12", "resources: {processes: 2}", "quick.resources.processes: a mover model is trained by one process"),
+        (
+            "start, data: played",
+            "start, data: words",
+            "cloned.data: 'words' is text (task 'prompts'), which the mover model of student",
+        ),
         ("k: 4", "k: 4, fewshot: 2", "options.fewshot: the suite 'played' would not look at it; it reads k"),
         ("suite: played, ", "", "options.suite: 'lm_eval' asks questions in text, and the task 'reach' of its data has none"),
     ):
         (reach.folder / "workflow/papers/reach.yaml").write_text(text.replace(old, new))
         found = reach.snakemake("-n", "all", "--config", "papers=[reach]", check=False)
+        assert old in text
         assert found.returncode and says in found.stdout, found.stdout[-2000:]
-    (reach.folder / "workflow/papers/reach.yaml").write_text(text)
-
-
-def test_text_for_a_model_without_tokens_is_refused_before_any_training(ran):
-    paper = ran.folder / "workflow/papers/wordless.yaml"
-    nodes = "{words: {kind: data}, asked: {kind: sft, student: start, data: words}}"
-    paper.write_text(f"paper: {{title: W, arxiv: '0000.00000'}}\nuse: reach\nnodes: {nodes}\nevaluate: []\n")
-    found = ran.snakemake("all", "--config", "papers=[wordless]", "seeds=[0]", check=False)
-    assert "has no tokenizer" in found.stdout and not (ran.folder / "results/wordless/sft").exists(), found.stdout[-3000:]

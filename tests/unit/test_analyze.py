@@ -79,7 +79,9 @@ def test_another_tokenizer_is_refused(results):
 def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
     options = merge(KINDS["analyze"], {"kind": "analyze", **roles, "analysis": analysis, **options}, "x")
     made = lambda kind, name, options, parents=(): GraphNode("p", kind, name, options, KINDS[kind], dict(parents))
-    parents = {role: made("data" if role == "data" else "model", name, {}) for role, name in roles.items()}
+    of = {"data": {"task": {"name": "prompts"}}, "model": {"family": {"name": "causal_lm"}}}
+    kinds = {role: "data" if role == "data" else "model" for role in roles}
+    parents = {role: made(kinds[role], name, dict(of[kinds[role]])) for role, name in roles.items()}
     return made("analyze", "x", options, parents)
 
 

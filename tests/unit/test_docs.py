@@ -49,3 +49,12 @@ def test_the_readme_says_what_each_analysis_reads(name):
 def test_the_page_of_papers_is_what_the_files_say(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert PAGE.read_text() == page(), "run python -m tests.paper_table"
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    assert rooms_picture.PAGE.read_text() == rooms_picture.page(), "run python -m tests.rooms_picture"
+
+
+def test_the_page_of_the_architecture_names_files_that_are_there():
+    found = re.findall(r"\]\((\.\./[^)]+|[a-z_]+\.md)\)", rooms_picture.PAGE.read_text())
+    assert len(found) > 10 and [file for file in found if not (ROOT / "docs" / file).exists()] == []

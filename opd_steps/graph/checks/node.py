@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.scalars import shown
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.engines import check_engine
+from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.processes import check_processes
 from opd_steps.store.sources import is_there
 
@@ -20,6 +21,7 @@ def check_node(node: GraphNode, where: str) -> None:
         if role in node.options:
             check_engine(node.options[role], f"{where}.{role}")
     check_processes(node, where)
+    check_families(node, where)
     node.says.check(node, where)
     for key, given in node.says.sources(node.options).items():
         if not given.path.strip():

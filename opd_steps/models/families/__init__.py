@@ -22,6 +22,7 @@ class Family(Protocol):
     """READS     options of the model node that `make` looks at, of path, revision, architecture, config, tokenizer, data; a node
               that sets another one is refused
     ENGINES   who may sample or score in the place of the torch model: local, vllm, server
+    TEXT      whether its policies have a `tokenizer`, so that prompts in text can be shown to them
     PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
 
     The options of the plug itself are what the node reads beside.
@@ -29,6 +30,7 @@ class Family(Protocol):
 
     READS: ClassVar[tuple[str, ...]] = ()
     ENGINES: ClassVar[tuple[str, ...]] = ("local",)
+    TEXT: ClassVar[bool] = False
     PARALLEL: ClassVar[bool] = False
 
     @abstractmethod

@@ -31,6 +31,7 @@ class CausalLM(Family):
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "architecture", "config", "tokenizer", "data")
     ENGINES: ClassVar[tuple[str, ...]] = ("local", "vllm", "server")
+    TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
 
     def make(self, job: Job) -> dict:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from opd_steps.errors import UserError
 from opd_steps.tasks.worlds import World
 
 if TYPE_CHECKING:
@@ -33,6 +32,4 @@ class Prompts(World):
     def pool(self, folder: Path, split: str, policy: Policy, limit: int = 0) -> PromptPool:
         from opd_steps.tasks.pool import PromptPool
 
-        if (tokenizer := getattr(policy, "tokenizer", None)) is None:
-            raise UserError(str(folder), "these prompts are text, and this model has no tokenizer to read them with")
-        return PromptPool.load(folder, split, tokenizer, limit)
+        return PromptPool.load(folder, split, policy.tokenizer, limit)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
 from opd_steps.nouns.dist import DiagGaussian
@@ -76,5 +77,8 @@ class MoverPolicy:
         move_B2 = self.model(state_B4) + self.family.std * noise_B2
         return move_B2, (-0.5 * noise_B2.square() - math.log(self.family.std) - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    def dist(self, trajectory: Trajectory, role: str = "student") -> DiagGaussian:
+    def sample_by(self, sampling: dict) -> None:
+        """It knows no temperature, and the world says when an episode ends."""
+
+    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> DiagGaussian:
         return DiagGaussian(self.model(torch.cat(list(trajectory.extra["state"]))), torch.tensor(self.family.std))

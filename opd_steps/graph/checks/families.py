@@ -1,0 +1,39 @@
+"""What a node asks of its models, held against what their families say of themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opd_steps.config.plugs import constant
+from opd_steps.errors import UserError
+from opd_steps.graph.checks.processes import processes
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+_ACTS = ("model", "policy", "student")  # who is shown the data's contexts
+_ENGINES = {"policy": "engine", "student": "engine", "teacher": "teacher_engine"}  # who samples or scores for it
+
+
+def check_families(node: GraphNode, where: str) -> None:
+    """Raises UserError for an engine that does not run a model of the node, for several processes that cannot share one, and for text
+    that one cannot read.
+    """
+    data = node.parents.get("data")
+    task = data.options["task"]["name"] if data and data.says.PRODUCES == "data" else ""
+    for role, parent in node.parents.items():
+        if parent.says.PRODUCES != "model":
+            continue
+        family = node.root_of(role).options["family"]["name"]
+        says = lambda name, family=family: constant("models/families", family, name)
+        option = _ENGINES.get(role, "")
+        if option in node.options and (engine := node.options[option]["name"]) not in says("ENGINES"):
+            what = f"{engine} runs no {family} model: expected {' or '.join(says('ENGINES'))}"
+            raise UserError(f"{where}.{option}.name", what)
+        if (count := processes(node)) > 1 and not says("PARALLEL"):
+            what = f"a {family} model is trained by one process: expected 1, found {count} (0: one for each GPU)"
+            raise UserError(f"{where}.resources.processes", what)
+        if role in _ACTS and task and constant("tasks/worlds", task, "TEXTS") and not says("TEXT"):
+            raise UserError(
+                f"{where}.data", f"'{data.name}' is text (task '{task}'), which the {family} model of {role} cannot read"
+            )
