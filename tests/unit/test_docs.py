@@ -13,6 +13,7 @@ from opd_steps.config.merge import merge
 from opd_steps.graph.kinds.analyze import ANALYSES
 from opd_steps.graph.kinds.opd import OpdNode
 from opd_steps.graph.method import Method
+from tests import rooms_picture
 from tests.paper_table import PAGE, page
 
 ROOT = Path(__file__).parents[2]
