@@ -34,7 +34,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("new", type=Path)
     parser.add_argument("old", type=Path)
-    parser.add_argument("--renamed", nargs="*", default=[], metavar="NEW=OLD", help="papers with another name in the old folder")
+    parser.add_argument(
+        "--renamed", nargs="*", default=[], metavar="NEW=OLD", help="papers with another name in the old folder"
+    )
     args = parser.parse_args()
     new, old = manifests(args.new, dict(pair.split("=") for pair in args.renamed)), manifests(args.old, {})
     found = {name: differences(new[name], old[name]) for name in sorted(new.keys() & old.keys())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opd_steps.graph.checks.node import check_node
+from opd_steps.graph.checks.any_node import check_node
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import claim_nodes

@@ -13,12 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
-from opd_steps.models.positions import positions
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 from opd_steps.rollout.local import decode
+from opd_steps.rollout.positions import positions
 
 if TYPE_CHECKING:
     from opd_steps.models.families import Family

@@ -12,12 +12,12 @@ from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.folder import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.given import judge
-from opd_steps.models.positions import positions
 from opd_steps.models.special import leading_ids
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
+from opd_steps.rollout.positions import positions
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_json
-from opd_steps.tasks.dataset import load_split
+from opd_steps.store.jsonl import read_jsonl
 
 
 def linked(job: Job, path: str, revision: str | None) -> dict:
@@ -87,6 +87,6 @@ def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
     if "alphabet" not in job.manifests["data"]["facts"]:
         raise UserError("data", f"tokenizer: {name} is made of a data set's text; {job.path('data')} holds none")
     if name == "bpe":
-        rows = load_split(job.path("data"), "train")
+        rows = read_jsonl(job.path("data", "train.jsonl"))
         return bpe_tokenizer(job.manifests["data"]["facts"]["alphabet"], [r[c] for r in rows for c in ("prompt", "corpus")])
     return char_tokenizer(job.manifests["data"]["facts"]["alphabet"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opd_steps.findings.results import Plan, produces
-from opd_steps.report.table import Cell, measured
+from opd_steps.report.comparison import Cell, measured
 
 
 @dataclass

@@ -13,7 +13,7 @@ from opd_steps.errors import UserError
 from opd_steps.findings.claims import MIN_SEEDS, VERDICTS
 from opd_steps.findings.results import Plan, produces
 from opd_steps.graph.kinds import KINDS
-from opd_steps.report import table
+from opd_steps.report import comparison
 from opd_steps.report.analyses import analyses
 from opd_steps.report.curves import COLOURS, chart, gaps, number, series
 from opd_steps.report.dag import Box, draw
@@ -30,7 +30,7 @@ def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
         environment = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"number": number, "short": table.short, "p": _p_value, "slug": _slug}
+        environment.filters |= {"number": number, "short": comparison.short, "p": _p_value, "slug": _slug}
         papers = [_paper(plan, name, claims[name], captions) for name in plan.papers]
         counts = Counter(c["direction"]["verdict"] for found in claims.values() for c in found)
         return environment.get_template("index.html.j2").render(
@@ -48,7 +48,7 @@ def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
 
 def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
     paper = plan.papers[name]
-    metrics = table.metric_names(plan, name, list(captions["metrics"]))
+    metrics = comparison.metric_names(plan, name, list(captions["metrics"]))
     return {
         "name": name,
         "title": paper["title"],
@@ -58,7 +58,7 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "file": paper["file"],
         "graph": Markup(draw(_boxes(plan, name))) if paper["nodes"] else "",
         "metrics": metrics,
-        "rows": table.rows(plan, name, metrics),
+        "rows": comparison.rows(plan, name, metrics),
         "analyses": analyses(plan, name),
         "curves": _curves(plan, name, captions),
         "claims": [_claim(c) for c in claims],
@@ -135,7 +135,7 @@ def _provenance(plan: Plan, paper: str) -> list[dict]:
     for node in plan.nodes(paper):
         for seed, run in plan.seeds(node).items():
             entry = {"node": node["name"], "kind": node["kind"], "owner": node["owner"], "seed": seed, "path": run.path}
-            cost = table.duration(run.timing["wall_s"]) if "wall_s" in run.timing else "–"
+            cost = comparison.duration(run.timing["wall_s"]) if "wall_s" in run.timing else "–"
             found.append(entry | {"manifest": run.manifest, "weights": run.weights_sha256, "wall": cost})
     return found
 

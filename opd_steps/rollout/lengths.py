@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from transformers import AutoConfig, PretrainedConfig
 
 from opd_steps.errors import UserError
-from opd_steps.models.positions import positions
+from opd_steps.rollout.positions import positions
 
 
 def require_room(where: str, path: str, asked: int, prompt: int, answer: int = 0) -> None:

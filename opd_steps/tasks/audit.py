@@ -18,8 +18,8 @@ from opd_steps.models.folder import LINK, MODEL, read_tokenizer
 from opd_steps.models.special import names_in
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.store.artifacts import read_manifest
+from opd_steps.tasks.asking import load_task
 from opd_steps.tasks.chat import CLOCK, TODAY, check_chat, templates
-from opd_steps.tasks.dataset import load_task
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import response_ids
 

@@ -13,7 +13,7 @@ from opd_steps.errors import UserError
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
-from opd_steps.tasks.dataset import Task, load_split, load_task
+from opd_steps.tasks.asking import Task, load_split, load_task
 from opd_steps.tasks.render import completion_text, response_ids
 
 if TYPE_CHECKING:

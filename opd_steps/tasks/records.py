@@ -9,8 +9,8 @@ from functools import cached_property
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
+from opd_steps.store.jsonl import numbered_lines, read_jsonl
 from opd_steps.store.sources import here
-from opd_steps.tasks.jsonl import numbered_lines, read_jsonl
 from opd_steps.tasks.rows import SPLITS, row
 
 

@@ -9,7 +9,7 @@ import pytest
 from opd_steps.config import plug_schema, plugs
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
-from opd_steps.graph.checks.node import check_node
+from opd_steps.graph.checks.any_node import check_node
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.nodes import GraphNode
 from opd_steps.graph.outline import preflight_pairs

@@ -19,7 +19,7 @@ from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
 from opd_steps.store.artifacts import Job, read_manifest
 from opd_steps.store.files import write_jsonl
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import completion_text
 from tests.unit.tiny_results import char_tokenizer, publish_data, publish_model, tiny_model

@@ -13,16 +13,19 @@ PACKAGE = Path(__file__).parents[2] / "opd_steps"
 FLOORS = [
     {"errors", "seeds", "config", "store", "process", "graph", "slurm"},
     {"nouns", "objectives", "schedules"},
-    {"rollout", "teachers", "tasks", "models"},
-    {"gradients"},
-    {"loop", "hooks", "judges", "prefixes"},
+    {"rollout"},
+    {"models"},
+    {"tasks"},
+    {"teachers", "gradients"},
+    {"loop", "hooks", "judges"},
+    {"prefixes"},
     {"evaluation", "analyses", "findings", "report", "tracking"},
     {"steps"},
 ]
 
 
 def name_of(path: Path, package: Path) -> str:
-    """ "config.checks" for graph/checks/node.py, "hooks" for hooks/__init__.py."""
+    """ "config.checks" for graph/checks/any_node.py, "hooks" for hooks/__init__.py."""
     return ".".join(path.relative_to(package).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
 
 
@@ -111,6 +114,19 @@ def test_no_module_imports_itself_through_others():
     found = {name: imports(name, PACKAGE) for name in modules(PACKAGE)}
     found["graph.kinds"] |= {name for name in found if name.startswith("graph.kinds.")}  # by looking into its folder
     assert circles(found) == []
+
+
+def test_the_loop_speaks_nouns_and_no_tokens():
+    """What it imports of the package: nouns, pure objectives, gradients, and what has no torch but for ranks."""
+    rooms = {other.split(".")[0] for name in modules(PACKAGE) if name.startswith("loop.") for other in imports(name, PACKAGE)}
+    assert rooms <= {"loop", "nouns", "objectives", "gradients", "config", "store", "process", "errors", "seeds"}
+
+
+def test_no_room_imports_itself_through_others():
+    rooms = {name.split(".")[0]: set() for name in modules(PACKAGE).keys() - {""}}
+    for name in modules(PACKAGE).keys() - {""}:
+        rooms[name.split(".")[0]] |= {other.split(".")[0] for other in imports(name, PACKAGE)} - {name.split(".")[0]}
+    assert circles(rooms) == []
 
 
 def test_files_are_small():

@@ -11,8 +11,8 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.steps.data import data
 from opd_steps.store.artifacts import Job, read_manifest
+from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.golds import unreadable
-from opd_steps.tasks.jsonl import read_jsonl
 from opd_steps.tasks.records import Records, from_jsonl
 from opd_steps.tasks.sources.gsm8k import Gsm8k
 from opd_steps.tasks.verifiers.math import Math

@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoConfig, GPT2Config, Qwen3Config
 
 from opd_steps.errors import UserError
-from opd_steps.models.positions import positions
 from opd_steps.rollout.lengths import engine_length, longest, require_room
+from opd_steps.rollout.positions import positions
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from opd_steps.graph.agreement import rows
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph
 from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.positions import positions
 from opd_steps.models.tokenizers import byte_tokenizer, char_tokenizer
+from opd_steps.rollout.positions import positions
 from opd_steps.tasks.audit import Audit
 from opd_steps.tasks.room import check_rows
 from tests.pipeline.stages import Stages, edit_json, save_checkpoint

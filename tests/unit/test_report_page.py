@@ -17,7 +17,7 @@ from opd_steps.errors import UserError
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan
 from opd_steps.findings.variants import differences, flatten
-from opd_steps.report import table
+from opd_steps.report import comparison
 from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
 from opd_steps.report.page import render
@@ -98,7 +98,7 @@ def test_the_best_is_the_one_that_the_metric_calls_better(fake, tmp_path, way, b
                 node["directions"] = {metric: way}
     fake.write_plan()
     plan = Plan.read(fake.plan_file, fake.root)
-    cells = {row.name: row.cells[0] for row in table.rows(plan, "vopd", [metric]) if row.kind == "opd"}
+    cells = {row.name: row.cells[0] for row in comparison.rows(plan, "vopd", [metric]) if row.kind == "opd"}
     assert len(cells) > 1
     wanted = best(cell.mean for cell in cells.values()) if best else None
     assert [name for name, cell in cells.items() if cell.best] == [n for n, cell in cells.items() if cell.mean == wanted]

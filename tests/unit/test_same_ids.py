@@ -20,7 +20,7 @@ from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.special import leading_ids, names_in
 from opd_steps.models.tokenizers import encode
 from opd_steps.tasks import chat as chats
-from opd_steps.tasks.dataset import Task
+from opd_steps.tasks.asking import Task
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import prompt_ids
 from tests.unit.made_tokenizers import MADE, SYSTEMS_REFUSED, TEMPLATES, made

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from opd_steps.models.tokenizers import char_tokenizer, encode
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.dataset import Task
+from opd_steps.tasks.asking import Task
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import completion_text, response_ids
 from opd_steps.teachers.spans import SpanTeacher, _sizes, align, text_sizes, token_bytes

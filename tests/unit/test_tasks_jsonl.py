@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opd_steps.errors import UserError
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.rows import row, splits
 from opd_steps.tasks.texts import check_texts
 from tests.unit.test_tasks_steps import run

@@ -13,8 +13,8 @@ from opd_steps.models.tokenizers import char_tokenizer, describe
 from opd_steps.steps.data import data
 from opd_steps.steps.model import model
 from opd_steps.store.artifacts import Job, read_manifest
-from opd_steps.tasks.dataset import load_split, load_task
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.store.jsonl import read_jsonl
+from opd_steps.tasks.asking import load_split, load_task
 from opd_steps.tasks.pool import PromptPool
 
 STEPS = {"data": data, "model": model}

@@ -14,7 +14,7 @@ from opd_steps.config import plugs
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.models.tokenizers import byte_tokenizer, encode
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.dataset import Task
+from opd_steps.tasks.asking import Task
 from opd_steps.tasks.pool import PromptPool
 
 TABLE = yaml.safe_load(Path(__file__).with_name("verifier_pairs.yaml").read_text())

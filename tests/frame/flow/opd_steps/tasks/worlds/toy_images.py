@@ -15,7 +15,7 @@ from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
 from opd_steps.store.files import write_jsonl
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.worlds import World
 
 if TYPE_CHECKING:

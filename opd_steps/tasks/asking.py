@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.store.artifacts import read_manifest
-from opd_steps.tasks.jsonl import read_jsonl
+from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.render import prompt_ids
 
 if TYPE_CHECKING:
