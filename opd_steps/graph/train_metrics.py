@@ -8,7 +8,7 @@ from opd_steps.config.curve_names import POLICY, controlled
 from opd_steps.config.needs import GROUPS, asks, terms
 from opd_steps.config.option_paths import get_option
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import sources
+from opd_steps.config.teachers import origin, sources
 
 SUFFIXES = ("", ":first", ":mean", ":max")
 
@@ -21,7 +21,9 @@ def figures(curves: Iterable[str], options: dict) -> list[str]:
 
 def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers; of a learner `<name>/<curve>`."""
-    found = _of_learner(options["method"], options["gradient"], options["judges"])
+    found = _of_learner(options["method"], options["gradient"], options)
+    for item in options["judges"]:  # of the student's rows
+        found += constant("judges", item["name"], "METRICS")
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
@@ -29,11 +31,11 @@ def opd_curves(options: dict) -> list[str]:
     moved = [item["sets"] for item in options["controllers"]]
     found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     for name, learner in options["learners"].items():
-        found += [f"{name}/{curve}" for curve in _of_learner(learner["method"], learner["gradient"], options["judges"])]
+        found += [f"{name}/{curve}" for curve in _of_learner(learner["method"], learner["gradient"], options)]
     return list(dict.fromkeys(found))
 
 
-def _of_learner(method: dict, gradient: dict, judges: list[dict]) -> list[str]:
+def _of_learner(method: dict, gradient: dict, options: dict) -> list[str]:
     found, streams = list(POLICY), terms(method)
     asked = {whom for row in streams for whom in asks(row)}
     for i, row in enumerate(streams):
@@ -42,11 +44,9 @@ def _of_learner(method: dict, gradient: dict, judges: list[dict]) -> list[str]:
             for item in row[slot]:
                 names += constant(GROUPS[slot], item["name"], "METRICS")
         found += [f"add{i - 1}_{name}" if i else name for name in names]
-    first = next(sources(method))
+    first = origin(next(sources(method)), options)
     if not constant("prefixes", first["name"], "JUDGED"):
         found.remove("reward")
-    for item in judges:
-        found += constant("judges", item["name"], "METRICS")
     return [*found, *constant("gradients", gradient["name"], "METRICS")]
 
 

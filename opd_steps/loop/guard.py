@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from opd_steps.store.metrics import not_finite
 
 
 class Guard(Hook):
-    """The last after-step hook: it looks at what the others left of all learners. Its state: updates left out in a row.
+    """The last after-step hook: it looks at what the others left of all learners. Its state: each learner's updates left out in a row.
 
     on_nonfinite: stop   the first figure of an update that is not finite raises UserError, as does any other figure or weight
     on_nonfinite: skip   such an update is not made: neither weights nor moments move. train/skipped counts those of a step;
@@ -27,7 +28,7 @@ class Guard(Hook):
     def __init__(self, job: Job, models: Sequence[nn.Module]):
         self.job, self.models, self.step = job, models, 0
         self.skips, self.most = job.options["on_nonfinite"] == "skip", job.options["max_skips"]
-        self.in_a_row, self.skipped = 0, 0
+        self.in_a_row, self.skipped = defaultdict(int), 0
 
     @contextmanager
     def watch(self, step: int) -> Iterator[None]:
@@ -38,17 +39,18 @@ class Guard(Hook):
         except NotFinite as error:
             raise self._end(f"{error.message} ({error.where})") from None
 
-    def allows(self, figures: dict[str, float]) -> bool:
-        """Whether an update with these figures may be made. All ranks hold the same ones."""
+    def allows(self, learner: str, figures: dict[str, float]) -> bool:
+        """Whether an update of a learner with these figures may be made. All ranks hold the same ones."""
         bad = not_finite(figures)
         if not bad:
-            self.in_a_row = 0
+            self.in_a_row[learner] = 0
             return True
-        self.in_a_row, self.skipped = self.in_a_row + 1, self.skipped + 1
+        self.in_a_row[learner] += 1
+        self.skipped += 1
         if not self.skips:
             raise self._end(bad)
-        if self.in_a_row >= self.most:
-            raise self._end(f"{bad}, the {self.in_a_row}. update in a row that is left out (max_skips: {self.most})")
+        if self.in_a_row[learner] >= self.most:
+            raise self._end(f"{bad}, the {self.in_a_row[learner]}. update in a row that is left out (max_skips: {self.most})")
         print(f"step {self.step}: {bad}; this update is left out", flush=True)
         return False
 
@@ -69,7 +71,7 @@ class Guard(Hook):
         return UserError(self.job.name, f"step {self.step}: {what}; nothing is published, {stays}")
 
     def state_dict(self) -> dict:
-        return {"in_a_row": self.in_a_row}
+        return {"in_a_row": dict(self.in_a_row)}
 
     def load_state_dict(self, state: dict) -> None:
-        self.in_a_row = state["in_a_row"]
+        self.in_a_row.update(state["in_a_row"])

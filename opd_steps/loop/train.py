@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
@@ -82,10 +83,10 @@ def train(
             metrics: dict[str, float] = {}
             for name, learner in learners.items():
                 batch, before = batches[name], see_gradient if learner is main else _unseen
-                stats = learner.update(step, batch, guard.allows, before)
-                own = {**stats, **(guard.figures() if learner is main else {}), **batch.metrics}
-                metrics |= {f"{learner.curve}{key}": value for key, value in own.items()}
+                stats = learner.update(step, batch, partial(guard.allows, name), before)
+                metrics |= {f"{learner.curve}{key}": value for key, value in {**stats, **batch.metrics}.items()}
                 metrics[f"{learner.curve}tokens"] = float(batch.rows.length_B.sum())
+            metrics |= {f"train/{key}": value for key, value in guard.figures().items()}  # of all learners
             metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
             for hook in hooks:
                 hook(step, main.policy, metrics)

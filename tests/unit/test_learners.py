@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from tests.unit.opd_toys import NODE, Killed, curve, nodes, read_weights, run, work
+from opd_steps.graph.train_metrics import opd_curves
+from tests.unit.opd_toys import NODE, Killed, curve, node, nodes, read_weights, run, work
 
 OTHER, UNTIED = "model/end/seed5", "model/untied/seed0"
 FULL = {"signal": "rkl", "support": "full", "estimator": "exact"}
@@ -35,6 +36,16 @@ def test_each_is_trained_as_it_would_be_alone(tmp_path):
     for name in ("loss", "divergence", "reward", "grad_norm", "tokens"):
         assert curve(found.metrics, name) == curve(alone.metrics, name)
         assert curve(found.metrics, f"peer/{name}") == curve(its.metrics, name)
+
+
+@pytest.mark.parametrize("prefix", ["student", "dataset"])
+def test_the_curves_are_those_that_the_options_promise(tmp_path, prefix):
+    method, peer = {"estimator": "mle", "prefix": prefix}, {**FULL, "prefix": "shared"}
+    learner = {"method": peer, "gradient": "per_record"}
+    found = run(tmp_path, parents={"learners.peer.model": OTHER}, learners={"peer": learner}, method=method, steps=1)
+    promised = opd_curves(node(learners={"peer": learner | {"model": "other"}}, method=method))
+    assert set(json.loads(found.metrics)) == {"step", *(f"train/{name}" for name in promised)}
+    assert ("peer/reward" in promised) == (prefix == "student") and "peer/record_norm" in promised
 
 
 def test_each_has_its_own_optimizer(tmp_path):
@@ -106,6 +117,22 @@ def test_shared_rows_are_what_the_other_learner_got(tmp_path):
         assert curve(own.metrics, f"peer/{name}") != curve(own.metrics, name)
     assert max(curve(own.metrics, "peer/sampler_gap")) < 1e-5 < 0.1 < min(curve(shared.metrics, "peer/sampler_gap"))
     assert equal(shared.weights, own.weights)
+
+
+def test_of_several_sources_only_the_prefix_is_shared(tmp_path):
+    """What the student's further terms look at is nothing to the peer, which has terms of its own on such rows."""
+    data = {"rows": "dataset", "estimator": "mle"}
+    alone = both(tmp_path / "alone", of_peer={"prefix": "shared"})
+    beside = run(
+        tmp_path / "beside",
+        parents={"learners.peer.model": OTHER},
+        learners={"peer": {"method": {**FULL, "prefix": "shared"}, "optim": {"lr": 0.01}}},
+        method={**FULL, "add": [data | {"coef": 0.0}]},
+    )
+    assert curve(beside.metrics, "peer/tokens")[0] == curve(alone.metrics, "peer/tokens")[0]
+    assert curve(beside.metrics, "tokens")[0] > curve(alone.metrics, "tokens")[0]
+    both(tmp_path / "each", of_peer={"prefix": "shared", "add": [data]})
+    assert not equal(peer_weights(tmp_path / "each"), peer_weights(tmp_path / "alone"))
 
 
 def test_a_twin_on_shared_rows_stays_a_twin(tmp_path):

@@ -124,6 +124,18 @@ def test_skips_in_a_row_end_the_step_also_behind_a_resume(tmp_path):
     assert checkpoints(work(tmp_path)) == ["checkpoint-00000004"]
 
 
+def test_one_learners_updates_in_a_row_are_its_own(tmp_path):
+    """That another's are fine ends no row."""
+    peer = {"parents": {"learners.peer.model": "model/end/seed5"}, "learners": {"peer": {"optim": {"lr": 0.01}}}}
+    with (
+        spoiled({2, 3, 4}, minibatch=1),
+        pytest.raises(UserError, match=r"step 4: train/peer/loss is nan, .* the 3\. update in a row"),
+    ):
+        run(tmp_path, micro_batch=64, **peer, **SKIP)
+    assert [(row["train/skipped"], "train/peer/loss" in row) for row in rows(tmp_path)] == [(0, True), (1, False), (1, False)]
+    assert all("train/loss" in row for row in rows(tmp_path))
+
+
 def test_the_first_updates_may_be_skipped(tmp_path):
     with spoiled({1, 2}):
         whole = run(tmp_path / "whole", **SKIP)

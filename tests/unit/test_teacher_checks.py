@@ -65,6 +65,10 @@ REFUSED = {
         {"teachers": {**A_AND_B, "r": {**ROUTED, "model": "one"}}, **against("r")},
         "x.teachers.r.model: weights routed has no model of its own; leave it out",
     ),
+    "a routed context": (
+        {"teachers": {**A_AND_B, "r": {**ROUTED, "context": "demo"}}, **against("r")},
+        "x.teachers.r.context: what each of the teachers among whom rows are routed sees is its own; leave it out",
+    ),
     "no model": ({"teachers": {"a": {"context": "demo"}}, **against("a")}, "x.teachers.a.model: this key is required: a model node"),
     "a node as it stands": (
         {"teachers": {"a": {"model": "one", "weights": "current"}}, **against("a")},
@@ -120,6 +124,10 @@ REFUSED = {
         "x.method.prefix: teacher lets 'teacher' sample, and the node names no such model",
     ),
     "mixed with nobody": ({"teachers": A_AND_B, **against("a", "b", prefix="token_mix")}, "x.method.prefix: token_mix lets 'teacher' sample"),
+    "a sampler that is the student": (
+        {"teachers": {"teacher": {"model": "self", "weights": "current"}}, **against("teacher", prefix="teacher")},
+        "x.method.prefix: teacher lets 'teacher' sample, and the node names no such model",
+    ),
     "rows of nobody": (
         {"teachers": {"a": {"model": "one"}}, "method": {"against": "a", "add": [{"against": "a", "rows": "teacher"}]}},
         "x.method.add[0].rows: teacher lets 'teacher' sample, and the node names no such model",
@@ -157,6 +165,14 @@ REFUSED = {
             "learners": {"peer": {"model": "two", "method": {"prefix": "shared", "signal": "outcome"}}},
         },
         "x.learners.peer.method: a part of this term asks who sampled the rows",
+    ),
+    "shared with one that has no prefix": (
+        {
+            "teacher": "one",
+            "method": {"rows": "dataset", "estimator": "mle"},
+            "learners": {"peer": {"model": "two", "method": {"prefix": "shared"}}},
+        },
+        "x.learners.peer.method.prefix.learner: all terms of that learner look at other `rows`",
     ),
     "shared with a later one": (
         {

@@ -8,7 +8,7 @@ from opd_steps.config import plugs
 from opd_steps.config.asks import names
 from opd_steps.config.needs import asks, terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import Teaching, learners, named, sources
+from opd_steps.config.teachers import Teaching, learners, method_of, named, sources
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 
@@ -79,6 +79,10 @@ def _check_one(teaching: Teaching, where: str) -> None:
         return
     if needs == "none" and given:
         raise UserError(f"{where}.model", f"weights {teaching.weights['name']} has no model of its own; leave it out")
+    if needs == "none" and teaching.context != {"name": "plain"}:
+        raise UserError(
+            f"{where}.context", "what each of the teachers among whom rows are routed sees is its own; leave it out"
+        )
     if needs != "none" and not given:
         raise UserError(f"{where}.model", "this key is required: a model node, self, or scores in its place")
     if needs == "self" and teaching.own is None:
@@ -133,7 +137,10 @@ def check_source(source: dict, where: str, learner: str, teachings: dict[str, Te
     if of("LEARNER") and source["learner"] not in before:
         known = ", ".join(name or "the student ('')" for name in before) or "none"
         raise UserError(f"{where}.learner", f"no learner '{source['learner']}' before this one; before it: {known}")
-    if sampler and (sampler not in teachings or not (teachings[sampler].model or teachings[sampler].scores)):
+    if of("LEARNER") and all(row["rows"] is not None for row in terms(method_of(options, source["learner"]))):
+        raise UserError(f"{where}.learner", "all terms of that learner look at other `rows`; there are none of its own prefix")
+    who = teachings.get(sampler)
+    if sampler and not (who and (who.scores or constant(_SOURCES, who.weights["name"], "MODEL") == "node")):
         raise UserError(where, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
     if of("MIXED") and options["engine"]["name"] != "local":
         at = where.partition(".method")[0].partition(".learners")[0]
