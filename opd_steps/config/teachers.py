@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from opd_steps.config.asks import names
 from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 
+SOURCES = "teachers/sources"
 PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}}
 
 
@@ -30,6 +32,15 @@ class Teaching:
     context: dict
     engine: dict
     at: str
+
+    @property
+    def others_by_option(self) -> dict[str, list[str]]:
+        """Names of the teachers that its weights name: those among whom rows are routed."""
+        return {key: names(self.weights[key]) for key in constant(SOURCES, self.weights["name"], "OTHERS")}
+
+    @property
+    def others(self) -> list[str]:
+        return [name for found in self.others_by_option.values() for name in found]
 
     @property
     def engine_key(self) -> str:

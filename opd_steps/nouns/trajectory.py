@@ -94,12 +94,12 @@ class Trajectory:
     def concat(parts: Sequence[Trajectory]) -> Trajectory:
         """Rows of all parts; a column is kept when every part has it."""
 
-        def join(name: str) -> Any:
-            columns = [getattr(p, name) for p in parts]
+        def join(columns: list) -> Any:
             if any(c is None for c in columns):
                 return None
             return torch.cat(columns) if isinstance(columns[0], Tensor) else [row for c in columns for row in c]
 
-        extra = {k: [row for p in parts for row in p.extra[k]] for k in parts[0].extra if all(k in p.extra for p in parts)}
         names = ("contexts", "actions", "prompt_B", "logp", "reward_B", "version_B", "ended_B")
-        return Trajectory(*(join(n) for n in names), extra)
+        shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
+        extra = {name: join([p.extra[name] for p in parts]) for name in shared}
+        return Trajectory(*(join([getattr(p, name) for p in parts]) for name in names), extra)

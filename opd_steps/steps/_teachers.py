@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from opd_steps.config import plugs
-from opd_steps.config.asks import NOTHING, Asks, names, others, union
+from opd_steps.config.asks import NOTHING, Asks, others, union
 from opd_steps.config.needs import asks as term_asks
 from opd_steps.config.needs import terms
 from opd_steps.config.teachers import Teaching, learners, named, sources
@@ -66,7 +66,7 @@ class Staff:
         name = teaching.name
         if name in self.teachers:
             return
-        for other in _routed_to(teaching):
+        for other in teaching.others:
             self._make(self.teachings[other])
         context = plugs.load("teachers/contexts", teaching.context)
         if teaching.scores:
@@ -119,11 +119,6 @@ def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None 
     found = union(parts)
     found.pop("", None)
     for name in list(found):
-        for other in _routed_to(teachings[name]) if name in teachings else ():
+        for other in teachings[name].others if name in teachings else ():
             found[other] = found.get(other, NOTHING) | found[name]
     return found
-
-
-def _routed_to(teaching: Teaching) -> list[str]:
-    found = plugs.constant(_SOURCES, teaching.weights["name"], "OTHERS")
-    return [name for option in found for name in names(teaching.weights[option])]

@@ -142,3 +142,11 @@ def test_a_packed_batch_is_json_and_tensors():
     plain = {name: value for name, value in packed.items() if not isinstance(value, torch.Tensor)}
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     equal(unpack(packed).rows, batch(1, 0).rows)
+
+
+def test_joined_rows_keep_a_column_that_is_one_tensor():
+    rows = Trajectory(
+        [[1], [2]], [torch.tensor([1]), torch.tensor([2])], torch.arange(2), extra={"mark": torch.tensor([[1.0], [2.0]])}
+    )
+    joined = Trajectory.concat([rows, rows.rows([1])])
+    assert torch.equal(joined.extra["mark"], torch.tensor([[1.0], [2.0], [2.0]]))

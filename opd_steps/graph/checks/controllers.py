@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from opd_steps.errors import UserError
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-SETTABLE = ("method.", "sampling.")
+_SETTABLE = re.compile(r"method\.|sampling\.|learners\.\w+\.method\.")
 
 
 def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]) -> None:
@@ -24,7 +25,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
     drawn: dict[str, str] = {}
     for i, item in enumerate(node.options["controllers"]):
         at, path = f"{where}.controllers[{i}]", item["sets"]
-        if not path.startswith(SETTABLE) or path in ("sampling.n", "sampling.top_p"):
+        if not _SETTABLE.match(path) or path in ("sampling.n", "sampling.top_p"):
             raise UserError(
                 f"{at}.sets", f"'{path}' cannot change while a node trains; options of method and of sampling's length can"
             )

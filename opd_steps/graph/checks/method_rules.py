@@ -17,17 +17,25 @@ _RATIO_OPTIONS = ("clip_low", "clip_high", "is_cap", "mask_low", "mask_high")
 class Answer:
     """What a teacher can say of a decision point.
 
-    full   of any action; else of the sampled one alone, and of its likeliest `topk`
-    why    who it is that cannot say more
+    full     of any action; else of the sampled one alone, and of its likeliest `topk`
+    hidden   its hidden states, too: a torch model in the step's own process
+    refusal  what is said to a term that asks for more
     """
 
     full: bool = True
     topk: int = 0
-    why: str = ""
+    hidden: bool = True
+    refusal: str = "{who} asks for hidden states, which an engine does not tell: use local"
 
 
 LIVE = Answer()
-SAMPLER = Answer(full=False, why="which is all that is known here")
+ENGINE = Answer(hidden=False)
+SAMPLER = Answer(False, 0, False, "{who} asks about more than the sampled token, which is all that is known here")
+
+
+def table(topk: int) -> Answer:
+    """Of a scores table that stores so many of the likeliest tokens."""
+    return Answer(False, topk, False, "{who} asks the teacher about any token; a scores table can't answer, a live teacher can")
 
 
 def check_stream(
@@ -168,22 +176,14 @@ def _check_teacher(options: dict, where: str, whom: str, asked: Asks, teachers: 
             f"{where}.against" if own else where,
             f"this term asks '{whom}'; the node's teachers are {', '.join(sorted(teachers))}",
         )
-    if found.full:
-        return
-    if asked.full or asked.hidden or (asked.topk and not found.topk and found.why):
+    sampled_alone = found == SAMPLER and asked.topk
+    if (asked.full and not found.full) or (asked.hidden and not found.hidden) or sampled_alone:
         who = _asking_all(options) if own else f"a part of this term (asking '{whom}')"
-        raise UserError(
-            where,
-            f"{who} asks {'about more than the sampled token' if found.why else 'the teacher about any token'}"
-            f"{', ' + found.why if found.why else CACHED}",
-        )
-    if asked.topk > found.topk:
+        raise UserError(where, found.refusal.format(who=who))
+    if not found.full and asked.topk > found.topk:
         raise UserError(
             f"{where}.support.k", f"asks for the teacher's top {asked.topk}; the scores table stores its top {found.topk}"
         )
-
-
-CACHED = "; a scores table can't answer, a live teacher can"
 
 
 def _asking_all(options: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opd_steps.config.needs import terms, wide_plugs
@@ -10,7 +11,7 @@ from opd_steps.config.teachers import Teaching, learners, named, origin
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
-from opd_steps.graph.checks.method_rules import LIVE, SAMPLER, Answer, check_stream
+from opd_steps.graph.checks.method_rules import ENGINE, LIVE, SAMPLER, Answer, check_stream, table
 from opd_steps.graph.checks.teachers import LIVE_ONLY, check_asked, check_context, check_source, check_teachers
 from opd_steps.graph.train_metrics import opd_curves
 
@@ -69,7 +70,7 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
                 f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
             )
     teachings = named(options, node.parents)
-    answers = {name: _answer(node, teaching) for name, teaching in teachings.items()}
+    answers = {name: _answer(node, teaching, teachings) for name, teaching in teachings.items()}
     for learner, method in learners(options):
         at = f"{where}.learners.{learner}.method" if learner else f"{where}.method"
         _check_terms(options, learner, method, at, teachings, answers)
@@ -99,7 +100,12 @@ def _check_terms(options: dict, learner: str, method: dict, where: str, teaching
         check_stream(stream, at, answers, options["sampling"], sampled)
 
 
-def _answer(node: GraphNode, teaching: Teaching) -> Answer:
+def _answer(node: GraphNode, teaching: Teaching, teachings: Mapping[str, Teaching]) -> Answer:
+    """What it can say; of one that is several by turns, what all of them can."""
     if teaching.scores:
-        return Answer(full=False, topk=node.parents[teaching.scores].options["topk"])
-    return LIVE if constant("teachers/sources", teaching.weights["name"], "ANSWERS") == "full" else SAMPLER
+        return table(node.parents[teaching.scores].options["topk"])
+    if several := [_answer(node, teachings[name], teachings) for name in teaching.others]:
+        return min(several, key=lambda answer: (answer.full, answer.topk, answer.hidden))
+    if constant("teachers/sources", teaching.weights["name"], "ANSWERS") != "full":
+        return SAMPLER
+    return LIVE if teaching.engine["name"] == "local" else ENGINE

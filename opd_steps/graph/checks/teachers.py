@@ -8,14 +8,13 @@ from opd_steps.config import plugs
 from opd_steps.config.asks import names
 from opd_steps.config.needs import asks, terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import Teaching, learners, method_of, named, sources
+from opd_steps.config.teachers import SOURCES, Teaching, learners, method_of, named, sources
 from opd_steps.config.versions import versions
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-_SOURCES = "teachers/sources"
 _RESERVED = ("student", "self", "sampler")
 LIVE_ONLY = {
     "teacher_source": {"name": "frozen"},
@@ -44,17 +43,21 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     for teaching in teachings.values():
         if teaching.at:
             _check_one(teaching, f"{where}.{teaching.at}")
-        elif (needs := constant(_SOURCES, teaching.weights["name"], "MODEL")) != "node":
+        elif (needs := constant(SOURCES, teaching.weights["name"], "MODEL")) != "node":
             its = "model: self, " if needs == "self" else ""
             raise UserError(
                 f"{where}.teacher_source",
                 f"{teaching.weights['name']} is not for a teacher node: teachers: {{x: {{{its}weights: {teaching.weights['name']}}}}}",
             )
-        for option, others in _names(teaching).items():
+        for option, others in teaching.others_by_option.items():
             for other in others:
-                if other not in teachings or _names(teachings[other]):
-                    known = ", ".join(n for n, t in teachings.items() if not _names(t))
+                if other not in teachings or teachings[other].others:
+                    known = ", ".join(n for n, t in teachings.items() if not t.others)
                     raise UserError(f"{where}.{teaching.at}.weights.{option}", f"no teacher '{other}'; known here: {known}")
+        if len({bool(teachings[other].scores) for other in teaching.others}) > 1:
+            raise UserError(
+                f"{where}.{teaching.at}.weights", "among scores and live models no rows are routed: all are one or the other"
+            )
     tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
@@ -63,14 +66,14 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
 
 def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
     """Raises UserError for a named teacher that nothing in the node asks, under any version of its options."""
-    asked = _asked(options)
+    asked = _asked(options).union(*(teaching.others for teaching in teachings.values()))
     for name, teaching in teachings.items():
         if teaching.at and name not in asked:
             raise UserError(f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out")
 
 
 def _check_one(teaching: Teaching, where: str) -> None:
-    of = lambda attribute: constant(_SOURCES, teaching.weights["name"], attribute)
+    of = lambda attribute: constant(SOURCES, teaching.weights["name"], attribute)
     given, needs = bool(teaching.model or teaching.own is not None), of("MODEL")
     if teaching.scores:
         plain = teaching.weights == {"name": "frozen"} and teaching.context == {"name": "plain"}
@@ -89,11 +92,6 @@ def _check_one(teaching: Teaching, where: str) -> None:
         raise UserError(f"{where}.model", f"weights {teaching.weights['name']} are those of a learner: self or self:<learner>")
 
 
-def _names(teaching: Teaching) -> dict[str, list[str]]:
-    """The teachers that its weights name, by option."""
-    return {key: names(teaching.weights[key]) for key in constant(_SOURCES, teaching.weights["name"], "OTHERS")}
-
-
 def _asked(options: dict) -> set[str]:
     """Whom anything in the node asks, under any version of its options."""
     found: set[str] = set()
@@ -103,8 +101,6 @@ def _asked(options: dict) -> set[str]:
             found |= {constant("prefixes", source["name"], "SAMPLER") for source in sources(method)}
     for judge in options["judges"]:
         found |= {name for key in constant("judges", judge["name"], "OTHERS") for name in names(judge[key])}
-    for view in options["teachers"].values():
-        found |= {n for key in constant(_SOURCES, view["weights"]["name"], "OTHERS") for n in names(view["weights"][key])}
     return found
 
 
@@ -140,7 +136,7 @@ def check_source(source: dict, where: str, learner: str, teachings: dict[str, Te
     if of("LEARNER") and all(row["rows"] is not None for row in terms(method_of(options, source["learner"]))):
         raise UserError(f"{where}.learner", "all terms of that learner look at other `rows`; there are none of its own prefix")
     who = teachings.get(sampler)
-    if sampler and not (who and (who.scores or constant(_SOURCES, who.weights["name"], "MODEL") == "node")):
+    if sampler and not (who and (who.scores or constant(SOURCES, who.weights["name"], "MODEL") == "node")):
         raise UserError(where, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
     if of("MIXED") and options["engine"]["name"] != "local":
         at = where.partition(".method")[0].partition(".learners")[0]
