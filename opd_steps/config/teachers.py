@@ -72,6 +72,12 @@ def learners(options: dict) -> Iterator[tuple[str, dict]]:
         yield name, learner["method"]
 
 
+def engines(options: dict) -> dict[str, dict]:
+    """Every inference engine that a node's options name, by the option that does: engine, teacher_engine, teachers.<name>.engine."""
+    found = {key: options[key] for key in ("engine", "teacher_engine") if key in options}
+    return found | {f"teachers.{name}.engine": view["engine"] for name, view in options.get("teachers", {}).items()}
+
+
 def sources(method: dict) -> Iterator[dict]:
     """The prefix sources that a method's terms look at: its own, then those of their `rows`."""
     if any(row["rows"] is None for row in terms(method)):
@@ -79,6 +85,12 @@ def sources(method: dict) -> Iterator[dict]:
     for row in terms(method):
         if row["rows"] is not None:
             yield row["rows"]
+
+
+def samples(options: dict, learner: str) -> bool:
+    """Whether the learner itself makes rows, under any version of the options; the student is asked by hooks as well."""
+    found = (source for version in versions(options) for source in sources(method_of(version, learner)))
+    return not learner or any(constant("prefixes", source["name"], "OWN") for source in found)
 
 
 def text_columns(options: dict) -> Iterator[str]:

@@ -14,6 +14,7 @@ class PrefixSource(Protocol):
     """Makes the rows of a step.
 
     SAMPLED  whether a policy sampled all of its rows, so that they have log-probs and rewards
+    OWN      whether the learner itself samples
     SAMPLER  the teacher whose own model must sample for it; "" for none
     JUDGED   whether some of its rows have a reward
     TEXTS    whether it reads a text column of the data, named by its option `column`
@@ -23,6 +24,7 @@ class PrefixSource(Protocol):
 
     SAMPLED: ClassVar[bool] = True
     JUDGED: ClassVar[bool] = True
+    OWN: ClassVar[bool] = False
     SAMPLER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
     LEARNER: ClassVar[bool] = False

@@ -15,6 +15,8 @@ from opd_steps.seeds import rng
 class Mixture(PrefixSource):
     """A step is on the student's own samples with probability `student_share`, else on the data set (GKD's lambda, arXiv 2306.13649)."""
 
+    OWN: ClassVar[bool] = True
+
     SAMPLED: ClassVar[bool] = False
     TEXTS: ClassVar[bool] = True
 

@@ -13,6 +13,8 @@ from opd_steps.prefixes import PrefixSource
 class TokenMix(PrefixSource):
     """Each token is drawn from teacher_share * teacher + (1 - teacher_share) * student (MiniLLM, arXiv 2306.08543)."""
 
+    OWN: ClassVar[bool] = True
+
     SAMPLER: ClassVar[str] = "teacher"
     MIXED: ClassVar[bool] = True
 

@@ -11,7 +11,7 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
-from opd_steps.config.teachers import method_of, text_columns
+from opd_steps.config.teachers import method_of, samples, text_columns
 from opd_steps.config.versions import versions
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
@@ -137,7 +137,7 @@ class Rows:
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
         roles = {"": "student"} | {name: f"learners.{name}.model" for name in job.options["learners"]}
         for name, student in self.staff.students.items():
-            if job.options["engine"]["name"] != "local":
+            if job.options["engine"]["name"] != "local" and samples(job.options, name):
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.config.scalars import shown
+from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 
 def check_node(node: GraphNode, where: str) -> None:
     """Raises UserError for what cannot run."""
-    for role in ("engine", "teacher_engine"):
-        if role in node.options:
-            check_engine(node.options[role], f"{where}.{role}")
+    for key, engine in engines(node.options).items():
+        check_engine(engine, f"{where}.{key}")
     check_processes(node, where)
     check_families(node, where)
     node.says.check(node, where)

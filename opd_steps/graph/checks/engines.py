@@ -37,8 +37,6 @@ def _is_address(url: str) -> bool:
 def check_opd_engines(options: dict, teachings: Iterable[Teaching], where: str) -> None:
     """Raises UserError where a teacher's torch model is needed, and an engine runs in its place."""
     for teaching in teachings:
-        if teaching.at:
-            check_engine(teaching.engine, f"{where}.{teaching.engine_key}")
         if teaching.engine["name"] == "local":
             continue
         at = f"{where}.{teaching.engine_key}.name"

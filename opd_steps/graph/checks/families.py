@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.config.plugs import constant
+from opd_steps.config.teachers import engines, samples
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.code import FAMILIES, used_plugs
@@ -22,6 +23,7 @@ def check_families(node: GraphNode, where: str) -> None:
     """
     data = node.parents.get("data")
     task = data.options["task"]["name"] if data and data.says.PRODUCES == "data" else ""
+    asked = engines(node.options)
     for role, parent in node.parents.items():
         if parent.says.PRODUCES != "model":
             continue
@@ -30,8 +32,10 @@ def check_families(node: GraphNode, where: str) -> None:
         if family is None:
             continue
         says = lambda name, family=family: constant(FAMILIES, family, name)
-        option = _ENGINES.get(role, "")
-        if option in node.options and (engine := node.options[option]["name"]) not in says("ENGINES"):
+        option = _ENGINES.get(role, role.removesuffix("model") + "engine")
+        if role.startswith("learners.") and samples(node.options, role.split(".")[1]):
+            option = "engine"
+        if option in asked and (engine := asked[option]["name"]) not in says("ENGINES"):
             what = f"{engine} runs no {family} model: expected {' or '.join(says('ENGINES'))}"
             raise UserError(f"{where}.{option}.name", what)
         if (count := processes(node)) > 1 and not says("PARALLEL"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def refused(says: type, options: dict, count: int) -> str:
         return ""
     if not says.TRAINS:
         return "only a training is several processes, a node of this kind is one; leave it out"
-    if role := _engine(options):
-        return f"{role} {options[role]['name']} works for one process: expected 1, found {count}; or {role}.name: local"
+    if key := _engine(options):
+        return f"{key} {engines(options)[key]['name']} works for one process: expected 1, found {count}; or {key}.name: local"
     return ""
 
 
 def _engine(options: dict) -> str:
-    """The option that names an inference engine, engine or teacher_engine; "" where torch models do everything."""
-    return next((role for role in ("engine", "teacher_engine") if options.get(role, {}).get("name", "local") != "local"), "")
+    """The option that names an inference engine; "" where torch models do everything."""
+    return next((key for key, engine in engines(options).items() if engine["name"] != "local"), "")

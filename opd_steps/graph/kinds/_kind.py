@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.curve_names import TRAIN
 from opd_steps.config.plugs import plug
+from opd_steps.config.teachers import engines
 from opd_steps.graph.options import Optim, Resources
 from opd_steps.graph.train_metrics import figures
 
@@ -108,7 +109,7 @@ class Node:
     @classmethod
     def uses_gpus(cls, options: dict) -> bool:
         """Whether a step that is one process can use several GPUs: a server has its own size."""
-        return options.get("teacher_engine", {}).get("name") == "server"
+        return any(engine["name"] == "server" for engine in engines(options).values())
 
 
 @dataclass
