@@ -181,6 +181,7 @@ def test_a_job_reads_the_folder_of_the_part(tmp_path):
 class RootNode(Node):
     PRODUCES: ClassVar[str] = "model"
 
+    family: Any = plug("models/families", "causal_lm")  # checks ask for it
     speech: Any = plug("objectives/signals", "skew")
 
 
