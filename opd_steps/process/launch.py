@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from opd_steps.process.lifetime import end_with_parent
 
 _PIPE = "DISTILLERY_RANK_ERRORS"  # a rank's end of the pipe on which it tells what went wrong
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+GRACE = 0.5  # seconds in which a rank that was killed is seen to be, once another complains
 _STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # ends that all ranks come to by themselves
 
 
@@ -78,6 +80,8 @@ def _watch(ranks: list[subprocess.Popen], errors: int) -> int:
                 if key.fileobj == errors:
                     if line := _line(errors):
                         text, code = json.loads(line)
+                        if (killed := _killed(ranks)) is not None:  # what another rank says of it is no cause
+                            return _ended(killed, ranks)
                         print(text, file=sys.stderr, flush=True)
                         return code
                     waiting.unregister(errors)  # nobody is left who could write
@@ -87,12 +91,27 @@ def _watch(ranks: list[subprocess.Popen], errors: int) -> int:
                 os.close(key.fileobj)
                 left -= 1
                 if rank.wait() not in _STOPPED:
-                    print(
-                        f"distillery: error: process {k} of {len(ranks)} ended with status {rank.returncode}", file=sys.stderr
-                    )
-                    return rank.returncode if rank.returncode > 0 else 128 - rank.returncode
+                    return _ended(k, ranks)
                 status = max(status, rank.returncode)
     return status
+
+
+def _killed(ranks: list[subprocess.Popen]) -> int | None:
+    """Which rank died by a signal, if one did: the others may complain of it before the kernel says so."""
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        for k, rank in enumerate(ranks):
+            if (code := rank.poll()) is not None and code < 0 and code not in _STOPPED:
+                return k
+        time.sleep(0.02)
+    return None
+
+
+def _ended(k: int, ranks: list[subprocess.Popen]) -> int:
+    """Say how a rank ended; its exit status."""
+    code = ranks[k].returncode
+    print(f"distillery: error: process {k} of {len(ranks)} ended with status {code}", file=sys.stderr)
+    return code if code > 0 else 128 - code
 
 
 def _line(pipe: int) -> bytes:

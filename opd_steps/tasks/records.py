@@ -42,10 +42,16 @@ class Records:
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
         return str(value)
 
-    def to_rows(self, prompt: str, answer: str, solution: str = "") -> list[dict]:
-        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution."""
-        columns = (prompt, answer, solution or answer)
-        return [row(*(self.column(i, name) for name in columns)) | {"where": self.where(i)} for i in range(len(self.rows))]
+    def to_rows(self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = ()) -> list[dict]:
+        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution.
+
+        `columns`: further ones that stay with the rows, as teachers are routed by.
+        """
+        return [
+            row(*(self.column(i, name) for name in (prompt, answer, solution or answer)))
+            | {"where": self.where(i), "meta": {name: self.column(i, name) for name in columns}}
+            for i in range(len(self.rows))
+        ]
 
 
 def from_jsonl(path: str) -> dict[str, Records]:

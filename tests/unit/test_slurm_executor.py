@@ -207,6 +207,6 @@ def test_the_pace(watched, monkeypatch, quiet, gap):
     monkeypatch.setattr(executor.time, "monotonic", lambda: now)
     w.next_seconds_between_status_checks = 5  # so says the plugin when something has ended
     monkeypatch.setattr(executor.time, "monotonic", lambda: now + quiet)
-    assert w.next_seconds_between_status_checks == gap
+    assert w.next_seconds_between_status_checks == pytest.approx(gap)
     w.next_seconds_between_status_checks = 15  # nothing has
-    assert w.next_seconds_between_status_checks == gap
+    assert w.next_seconds_between_status_checks == pytest.approx(gap)

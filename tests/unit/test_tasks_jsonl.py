@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opd_steps.errors import UserError
 from opd_steps.store.jsonl import read_jsonl
 from opd_steps.tasks.rows import row, splits
+from opd_steps.tasks.sources.jsonl import Jsonl
 from opd_steps.tasks.texts import check_texts
 from tests.unit.test_tasks_steps import run
 
@@ -121,3 +122,13 @@ def test_a_place_is_the_line_of_the_file_behind_a_bom_and_blank_lines(tmp_path):
     file.write_bytes(b"\xef\xbb\xbf\n\r\n" + GOOD + b'{"prompt": "a", "answer": [1]}\n')
     with pytest.raises(UserError, match=rf"^{file}:4: column 'answer' is list"):
         run(tmp_path, "data", source={"name": "jsonl", "path": str(file)})
+
+
+def test_further_columns_stay_with_the_rows_that_teachers_are_routed_by(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(
+        '{"prompt": "a", "answer": "1", "domain": "maths"}\n{"prompt": "b", "answer": "2", "domain": 7}\n'
+    )
+    rows = Jsonl(str(tmp_path / "rows.jsonl"), columns=["domain"]).rows(0)["train"]
+    assert [row["meta"] for row in rows] == [{"domain": "maths"}, {"domain": "7"}]
+    with pytest.raises(UserError, match=r"rows.jsonl:1: column 'topic' is missing; columns here: prompt, answer, domain"):
+        Jsonl(str(tmp_path / "rows.jsonl"), columns=["topic"]).rows(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from opd_steps.tasks.records import from_hub, hold_out
@@ -28,12 +28,17 @@ class HuggingFace(Source):
     prompt: str = "prompt"  # column names
     answer: str = "answer"
     solution: str = ""  # empty: the answer is the whole solution
+    columns: list[str] = field(
+        default_factory=list
+    )  # further ones that stay with the rows, e.g. the domain that teachers are routed by
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
         found = from_hub(self.path, names, self.subset, self.revision)
-        parts = {split: records.to_rows(self.prompt, self.answer, self.solution) for split, records in found.items()}
+        parts = {
+            split: records.to_rows(self.prompt, self.answer, self.solution, self.columns) for split, records in found.items()
+        }
         if "test" not in parts:
             parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
         return splits(parts["train"], parts["test"], parts.get("ood", []))

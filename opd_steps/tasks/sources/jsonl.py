@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from opd_steps.tasks.records import from_jsonl, hold_out
@@ -21,10 +21,16 @@ class Jsonl(Source):
     prompt: str = "prompt"  # column names
     answer: str = "answer"
     solution: str = ""  # empty: the answer is the whole solution
+    columns: list[str] = field(
+        default_factory=list
+    )  # further ones that stay with the rows, e.g. the domain that teachers are routed by
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when there is no test.jsonl
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
-        parts = {split: r.to_rows(self.prompt, self.answer, self.solution) for split, r in from_jsonl(self.path).items()}
+        parts = {
+            split: r.to_rows(self.prompt, self.answer, self.solution, self.columns)
+            for split, r in from_jsonl(self.path).items()
+        }
         if "test" not in parts:
             parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
         return splits(parts["train"], parts["test"], parts.get("ood", []))
