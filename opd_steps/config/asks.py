@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from opd_steps.config.plugs import constants
 
 
 @dataclass(frozen=True)
@@ -38,38 +35,6 @@ class Asks:
 
 
 NOTHING = Asks()
-
-
-def of_word(word: str, options: dict) -> Asks:
-    """As a plug's constant says it: none, sampled, topk (as many as its option `k`), full, hidden (its option `layers`)."""
-    if word == "topk":
-        return Asks(sampled=True, topk=options["k"])
-    if word == "hidden":
-        return Asks(hidden=frozenset(options["layers"]))
-    return {"sampled": Asks(sampled=True), "full": Asks(full=True)}.get(word, NOTHING)
-
-
-def of_plug(group: str, options: dict, own: str) -> dict[str, Asks]:
-    """What a plug asks of whom: of the teacher `own` that its term is against, and of those that its options name."""
-    known = constants(group, options["name"])
-    word = known.get("TEACHER", "none")
-    found = {own: of_word(word, options)}
-    if word == "hidden":
-        found["student"] = Asks(hidden=frozenset(options.get("student_layers", options["layers"])))
-    return union([found, *others(group, options)])
-
-
-def others(group: str, options: dict) -> list[dict[str, Asks]]:
-    """What a plug asks of the teachers that its options name."""
-    asked = constants(group, options["name"])["OTHERS"]
-    return [dict.fromkeys(names(options[option]), of_word(word, options)) for option, word in asked.items()]
-
-
-def names(value: Any) -> list[str]:
-    """The teachers that an option names."""
-    if isinstance(value, dict):
-        return [str(name) for name in value.values()]
-    return [str(name) for name in value] if isinstance(value, list) else [str(value)] if value else []
 
 
 def union(parts: list[dict[str, Asks]]) -> dict[str, Asks]:

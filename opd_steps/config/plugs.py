@@ -23,7 +23,7 @@ from opd_steps.errors import UserError
 PACKAGE = Path(__file__).parents[1]
 OF_ALL = {"CHECKS": (), "OTHERS": {}}
 """Constants that a plug of any group may have: rules of its options, and which of these name teachers that it asks, for what
-({option: none | sampled | topk | full | hidden}, config/asks.py; "same": what it is asked itself)."""
+({option: none | sampled | topk | full | hidden}, config/needs.py; "same": what it is asked itself)."""
 REQUIRED = object()
 """The value of a constant that a Protocol declares without one."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from opd_steps.config.asks import names
-from opd_steps.config.needs import terms
+from opd_steps.config.needs import names, terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from opd_steps.config import plugs
-from opd_steps.config.asks import NOTHING, Asks, others, union
+from opd_steps.config.asks import NOTHING, Asks, union
 from opd_steps.config.needs import asks as term_asks
-from opd_steps.config.needs import terms
+from opd_steps.config.needs import others, terms
 from opd_steps.config.teachers import Teaching, learners, named, sources
 from opd_steps.config.versions import versions
 from opd_steps.nouns.policy import Policy, Teacher

@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 
 from opd_steps.config import plug_schema, plugs
-from opd_steps.config.asks import NOTHING, Asks, of_plug, of_word, others, union
+from opd_steps.config.asks import NOTHING, Asks, union
 from opd_steps.config.merge import merge
-from opd_steps.config.needs import GROUPS, asks
+from opd_steps.config.needs import GROUPS, asks, of_plug, of_word, others
 from opd_steps.graph.method import Term
 
 SAMPLED, FULL = Asks(sampled=True), Asks(full=True)

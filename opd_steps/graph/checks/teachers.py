@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
-from opd_steps.config.asks import names
-from opd_steps.config.needs import asks, terms
+from opd_steps.config.needs import asks, names, terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import SOURCES, Teaching, learners, method_of, named, sources
 from opd_steps.config.versions import versions
