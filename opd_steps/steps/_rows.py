@@ -107,12 +107,12 @@ class Rows:
         method = method_of(self.job.options, name)
         if not any(outcome_need(row) for version in versions(self.job.options) for row in terms(method_of(version, name))):
             return {}
-        sources, group_B = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B.tolist())
-        keys = list(zip(sources, group_B, strict=True))
+        sources, groups = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B)
+        keys = list(zip(sources, groups.tolist() if isinstance(groups, torch.Tensor) else groups, strict=True))
         number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
-        groups = torch.tensor([number[key] for key in keys])
-        return {"outcome": group_advantage(reward_B, groups, method["advantage"], method["divide_by_std"])}
+        group_B = torch.tensor([number[key] for key in keys])
+        return {"outcome": group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])}
 
     @property
     def _select(self):

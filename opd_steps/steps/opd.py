@@ -32,7 +32,7 @@ def run(job: Job) -> None:
     conductor = Conductor(options, controllers, objectives, [*policies.values(), *staff.policies.values()])
     rows, is_cached = Rows(job, staff, pool, conductor), any(t.scores for t in staff.teachings.values())
     if is_cached:
-        check_consistency(job)
+        check_consistency(job, [t.scores for t in staff.teachings.values() if t.scores])
     make_batch, hooks = rows.cached() if is_cached else rows.live()
     setting = Setting(policies[""], pool, job.seed, job.path("student"), job.parents.get("update_of"))
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
@@ -59,14 +59,16 @@ def _facts(job: Job, staff: Staff) -> dict:
     return {"teacher": found.pop("teacher", None), "teachers": found, "traces_from": traces}
 
 
-def check_consistency(job: Job) -> None:
-    """Teacher consistency (arXiv 2604.13010): the SFT traces must come from the teacher that wrote the scores."""
-    wrote, taught = job.manifests["scores"]["facts"]["teacher"], job.manifests["student"]["facts"].get("traces_from")
-    if wrote == taught:
+def check_consistency(job: Job, scores: list[str]) -> None:
+    """Teacher consistency (arXiv 2604.13010): the SFT traces must come from the teacher that wrote the scores, or from one of several.
+
+    `scores`: roles of the tables.
+    """
+    if job.manifests["student"]["facts"].get("traces_from") in [job.manifests[role]["facts"]["teacher"] for role in scores]:
         return
     message = "the student's SFT traces come from another teacher than the scores (or from none)"
     if job.options["teacher_consistency"] == "stop":
-        raise UserError(str(job.path("scores")), message + "; set teacher_consistency: warn to go on")
+        raise UserError(str(job.path(scores[0])), message + "; set teacher_consistency: warn to go on")
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
