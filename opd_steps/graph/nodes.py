@@ -15,6 +15,7 @@ from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import SELF, link, require_part, unknown
 from opd_steps.graph.node import GraphNode
 
+FROZEN = "frozen"  # teachers/sources: weights that stay
 EVALUATE = "evaluate"  # the kind of the nodes that a paper's section of this name makes
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
@@ -108,6 +109,8 @@ class Graph:
             raise UserError(f"{where}.kind", unknown(kind, KINDS))
         keys = {f.name for f in dataclasses.fields(KINDS[kind])} - ({"teacher_engine"} if "scores" in raw else set())
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
+        if "teachers" in keys and "teacher_engine" in engines and isinstance(raw.get("teachers"), dict):
+            engines["teachers"] = {n: {"engine": engines["teacher_engine"]} for n, t in raw["teachers"].items() if _served(t)}
         at = f"{self.papers[paper]['file']}.scales.{self.scale}"
         last = (f"{at}.nodes.{name}", scale["nodes"].get(name, {})) if nodes else (f"{at}.evaluate", scale["evaluate"])
         shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
@@ -134,6 +137,14 @@ class Graph:
 def _evaluation(name: str, part: str) -> str:
     """The name of the node that evaluates a model."""
     return f"{name}__{part}" if part else name
+
+
+def _served(teacher: object) -> bool:
+    """Whether the run's teacher_engine may stand for a teacher of a node: a frozen one, with a model of its own."""
+    if not isinstance(teacher, dict) or not teacher.get("model"):
+        return False
+    frozen = teacher.get("weights", FROZEN) in (FROZEN, {"name": FROZEN})
+    return frozen and str(teacher["model"]).partition(":")[0] != SELF
 
 
 def _refuse_another(node: GraphNode, owned: GraphNode, where: str) -> None:

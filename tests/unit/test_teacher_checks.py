@@ -95,6 +95,14 @@ REFUSED = {
         {"teachers": {**A_AND_B, "r": ROUTED, "s": {"weights": {"name": "routed", "to": {"x": "r"}}}}, **against("s", "r")},
         "x.teachers.s.weights.to: no teacher 'r'; known here: a, b",
     ),
+    "a route between an engine and a model": (
+        {"teachers": {"a": {"model": "one", "engine": {"name": "vllm"}}, "b": {"model": "two"}, "r": ROUTED}, **against("r")},
+        "x.teachers.r.weights: those among whom rows are routed answer alike: all of them scores, all engines, or all local",
+    ),
+    "an engine for several processes": (
+        {"teachers": {"a": {"model": "one", "engine": {"name": "vllm"}}}, **against("a"), "resources": {"processes": 2}},
+        "x.resources.processes: teachers.a.engine vllm works for one process: expected 1, found 2; or teachers.a.engine.name: local",
+    ),
     # who is asked
     "an unasked teacher": ({"teacher": "one", "teachers": A_AND_B}, "x.teachers.a: no term, source or judge of this node asks this teacher"),
     "an unasked one of two": ({"teachers": A_AND_B, **against("b")}, "x.teachers.a: no term, source or judge"),
@@ -233,3 +241,15 @@ WORKS = {
 def test_what_can_work_is_not(tmp_path, case):
     node = build(tmp_path, **WORKS[case]).find("toy", "x")
     assert named(node.options, node.parents)
+
+
+def test_the_run_s_engine_is_that_of_every_frozen_teacher_that_does_not_name_its_own(tmp_path):
+    own = {"model": "two", "engine": {"name": "local"}}
+    teachers = {"a": {"model": "one"}, "b": own, "me": {"model": "self"}, "moving": {"model": "one", "weights": "ema"}}
+    node = {"kind": "opd", "student": "student", "data": "data", "teachers": teachers, **against("a", "b", "me", "moving")}
+    OmegaConf.save({"paper": {"title": "t"}, "nodes": {**NODES, "x": node}}, tmp_path / "toy.yaml")
+    options = (
+        checked(Graph([str(tmp_path / "toy.yaml")], engines={"teacher_engine": "server"})).nodes["toy", "opd", "x"].options
+    )
+    found = {name: teacher["engine"]["name"] for name, teacher in options["teachers"].items()}
+    assert found == {"a": "server", "b": "local", "me": "local", "moving": "local"}

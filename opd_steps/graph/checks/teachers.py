@@ -53,10 +53,10 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
                 if other not in teachings or teachings[other].others:
                     known = ", ".join(n for n, t in teachings.items() if not t.others)
                     raise UserError(f"{where}.{teaching.at}.weights.{option}", f"no teacher '{other}'; known here: {known}")
-        if len({bool(teachings[other].scores) for other in teaching.others}) > 1:
-            raise UserError(
-                f"{where}.{teaching.at}.weights", "among scores and live models no rows are routed: all are one or the other"
-            )
+        alike = {(bool(t.scores), t.engine["name"] != "local") for t in (teachings[other] for other in teaching.others)}
+        if len(alike) > 1:
+            message = "those among whom rows are routed answer alike: all of them scores, all engines, or all local"
+            raise UserError(f"{where}.{teaching.at}.weights", message)
     tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
