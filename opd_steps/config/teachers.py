@@ -74,7 +74,8 @@ def learners(options: dict) -> Iterator[tuple[str, dict]]:
 def engines(options: dict) -> dict[str, dict]:
     """Every inference engine that a node's options name, by the option that does: engine, teacher_engine, teachers.<name>.engine."""
     found = {key: options[key] for key in ("engine", "teacher_engine") if key in options}
-    return found | {f"teachers.{name}.engine": view["engine"] for name, view in options.get("teachers", {}).items()}
+    named = options.get("teachers", {}).items()
+    return found | {f"teachers.{name}.engine": view["engine"] for name, view in named if "engine" in view}
 
 
 def sources(method: dict) -> Iterator[dict]:

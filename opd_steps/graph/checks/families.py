@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import engines, samples
+from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.code import FAMILIES, used_plugs
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
 _ACTS = ("model", "policy", "student")  # who is shown the data's contexts
-_ENGINES = {"policy": "engine", "student": "engine", "teacher": "teacher_engine"}  # who samples or scores for it
 
 
 def check_families(node: GraphNode, where: str) -> None:
@@ -32,9 +31,7 @@ def check_families(node: GraphNode, where: str) -> None:
         if family is None:
             continue
         says = lambda name, family=family: constant(FAMILIES, family, name)
-        option = _ENGINES.get(role, role.removesuffix("model") + "engine")
-        if role.startswith("learners.") and samples(node.options, role.split(".")[1]):
-            option = "engine"
+        option = node.says.engine_of(node.options, role)
         if option in asked and (engine := asked[option]["name"]) not in says("ENGINES"):
             what = f"{engine} runs no {family} model: expected {' or '.join(says('ENGINES'))}"
             raise UserError(f"{where}.{option}.name", what)

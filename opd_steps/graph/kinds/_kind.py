@@ -107,6 +107,11 @@ class Node:
         return {}
 
     @classmethod
+    def engine_of(cls, options: dict, role: str) -> str:
+        """The option whose engine samples or scores for the model that it reads in this role; "" = none."""
+        return {"policy": "engine", "teacher": "teacher_engine"}.get(role, "")
+
+    @classmethod
     def uses_gpus(cls, options: dict) -> bool:
         """Whether a step that is one process can use several GPUs: a server has its own size."""
         return any(engine["name"] == "server" for engine in engines(options).values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import constant, plug
-from opd_steps.config.teachers import named
+from opd_steps.config.teachers import named, samples
 from opd_steps.graph import opd_needs
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.kinds._kind import Training
@@ -69,6 +69,18 @@ class OpdNode(Training):
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:
         return opd_curves(options)
+
+    @classmethod
+    def engine_of(cls, options: dict, role: str) -> str:
+        kind, _, rest = role.partition(".")
+        name = rest.partition(".")[0]
+        if kind == "learners":
+            return "engine" if samples(options, name) else ""
+        return (
+            f"teachers.{name}.engine"
+            if kind == "teachers"
+            else {"student": "engine", "teacher": "teacher_engine"}.get(role, "")
+        )
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
