@@ -80,6 +80,7 @@ class Staff:
                 self.asks[name],
                 self.job.options["sampling"]["temperature"],
             )
+            require_same(self.students[""], inner, self.job, teaching.model)
         else:
             source = plugs.load(_SOURCES, teaching.weights)
             given = Given(name, self.students[teaching.own or ""], lambda: self._load(teaching), self.pool, self.teachers)
