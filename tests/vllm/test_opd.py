@@ -183,6 +183,21 @@ def test_a_length_that_cuts_is_refused_before_anything_starts(stages, role, engi
     assert list((stages.results / ".work").glob(f"p.opd.{name}.*/teacher_server.log")) == []
 
 
+def test_teachers_by_name_have_engines_of_their_own(stages):
+    """Two in one step, a term against each: what they say is what their torch models say."""
+    roles = {"teachers.one.model": "model/teacher", "teachers.two.model": "model/student"}
+    parents = {"student": "model/student", "data": "data/data"} | roles
+    method = {"against": "one", **EXACT, "add": [{"against": "two", "estimator": "k2"}]}
+    found = []
+    for engines in (("local", "local"), ("vllm", "server")):
+        one, two = ({"engine": {"name": name, **({} if name == "local" else SMALL)}} for name in engines)
+        named = {"teachers": {"one": one, "two": two}, "method": method, "steps": 6}
+        folder = finish(stages, f"named_{engines[0]}", parents=parents, **named)
+        found.append([curve(folder, name) for name in ("loss", "log_ratio", "add0_log_ratio")])
+    assert np.abs(np.array(found[0]) - np.array(found[1])).max() < 1e-4
+    assert np.abs(np.array(found[0])[2]).max() > 1e-3  # the student moves away from its start
+
+
 def test_another_tokenizer_is_refused_before_a_server_starts(stages):
     stages.run("foreign", "model", config=FRESH, tokenizer="byte")
     process, _ = begin(stages, "foreign", parents=PARENTS | {"teacher": "model/foreign"}, teacher_engine={"name": "server"})
