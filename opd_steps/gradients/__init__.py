@@ -15,10 +15,12 @@ class Gradient(Protocol):
     """Makes the object that does it.
 
     ROWS     rows of one backward pass; 0: the node's micro_batch
+    PARALLEL whether a training of several processes may use it
     METRICS  the figures that it draws
     """
 
     ROWS: ClassVar[int] = 0
+    PARALLEL: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -22,6 +22,7 @@ class PerRecord(Gradient):
     """
 
     ROWS: ClassVar[int] = 1
+    PARALLEL: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ("record_norm", "records_clipped")
 
     clip: Annotated[float, "above 0"] = 1.0

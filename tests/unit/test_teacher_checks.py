@@ -103,6 +103,10 @@ REFUSED = {
         {"teachers": {"a": {"model": "one", "engine": {"name": "vllm"}}}, **against("a"), "resources": {"processes": 2}},
         "x.resources.processes: teachers.a.engine vllm works for one process: expected 1, found 2; or teachers.a.engine.name: local",
     ),
+    "per-record gradients in several processes": (
+        {"teacher": "one", "gradient": "per_record", "resources": {"processes": 2}},
+        "x.gradient: per_record works in one process: expected resources.processes 1, found 2",
+    ),
     # who is asked
     "an unasked teacher": ({"teacher": "one", "teachers": A_AND_B}, "x.teachers.a: no term, source or judge of this node asks this teacher"),
     "an unasked one of two": ({"teachers": A_AND_B, **against("b")}, "x.teachers.a: no term, source or judge"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
 
@@ -29,6 +30,11 @@ def check_processes(node: GraphNode, where: str) -> None:
             f"{where}.resources.processes",
             f"expected at most one for each GPU (gpu: {asked['gpu']}), found {asked['processes']}",
         )
+    gradients = {"": node.options.get("gradient")} | {n: v.get("gradient") for n, v in node.options.get("learners", {}).items()}
+    for learner, gradient in gradients.items():
+        if gradient and (count := processes(node)) > 1 and not constant("gradients", gradient["name"], "PARALLEL"):
+            at = f"{where}.learners.{learner}.gradient" if learner else f"{where}.gradient"
+            raise UserError(at, f"{gradient['name']} works in one process: expected resources.processes 1, found {count}")
     if asked["gpu"] > 1 and not node.says.uses_gpus(node.options):
         raise UserError(
             f"{where}.resources.gpu",
