@@ -95,11 +95,6 @@ def looks_beyond(options: dict) -> bool:
     )
 
 
-def against(options: dict) -> list[str]:
-    """Names of the teachers that a term looks at."""
-    return [whom for whom in asks(options) if whom not in ("sampler", "student")]
-
-
 def outcome_need(options: dict) -> bool:
     """Whether a part of the stream needs outcome advantages."""
     return _constant(options, "signal", "OUTCOME") or any(_listed(options, "OUTCOME"))

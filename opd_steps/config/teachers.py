@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from opd_steps.config.needs import names, terms
+from opd_steps.config.asks import NOTHING, Asks, union
+from opd_steps.config.needs import asks, names, others, terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 
+SELF = "self"
 SOURCES = "teachers/sources"
 PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}}
 
@@ -58,10 +60,22 @@ def named(options: dict, roles: Collection[str]) -> dict[str, Teaching]:
         found["reference"] = Teaching("reference", "reference", "", None, **PLAIN, at="")
     for name, view in options["teachers"].items():
         at = f"teachers.{name}"
-        own = str(view.get("model") or "").partition(":") if str(view.get("model") or "").startswith("self") else None
         parts = {key: view[key] for key in PLAIN}
-        found[name] = Teaching(name, there(f"{at}.model"), there(f"{at}.scores"), own[2] if own else None, **parts, at=at)
+        found[name] = Teaching(
+            name, there(f"{at}.model"), there(f"{at}.scores"), own_learner(view.get("model")), **parts, at=at
+        )
     return found
+
+
+def own_learner(model: object) -> str | None:
+    """Of `self` and `self:<learner>` the learner's name, "" for the student; None where a node is named, or nothing."""
+    head, _, learner = str(model).partition(":")
+    return learner if head == SELF else None
+
+
+def starts(options: dict) -> dict[str, str]:
+    """Learner -> the role of the model that it starts from; "" is the student."""
+    return {"": "student"} | {name: f"learners.{name}.model" for name in options["learners"]}
 
 
 def learners(options: dict) -> Iterator[tuple[str, dict]]:
@@ -85,6 +99,25 @@ def sources(method: dict) -> Iterator[dict]:
     for row in terms(method):
         if row["rows"] is not None:
             yield row["rows"]
+
+
+def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None = None) -> dict[str, Asks]:
+    """What all terms of a learner (of all), as they stand now or as a controller may make them, ask of whom; and who samples or judges."""
+    parts = []
+    for version in versions(options):
+        for name, method in learners(version):
+            if learner not in (None, name):
+                continue
+            parts += [asks(row) for row in terms(method)]
+            parts += [{constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)} for source in sources(method)]
+    for judge in options["judges"] if not learner else ():
+        parts += others("judges", judge)
+    found = union(parts)
+    found.pop("", None)
+    for name in list(found):
+        for other in teachings[name].others if name in teachings else ():
+            found[other] = found.get(other, NOTHING) | found[name]
+    return found
 
 
 def samples(options: dict, learner: str) -> bool:

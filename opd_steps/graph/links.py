@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from opd_steps.config.merge import held
+from opd_steps.config.teachers import own_learner
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.node import GraphNode
 
-SELF = "self"
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
@@ -54,7 +54,7 @@ def references(cls: type, options: dict, where: str, at: str = "") -> Iterator[R
 def link(node: GraphNode, scope: dict[str, GraphNode], where: str) -> None:
     """Find the nodes that a node names. Raises UserError, `where` being the node's place."""
     found = list(references(node.says, node.options, where))
-    own = [r for r in found if r.own and r.target.partition(":")[0] == SELF]
+    own = [r for r in found if r.own and own_learner(r.target) is not None]
     for ref in found:
         if ref not in own:
             _link(node, ref, scope, f"{where}.{ref.at}")

@@ -10,9 +10,10 @@ from opd_steps.config.load import load_paper
 from opd_steps.config.merge import merge
 from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
+from opd_steps.config.teachers import SELF, own_learner
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
-from opd_steps.graph.links import SELF, link, require_part, unknown
+from opd_steps.graph.links import link, require_part, unknown
 from opd_steps.graph.node import GraphNode
 
 FROZEN = "frozen"  # teachers/sources: weights that stay
@@ -144,7 +145,7 @@ def _served(teacher: object) -> bool:
     if not isinstance(teacher, dict) or not teacher.get("model"):
         return False
     frozen = teacher.get("weights", FROZEN) in (FROZEN, {"name": FROZEN})
-    return frozen and str(teacher["model"]).partition(":")[0] != SELF
+    return frozen and own_learner(teacher["model"]) is None
 
 
 def _refuse_another(node: GraphNode, owned: GraphNode, where: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import learners, named, text_columns
+from opd_steps.config.teachers import learners, named, starts, text_columns
 from opd_steps.config.versions import versions
 from opd_steps.graph.row_lengths import Rows, caps, folders, made, sampled
 from opd_steps.store.fingerprint import canonical
@@ -25,7 +25,7 @@ def rows(node: GraphNode, seed: int) -> list[Rows]:
     plain = [t for t in teachings if t.model and t not in respelled]
     answer = max(version["sampling"]["max_new_tokens"] for version in versions(o))
     bounds = caps(o["engine"], "engine") + tuple(cap for t in plain for cap in caps(t.engine, t.engine_key))
-    readers = ["student", *(f"learners.{name}.model" for name in o["learners"]), *(t.model for t in plain)]
+    readers = [*starts(o).values(), *(t.model for t in plain)]
     found = [made(node, seed, *readers, answer=answer, caps=bounds)]
     # a teacher's own tokens: how many an answer makes of them nobody knows yet
     found += [made(node, seed, t.model) for t in respelled]

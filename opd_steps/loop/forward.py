@@ -55,10 +55,9 @@ class Forward:
         """A pass before that of the loss."""
         alone = len(self.slices) == 1
         for index in self.slices:
-            rows, at, idle = self._rows(index)
-            self.evidence.append(self._evidence(rows, index))
             with torch.set_grad_enabled(alone):
-                part = Part(self.policy.dist(rows, "student", self.asks["student"]), self.evidence[-1], at, idle)
+                part = self._part(index)
+            self.evidence.append(part.evidence)
             self.whole = part if alone else None
             yield part
 
@@ -68,21 +67,21 @@ class Forward:
             if self.whole:
                 part, self.whole = self.whole, None  # its graph is used up
                 yield part
-                continue
-            rows, at, idle = self._rows(index)
-            evidence = self.evidence[k] if self.evidence else self._evidence(rows, index)
-            yield Part(self.policy.dist(rows, "student", self.asks["student"]), evidence, at, idle)
+            else:
+                yield self._part(index, self.evidence[k] if self.evidence else None)
 
-    def _rows(self, index: slice) -> tuple[Trajectory, int, bool]:
-        at = int(self.batch.length_B[: index.start].sum())
+    def _part(self, index: slice, evidence: Evidence | None = None) -> Part:
+        """`evidence`: where it is known already."""
         idle = index.start == index.stop
-        return self.batch.rows(slice(0, 1) if idle else index), at, idle
+        picks = slice(0, 1) if idle else index
+        rows = self.batch.rows(picks)
+        evidence = evidence or self._evidence(rows, picks)
+        at = int(self.batch.length_B[: index.start].sum())
+        return Part(self.policy.dist(rows, "student", self.asks["student"]), evidence, at, idle)
 
-    def _evidence(self, rows: Trajectory, index: slice) -> Evidence:
+    @torch.no_grad()
+    def _evidence(self, rows: Trajectory, picks: slice) -> Evidence:
         device = self.policy.device
-        with torch.no_grad():
-            others = {name: other.dist(rows, name, self.asks[name]).to(device) for name, other in self.teachers.items()}
-        picks = slice(0, 1) if index.start == index.stop else index
         columns = {name: column[picks][rows.owner_N].to(device) for name, column in self.columns.items()}
         return Evidence(
             action_N=rows.action_N.to(device),
@@ -90,6 +89,6 @@ class Forward:
             outcome_N=columns.get("outcome"),
             step_N=rows.step_N.to(device),
             owner_N=rows.owner_N.to(device),
-            others=others,
+            others={name: other.dist(rows, name, self.asks[name]).to(device) for name, other in self.teachers.items()},
             columns=columns,
         )

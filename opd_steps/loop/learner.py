@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from opd_steps.gradients import Gradient
 from opd_steps.gradients.plain import Plain
@@ -12,6 +11,7 @@ from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.gradient import GradientWork
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
@@ -41,23 +41,23 @@ class Learner:
         self.work: GradientWork = self.gradient.make(self.policy.model, seed)
         self.inner = options.get("minibatches", 1)
 
-    def update(
-        self, step: int, batch: Batch, allows: Callable[[dict], bool], before: Callable[[Policy], Any]
-    ) -> dict[str, float]:
-        """Train on the rows of a step. `allows(figures)`: whether an update may be made; `before(policy)`: sees the gradient first."""
+    def update(self, step: int, batch: Batch, allows: Callable[[dict], bool], hooks: Iterable[Hook] = ()) -> dict[str, float]:
+        """Train on the rows of a step. `allows(figures)`: whether an update may be made; `hooks` see the gradient first."""
         stats: dict[str, float] = {}
         updates = self.options["steps"] * self.inner
         for k, index in enumerate(self._split(len(batch.rows), step)):
             rows, columns = (batch.rows, batch.columns) if self.inner == 1 else _pick(batch, index)
             moment = Moment(step, self.seed, self.objective.window)
             at_once = self.gradient.ROWS or self.options["micro_batch"]
-            self.work.begin((step - 1) * self.inner + k + 1, len(rows))
+            number = (step - 1) * self.inner + k + 1
+            self.work.begin(number, len(rows))
             found = self.objective.backward(self.policy, rows, columns, self.teachers, at_once, moment, self.work.after_rows)
             found |= self.work.finish()
-            before(self.policy)
+            for hook in hooks:
+                hook.before_step(self.policy)
             found["grad_norm"] = clip_gradient(self.optimizer, self.optim)
             if allows({f"{self.curve}{name}": value for name, value in found.items()}):
-                stats |= found | apply_gradient(self.optimizer, (step - 1) * self.inner + k + 1, updates, self.optim)
+                stats |= found | apply_gradient(self.optimizer, number, updates, self.optim)
             self.optimizer.zero_grad(set_to_none=True)
         if self.optimizer.state and (step % VARIANCE_EVERY == 0 or step == self.options["steps"]):
             stats["grad_variance"] = gradient_variance(self.optimizer)

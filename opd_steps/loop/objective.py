@@ -13,7 +13,7 @@ from opd_steps.config.asks import NOTHING, Asks, union
 from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward, Part
-from opd_steps.loop.terms import Term, survey, terms_of
+from opd_steps.loop.terms import Term, prefix, survey, terms_of
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
@@ -88,11 +88,6 @@ class Objective:
             return loss
 
         return loss_of
-
-
-def prefix(k: int) -> str:
-    """In front of the figures of a method's term number k."""
-    return f"add{k - 1}_" if k else ""
 
 
 def _idle(part: Part) -> Tensor:

@@ -32,6 +32,11 @@ class Term:
         return Term(take(self.scale_N), take(self.member_N), take(self.shift_N), self.tokens)
 
 
+def prefix(k: int) -> str:
+    """In front of the figures of a method's term number k."""
+    return f"add{k - 1}_" if k else ""
+
+
 def terms_of(
     streams: Sequence[Stream], aggregate: str, window: int, batch: Trajectory, found: list[dict] | None, moment: Moment
 ) -> tuple[list[Term], dict[str, float]]:
@@ -49,7 +54,7 @@ def terms_of(
         if stream.wide:
             own = {key: value_N[member_N] for key, value_N in found[k].items()} if found else {}
             wide = stream.over_batch(rows, own, moment)
-            figures |= {(f"add{k - 1}_" if k else "") + name: value for name, value in wide.figures.items()}
+            figures |= {prefix(k) + name: value for name, value in wide.figures.items()}
         tokens = int(rows.length_B.sum() if wide.mask_N is None else wide.mask_N.sum())
         scale_N = weights_N(aggregate, rows.length_B, len(rows), max(tokens, 1), window, wide.mask_N) * wide.weight_N
         spread = lambda value_N, member_N=member_N: torch.zeros(len(member_N)).masked_scatter(member_N, value_N)

@@ -15,6 +15,7 @@ from opd_steps.loop import checkpoint
 from opd_steps.loop.guard import Guard
 from opd_steps.loop.learner import Learner
 from opd_steps.nouns.batch import Batch
+from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
 from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.seeds import derive
@@ -26,14 +27,14 @@ def train(
     job: Job,
     learners: Learner | Mapping[str, Learner],
     make_batch: Callable[[int], Batch | Mapping[str, Batch]],
-    hooks: tuple = (),
+    hooks: tuple[Hook, ...] = (),
     dropout: bool = False,
 ) -> dict[str, float]:
     """Run the node's `steps` from wherever its work directory stands; returns the summary of its curves.
 
     `learners`: one, or several by name, of which "" is the main one; they are updated one after the other, in this order.
     `make_batch(step)`, the rows of a step, by learner where there are several, must depend on its step and the policies' weights
-    alone; then a killed and resumed run ends with the same bytes as an unbroken one. `hooks`: loop.hooks of the main learner.
+    alone; then a killed and resumed run ends with the same bytes as an unbroken one. `hooks` (nouns.hook) look at the main learner.
     `dropout`: as the model's config has it; without, log-probs are those of the policy that samples.
     Raises UserError at the first loss, gradient norm, other figure or weight that is not finite (loop.guard).
     """
@@ -64,10 +65,6 @@ def train(
             checkpoint.save(job.work, step, trained, {"hooks": [each.state_dict() for each in stateful]})
         return f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s; run again to go on"
 
-    def see_gradient(policy) -> None:
-        for hook in hooks:
-            hook.before_step(policy)
-
     for learner in learners.values():
         learner.policy.model.train(dropout)
     for step in range(start + 1, steps + 1):
@@ -82,8 +79,8 @@ def train(
             batches = {"": made} if isinstance(made, Batch) else made
             metrics: dict[str, float] = {}
             for name, learner in learners.items():
-                batch, before = batches[name], see_gradient if learner is main else _unseen
-                stats = learner.update(step, batch, partial(guard.allows, name), before)
+                batch = batches[name]
+                stats = learner.update(step, batch, partial(guard.allows, name), hooks if learner is main else ())
                 metrics |= {f"{learner.curve}{key}": value for key, value in {**stats, **batch.metrics}.items()}
                 metrics[f"{learner.curve}tokens"] = float(batch.rows.length_B.sum())
             metrics |= {f"train/{key}": value for key, value in guard.figures().items()}  # of all learners
@@ -104,10 +101,6 @@ def train(
         return {}
     log.close()
     return summarise(read_metrics(job.work / "metrics.jsonl"))
-
-
-def _unseen(policy) -> None:
-    """Hooks look at the main learner alone."""
 
 
 def _progress(step: int, steps: int, metrics: dict[str, float]) -> str:

@@ -133,11 +133,11 @@ VANILLA = {
     "against": "teacher",
     "rows": None,
 }
-"""The row that a stage writes over when its objective is not the user's to choose; equals graph.kinds.Term (tested)."""
+"""The row that a stage writes over when its objective is not the user's to choose; equals graph.method.Term (tested)."""
 
 
 def build(options: dict) -> Stream:
-    """The stream of checked options (graph.kinds.Term)."""
+    """The stream of checked options (graph.method.Term)."""
     load = lambda slot, item: plugs.load(GROUPS[slot], item)
     return Stream(
         **{slot: load(slot, options[slot]) for slot in ("target", "support", "signal", "estimator", "baseline")},

@@ -11,7 +11,7 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
-from opd_steps.config.teachers import method_of, samples, text_columns
+from opd_steps.config.teachers import method_of, samples, starts, text_columns
 from opd_steps.config.versions import versions
 from opd_steps.loop.batches import fixed_rows, rollout_metrics
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
@@ -41,13 +41,20 @@ class Rows:
 
     def __post_init__(self) -> None:
         self._texts = cache(self.pool.written)
-        self._judges = [plugs.load("judges", item) for item in self.job.options["judges"]]
+        options, students = self.job.options, self.staff.students
+        self._teachers = {name: self.staff.of(name) for name in students}
+        asks_outcome = lambda name: any(outcome_need(row) for v in versions(options) for row in terms(method_of(v, name)))
+        self._outcomes = {name for name in students if asks_outcome(name)}
+        self._judges = [plugs.load("judges", item) for item in options["judges"]]
 
     def live(self) -> tuple[MakeBatch, list]:
         """Rows of every learner's sources, sampled as the options stand."""
         options = self.job.options
+        select, rates = plugs.load("tasks/selection", options["select"]), None
+        if "pass_rates" in self.job.parents:
+            rates = pass_rates(self.job)
         sources = {
-            name: StepRows(policy, self.staff.policies, self.pool, self._select, self.job.seed, self._texts, self._rates, name)
+            name: StepRows(policy, self.staff.policies, self.pool, select, self.job.seed, self._texts, rates, name)
             for name, policy in self.staff.students.items()
         }
         self._start_engines()
@@ -97,30 +104,22 @@ class Rows:
             for judge in () if name else self._judges:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
-            for teacher in self.staff.of(name).values():
+            for teacher in self._teachers[name].values():
                 rows = teacher.prepare(rows)
             out[name] = Batch(rows, dict(batch.columns) | self._outcome(name, rows), metrics)
         return out
 
     def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:
         """Column "outcome": the advantage of each row among those of its prompt by one sampler, where a term asks for it."""
-        method = method_of(self.job.options, name)
-        if not any(outcome_need(row) for version in versions(self.job.options) for row in terms(method_of(version, name))):
+        if name not in self._outcomes:
             return {}
+        method = method_of(self.job.options, name)
         sources, groups = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B)
         keys = list(zip(sources, groups.tolist() if isinstance(groups, torch.Tensor) else groups, strict=True))
         number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
         group_B = torch.tensor([number[key] for key in keys])
         return {"outcome": group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])}
-
-    @property
-    def _select(self):
-        return plugs.load("tasks/selection", self.job.options["select"])
-
-    @property
-    def _rates(self) -> dict[int, float] | None:
-        return pass_rates(self.job) if "pass_rates" in self.job.parents else None
 
     def _start_engines(self) -> None:
         """Engines of teachers and of the student, for the longest rows that there can be. Cheap checks come before any start."""
@@ -135,7 +134,7 @@ class Rows:
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
             lengths = ((len(c), max(longest, t)) for c, t in zip(shown, texts_B, strict=True))
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
-        roles = {"": "student"} | {name: f"learners.{name}.model" for name in job.options["learners"]}
+        roles = starts(job.options)
         for name, student in self.staff.students.items():
             if job.options["engine"]["name"] != "local" and samples(job.options, name):
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from opd_steps.config import plugs
-from opd_steps.config.asks import NOTHING, Asks, union
-from opd_steps.config.needs import asks as term_asks
-from opd_steps.config.needs import others, terms
-from opd_steps.config.teachers import Teaching, learners, named, sources
-from opd_steps.config.versions import versions
+from opd_steps.config.asks import Asks
+from opd_steps.config.teachers import SOURCES, Teaching, asked, named
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.steps._engines import engine_teacher
@@ -20,8 +17,6 @@ from opd_steps.store.artifacts import Job
 from opd_steps.teachers.cached import CachedTeacher
 from opd_steps.teachers.engine import EngineTeacher
 from opd_steps.teachers.view import View
-
-_SOURCES = "teachers/sources"
 
 
 @dataclass
@@ -82,7 +77,7 @@ class Staff:
             )
             require_same(self.students[""], inner, self.job, teaching.model)
         else:
-            source = plugs.load(_SOURCES, teaching.weights)
+            source = plugs.load(SOURCES, teaching.weights)
             given = Given(name, self.students[teaching.own or ""], lambda: self._load(teaching), self.pool, self.teachers)
             inner = source.teacher(given)
             self.hooks += filter(None, [source.hook(given)])
@@ -93,33 +88,13 @@ class Staff:
         if teaching.name in self.policies:
             return self.policies[teaching.name]
         options, role = self.job.options, teaching.model
-        moves = plugs.constant(_SOURCES, teaching.weights["name"], "MOVES")
+        moves = plugs.constant(SOURCES, teaching.weights["name"], "MOVES")
         for other, policy in self.policies.items():
-            still = not plugs.constant(_SOURCES, self.teachings[other].weights["name"], "MOVES")
+            still = not plugs.constant(SOURCES, self.teachings[other].weights["name"], "MOVES")
             if still and not moves and self.job.path(self.teachings[other].model) == self.job.path(role):
                 return self.policies.setdefault(teaching.name, policy)
         policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"])
-        if not plugs.constant(_SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
+        if not plugs.constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
             require_same(self.students[""], policy, self.job, role)
         self.policies[teaching.name] = policy
         return policy
-
-
-def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None = None) -> dict[str, Asks]:
-    """What all terms of a learner (of all), as they stand now or as a controller may make them, ask of whom; and who samples or judges."""
-    parts = []
-    for version in versions(options):
-        for name, method in learners(version):
-            if learner not in (None, name):
-                continue
-            parts += [term_asks(row) for row in terms(method)]
-            for source in sources(method):
-                parts.append({plugs.constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)})
-    for judge in options["judges"] if not learner else ():
-        parts += others("judges", judge)
-    found = union(parts)
-    found.pop("", None)
-    for name in list(found):
-        for other in teachings[name].others if name in teachings else ():
-            found[other] = found.get(other, NOTHING) | found[name]
-    return found

@@ -6,6 +6,7 @@ import sys
 
 from opd_steps.config import plugs
 from opd_steps.config.teachers import learners as learners_of
+from opd_steps.config.teachers import starts
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.loop.conductor import Conductor
@@ -23,8 +24,8 @@ from opd_steps.store.artifacts import Job
 def run(job: Job) -> None:
     """Build learners, teachers, the rows of a step and what moves the options; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
-    roles = {"": "student"} | {name: f"learners.{name}.model" for name in options["learners"]}
-    policies = {name: load_policy(job, role, sampling, options["engine"]["batch"], train=True) for name, role in roles.items()}
+    batch = options["engine"]["batch"]
+    policies = {name: load_policy(job, role, sampling, batch, train=True) for name, role in starts(options).items()}
     objectives = {name: Objective.from_method(method, sampling["max_new_tokens"]) for name, method in learners_of(options)}
     pool = load_pool(job, "train", policies[""])
     staff = Staff(job, policies, pool).hire()

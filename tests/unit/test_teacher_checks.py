@@ -257,3 +257,17 @@ def test_the_run_s_engine_is_that_of_every_frozen_teacher_that_does_not_name_its
     )
     found = {name: teacher["engine"]["name"] for name, teacher in options["teachers"].items()}
     assert found == {"a": "server", "b": "local", "me": "local", "moving": "local"}
+
+
+def test_a_node_whose_name_begins_like_self_is_a_node(tmp_path):
+    node = {"kind": "opd", "student": "student", "data": "data", "teachers": {"a": {"model": "selfish"}}, **against("a")}
+    nodes = {**NODES, "selfish": NODES["one"], "x": node}
+    OmegaConf.save({"paper": {"title": "t"}, "nodes": nodes}, tmp_path / "toy.yaml")
+    found = checked(Graph([str(tmp_path / "toy.yaml")])).nodes["toy", "opd", "x"]
+    assert named(found.options, found.parents)["a"].own is None and not found.own
+
+
+def test_minibatches_of_a_learner_are_those_of_its_node(tmp_path):
+    peer = {"model": "one", "method": {"weight": [{"name": "tip"}]}}
+    with pytest.raises(UserError, match=r"nodes\.x\.minibatches: tip looks at the whole batch"):
+        build(tmp_path, teacher="two", learners={"peer": peer}, minibatches=2, sampling={"n": 2})

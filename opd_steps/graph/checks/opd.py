@@ -72,20 +72,18 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
     teachings = named(options, node.parents)
     answers = {name: _answer(node, teaching, teachings) for name, teaching in teachings.items()}
     for learner, method in learners(options):
-        at = f"{where}.learners.{learner}.method" if learner else f"{where}.method"
-        _check_terms(options, learner, method, at, teachings, answers)
+        _check_terms(options, learner, method, where, teachings, answers)
 
 
 def _check_terms(options: dict, learner: str, method: dict, where: str, teachings: dict, answers: dict[str, Answer]) -> None:
     streams, cached = terms(method), any(t.scores for t in teachings.values())
+    of_method = f"{where}.learners.{learner}.method" if learner else f"{where}.method"
     if options["minibatches"] > 1 and (wide := [name for stream in streams for name in wide_plugs(stream)]):
-        raise UserError(
-            f"{where.rpartition('.')[0]}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1"
-        )
+        raise UserError(f"{where}.minibatches", f"{wide[0]} looks at the whole batch, so the batch is not split: 1")
     if cached and method["prefix"] != {"name": "student"}:
-        raise UserError(f"{where}.prefix", "with scores the prefixes are those of the scored rollouts; leave it out")
+        raise UserError(f"{of_method}.prefix", "with scores the prefixes are those of the scored rollouts; leave it out")
     for i, stream in enumerate(streams):
-        at = where + (f".add[{i - 1}]" if i else "")
+        at = of_method + (f".add[{i - 1}]" if i else "")
         if cached and stream["rows"] is not None:
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
         against = teachings.get(stream["against"])
@@ -95,7 +93,7 @@ def _check_terms(options: dict, learner: str, method: dict, where: str, teaching
                 raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {weights}")
         own = stream["rows"] is None
         source = method["prefix"] if own else stream["rows"]
-        check_source(source, f"{where}.prefix" if own else f"{at}.rows", learner, teachings, options)
+        check_source(source, where, f"{of_method}.prefix" if own else f"{at}.rows", learner, teachings, options)
         sampled = constant("prefixes", origin(source, options)["name"], "SAMPLED")
         check_stream(stream, at, answers, options["sampling"], sampled)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
-from opd_steps.config.needs import asks, names, terms
+from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import SOURCES, Teaching, learners, method_of, named, sources
-from opd_steps.config.versions import versions
+from opd_steps.config.teachers import SOURCES, Teaching, asked, learners, method_of, named
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,9 +64,9 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
 
 def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
     """Raises UserError for a named teacher that nothing in the node asks, under any version of its options."""
-    asked = _asked(options).union(*(teaching.others for teaching in teachings.values()))
+    known = {*asked(options, teachings), *(other for teaching in teachings.values() for other in teaching.others)}
     for name, teaching in teachings.items():
-        if teaching.at and name not in asked:
+        if teaching.at and name not in known:
             raise UserError(f"{where}.{teaching.at}", "no term, source or judge of this node asks this teacher; leave it out")
 
 
@@ -91,18 +90,6 @@ def _check_one(teaching: Teaching, where: str) -> None:
         raise UserError(f"{where}.model", f"weights {teaching.weights['name']} are those of a learner: self or self:<learner>")
 
 
-def _asked(options: dict) -> set[str]:
-    """Whom anything in the node asks, under any version of its options."""
-    found: set[str] = set()
-    for version in versions(options):
-        for _, method in learners(version):
-            found |= {whom for row in terms(method) for whom in asks(row)}
-            found |= {constant("prefixes", source["name"], "SAMPLER") for source in sources(method)}
-    for judge in options["judges"]:
-        found |= {name for key in constant("judges", judge["name"], "OTHERS") for name in names(judge[key])}
-    return found
-
-
 def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
     """What a teacher's context needs of data, samples and method."""
     options, context, data = node.options, teaching.context["name"], node.parents["data"].options
@@ -124,25 +111,26 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
             )
 
 
-def check_source(source: dict, where: str, learner: str, teachings: dict[str, Teaching], options: dict) -> None:
-    """What a learner's prefix source, which stands at `where`, needs of other learners, a teacher and the student's engine."""
+def check_source(source: dict, where: str, at: str, learner: str, teachings: dict[str, Teaching], options: dict) -> None:
+    """What a learner's prefix source, which stands at `at` in the node at `where`, needs of other learners, a teacher and the
+    student's engine."""
     of = lambda attribute: constant("prefixes", source["name"], attribute)
     sampler, names_of = of("SAMPLER"), [name for name, _ in learners(options)]
     before = names_of[: names_of.index(learner)]
     if of("LEARNER") and source["learner"] not in before:
         known = ", ".join(name or "the student ('')" for name in before) or "none"
-        raise UserError(f"{where}.learner", f"no learner '{source['learner']}' before this one; before it: {known}")
+        raise UserError(f"{at}.learner", f"no learner '{source['learner']}' before this one; before it: {known}")
     if of("LEARNER") and all(row["rows"] is not None for row in terms(method_of(options, source["learner"]))):
-        raise UserError(f"{where}.learner", "all terms of that learner look at other `rows`; there are none of its own prefix")
+        raise UserError(f"{at}.learner", "all terms of that learner look at other `rows`; there are none of its own prefix")
     who = teachings.get(sampler)
     if sampler and not (who and (who.scores or constant(SOURCES, who.weights["name"], "MODEL") == "node")):
-        raise UserError(where, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
+        raise UserError(at, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
     if of("MIXED") and options["engine"]["name"] != "local":
-        at = where.partition(".method")[0].partition(".learners")[0]
-        raise UserError(f"{at}.engine.name", f"tokens are drawn from student and teacher at once ({source['name']}): use local")
-    if sampler and sampler in teachings and teachings[sampler].engine["name"] != "local":
-        at = where.partition(".method")[0].partition(".learners")[0]
         raise UserError(
-            f"{at}.{teachings[sampler].engine_key}.name",
+            f"{where}.engine.name", f"tokens are drawn from student and teacher at once ({source['name']}): use local"
+        )
+    if sampler and sampler in teachings and teachings[sampler].engine["name"] != "local":
+        raise UserError(
+            f"{where}.{teachings[sampler].engine_key}.name",
             f"rows that the teacher samples ({source['name']}) need its own model: use local",
         )
