@@ -78,9 +78,14 @@ def _row(claim: dict) -> str:
         effect,
         str(said["n"]),
         claim["reported"] or "–",
-        claim["differs"] or "–",
+        "; ".join([claim["differs"] or "–", *map(_unequal, claim["unequal"])]).removeprefix("–; "),
     ]
     return "| " + " | ".join(cell.replace("|", "∣").replace("<", "&lt;") for cell in cells) + " |"
+
+
+def _unequal(side: dict) -> str:
+    """In what the two sides of a claim are not equal, and why."""
+    return f"unequal {side['what']}: {side['left']} against {side['right']} ({side['why']})"
 
 
 def main() -> None:

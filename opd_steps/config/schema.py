@@ -71,6 +71,7 @@ class Claim:
     op: Literal["<", ">"] = ">"
     right: Any = "???"  # node.metric or a number
     test: Literal["t", "sign"] = "t"
+    unequal: dict[str, str] = field(default_factory=dict)  # what is meant to differ between the sides, and why: {steps: ...}
     same_contract: bool = False  # are models, data and budget the paper's own?
     differs: str = ""  # if not, in what
     reported: str = ""  # the paper's own figure

@@ -37,6 +37,7 @@ def _judge(plan: Plan, paper: str, claim: dict) -> dict:
         "reported": claim["reported"],
         "same_contract": claim["same_contract"],
         "differs": claim["differs"],
+        "unequal": claim["unequal"],
         "direction": asdict(direction),
         "seeds": sides,
     }

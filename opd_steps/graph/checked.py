@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opd_steps.graph.checks.any_node import check_node
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import claim_nodes
@@ -23,6 +24,8 @@ def wanted(graph: Graph) -> list[GraphNode]:
         if node.paper in graph.selected:
             out |= {n.key: n for n in node.ancestors()}
     for name in graph.selected:
+        for index in range(len(graph.papers[name]["claims"])):
+            unequal(graph, name, index)
         for node in claim_nodes(graph, name):
             out |= {n.key: n for n in node.ancestors()}
     return list(out.values())

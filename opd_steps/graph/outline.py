@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import claim_nodes, sides
@@ -45,7 +46,7 @@ def _node(node: GraphNode, seeds: list[int]) -> dict:
 
 
 def _claim(graph: Graph, paper: str, index: int, seeds: list[int]) -> dict:
-    claim = dict(graph.papers[paper]["claims"][index])
+    claim = graph.papers[paper]["claims"][index] | {"unequal": unequal(graph, paper, index)}
     for key, side in zip(("left", "right"), sides(graph, paper, index), strict=True):
         label = str(claim[key])
         if isinstance(side, float):

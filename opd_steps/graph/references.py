@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 from opd_steps.config.scalars import NUMBER, scalar
@@ -12,6 +13,8 @@ from opd_steps.graph.links import require_part
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
     from opd_steps.graph.nodes import Graph
+
+_NAMED = re.compile(r"(\w+)(?::\w+)?\.\w")
 
 
 def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[GraphNode, str]:
@@ -54,6 +57,11 @@ def sides(graph: Graph, paper: str, index: int) -> list[tuple[GraphNode, str] | 
     if isinstance(right, str) and not NUMBER.fullmatch(right):
         return [*out, resolve(graph, paper, right, f"{where}.right")]
     return [*out, scalar(float, right, f"{where}.right")]
+
+
+def names(paper: dict) -> set[str]:
+    """The nodes that a paper's claims name, unchecked."""
+    return {name for claim in paper["claims"] for side in ("left", "right") for name in _NAMED.findall(str(claim[side]))}
 
 
 def claim_nodes(graph: Graph, paper: str) -> list[GraphNode]:

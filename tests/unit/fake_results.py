@@ -109,7 +109,8 @@ class FakeResults:
             "label": f"{model}.{metric}",
         }
         train = {"paths": self.nodes["quickstart/opd/opd"]["paths"], "metric": "train/reward", "label": "opd.train/reward"}
-        claim = {"test": "t", "same_contract": False, "differs": "tiny model, built-in arithmetic", "reported": "+2.1 points"}
+        claim = {"test": "t", "same_contract": False, "differs": "tiny model, built-in arithmetic", "unequal": []}
+        claim["reported"] = "+2.1 points"
         value = {"value": 0.5, "label": "0.5"}
         both = {
             "quickstart": [
@@ -122,6 +123,7 @@ class FakeResults:
                 {"id": "baseline", "says": "the control variate improves accuracy at equal budget", "op": ">", **claim}
                 | {"left": side("vopd", "test/avg_at_k"), "right": side("opd", "test/avg_at_k")},
                 {"id": "worse", "says": "a claim that goes the wrong way", "op": "<", **claim}
+                | {"unequal": [{"what": "steps", "left": "60", "right": "80", "why": "as in the paper"}]}
                 | {"left": side("vopd", "test/accuracy"), "right": side("student_sft", "test/accuracy")},
                 {"id": "sign", "says": "reverse KL falls", "op": "<", **claim, "test": "sign"}
                 | {"left": side("vopd", "own/reverse_kl"), "right": side("opd", "own/reverse_kl")},

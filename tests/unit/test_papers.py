@@ -47,6 +47,16 @@ def test_papers_build(plans, paper, scale):
     assert len(found["claims"]) >= 3
 
 
+def test_each_inequality_that_a_claim_names_is_one_at_some_scale(plans):
+    named, found = set(), set()
+    for scale, plan in plans.items():
+        entries = graph(papers=[paper for paper, other in CASES if other == scale], scale=scale).papers
+        for paper, entry in plan["papers"].items():
+            named |= {(paper, claim["id"], what) for claim in entries[paper]["claims"] for what in claim["unequal"]}
+            found |= {(paper, claim["id"], side["what"]) for claim in entry["claims"] for side in claim["unequal"]}
+    assert named == found
+
+
 def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     block = re.search(r"```yaml\n(# workflow/papers/mine.yaml.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
     (tmp_path / "mine.yaml").write_text(block)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import constant, plug
 from opd_steps.errors import UserError
+from opd_steps.graph.budget import measurement
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import ref
 from opd_steps.graph.row_lengths import Rows, made
@@ -25,6 +26,7 @@ class AnalyzeNode(Node):
     PRODUCES: ClassVar[str] = "analysis"
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 90
+    MEASURES: ClassVar[str] = "model"
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers", "tasks/hints")
 
     model: str = ref("model")
@@ -53,6 +55,11 @@ class AnalyzeNode(Node):
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
         return list(constant(ANALYSES, node.options["analysis"]["name"], "METRICS"))
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        how = ("split", "limit", "temperature", "max_new_tokens") if "data" in node.parents else ()
+        return measurement(node, how, {"analysis": node.options["analysis"]["name"]})
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
