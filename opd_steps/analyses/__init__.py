@@ -14,10 +14,12 @@ class Analysis(Protocol):
 
     NEEDS     the roles that it reads beside `model`: other, peer, teacher, data
     METRICS   all that it may measure
+    BRANCHES  whether it lets a policy go on from prefixes of a text, which a task that answers has no part in
     """
 
     NEEDS: ClassVar[tuple[str, ...]]
     METRICS: ClassVar[tuple[str, ...]]
+    BRANCHES: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, ctx: Context) -> dict[str, float | None]:

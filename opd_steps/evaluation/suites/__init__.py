@@ -19,8 +19,9 @@ class Suite(Protocol):
     METRICS   what it measures of each split (`<split>/<name>`), with its direction
     OWN       what it measures beside, with its direction
     WHEN      metric -> the option, or the role `teacher`, without which it is not measured
-    VERIFIER  the option without which the figures of the data's verifier are not measured; "" = they never are
+    VERIFIER  the option or role without which the figures of the data's verifier are not measured; "" = they never are
     TEXTS     whether it needs a task whose contexts are text
+    PLAYS     whether it plays the task (Pool.play), which may answer while the policy acts
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
@@ -29,6 +30,7 @@ class Suite(Protocol):
     WHEN: ClassVar[dict[str, str]] = {}
     VERIFIER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
+    PLAYS: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(

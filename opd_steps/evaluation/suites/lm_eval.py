@@ -41,6 +41,7 @@ class LmEval(Suite):
     WHEN: ClassVar[dict[str, str]] = {"avg_at_k": "k", "pass_at_k": "k", "own/reverse_kl": "teacher"}
     VERIFIER: ClassVar[str] = "k"
     TEXTS: ClassVar[bool] = True
+    PLAYS: ClassVar[bool] = False
 
     def evaluate(
         self, job: Job, policy: LMPolicy, pools: dict[str, PromptPool], teacher: LMPolicy | None
