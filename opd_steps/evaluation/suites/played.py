@@ -29,6 +29,7 @@ class Played(Suite):
 
     READS: ClassVar[tuple[str, ...]] = ("k",)
     METRICS: ClassVar[dict[str, str]] = {"reward": "up", "length": "", "truncated": ""}
+    PROMPTS: ClassVar[dict[str, str]] = {"reward": "reward", "length": "length"}
 
     @torch.no_grad()
     def evaluate(

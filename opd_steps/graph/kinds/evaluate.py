@@ -84,6 +84,12 @@ class EvaluateNode(Node):
         return super().measures(node, metric) or bool(name and task in node.options["benchmarks"])
 
     @classmethod
+    def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
+        split, _, name = metric.partition("/")
+        value = constant("evaluation/suites", node.options["suite"]["name"], "PROMPTS").get(name)
+        return {"file": f"samples/{split}.jsonl", "value": value} if value and split in node.options["splits"] else None
+
+    @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(node.root_of("model"), node.root_of("teacher"))] if "teacher" in node.parents else []
 
