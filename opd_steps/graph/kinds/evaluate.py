@@ -99,6 +99,12 @@ class EvaluateNode(Node):
         return {f"benchmark_data.{name}": Given(path) for name, path in options["benchmark_data"].items()}
 
     @classmethod
+    def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
+        split, _, name = metric.partition("/")
+        value = constant("evaluation/suites", node.options["suite"]["name"], "PROMPTS").get(name)
+        return {"file": f"samples/{split}.jsonl", "value": value} if value and split in node.options["splits"] else None
+
+    @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(node.root_of("model"), node.root_of("teacher"))] if "teacher" in node.parents else []
 
