@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Optional
 
 
 @dataclass
@@ -60,16 +60,30 @@ class PaperMeta:
 
 
 @dataclass
-class Claim:
-    """`left op right`, paired by seed: a direction, judged by its interval; see opd_steps/report/claims.py."""
+class Precondition:
+    """Without `left op right`, of the means over the seeds that ran, a claim that requires it is not testable here."""
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("len(id) >= 1", "len(says) >= 1")
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(why) >= 1",)
+
+    left: str = "???"  # as in a claim
+    op: Literal["<", ">"] = ">"
+    right: Any = "???"
+    why: str = "???"  # the paper's own argument
+
+
+@dataclass
+class Claim:
+    """`left op right`, paired by seed, judged by its interval; see opd_steps/findings/claims.py."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(id) >= 1", "len(says) >= 1", "unique(requires)")
 
     id: str = "???"
     says: str = "???"  # the paper's sentence
-    left: str = "???"  # node.metric
-    op: Literal["<", ">"] = ">"
-    right: Any = "???"  # node.metric or a number
+    left: str = "???"  # node.metric, or a difference: node.metric - node.metric
+    op: Literal["<", ">", "=", ">=", "<="] = ">"  # the last three with a margin: as good as, no worse than, no more than
+    right: Any = "???"  # the same, or a number
+    margin: Annotated[Optional[float], "above 0"] = None  # of = >= <=: how large a difference counts as none
+    requires: list[str] = field(default_factory=list)  # preconditions, of this paper or of one that it uses
     test: Literal["t", "sign"] = "t"
     unequal: dict[str, str] = field(default_factory=dict)  # what is meant to differ between the sides, and why: {steps: ...}
     same_contract: bool = False  # are models, data and budget the paper's own?
@@ -108,4 +122,5 @@ class Paper:
     nodes: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
     scales: dict[str, Scale] = field(default_factory=dict)
+    preconditions: dict[str, Precondition] = field(default_factory=dict)  # by the name under which claims require them
     claims: list[Claim] = field(default_factory=list)

@@ -15,6 +15,7 @@ from opd_steps.graph.references import sides
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
     from opd_steps.graph.nodes import Graph
+    from opd_steps.graph.references import Side
 
 WHAT = ("steps", "samples", "lr", "tokens", "evaluation")
 
@@ -32,7 +33,7 @@ def unequal(graph: Graph, paper: str, index: int) -> list[dict[str, str]]:
             raise UserError(f"{where}.unequal.{what}", unknown(what, WHAT))
         if not why.strip():
             raise UserError(f"{where}.unequal.{what}", "say why in a few words")
-    pairs = list(_pairs(sides(graph, paper, index)))
+    pairs = list(_pairs(*sides(graph, paper, index)))
     if named and not pairs:
         raise UserError(f"{where}.unequal", "this claim compares no two nodes; leave it out")
     found = {what: shown for left, right in pairs for what, shown in _differences(left, right).items()}
@@ -44,11 +45,18 @@ def unequal(graph: Graph, paper: str, index: int) -> list[dict[str, str]]:
     return [{"what": what, "left": left, "right": right, "why": named[what]} for what, (left, right) in found.items()]
 
 
-def _pairs(found: list[Any]) -> Iterator[tuple[GraphNode, GraphNode]]:
-    """The measuring nodes that a claim holds against each other; none where one side is a number, or both are one node's."""
-    left, right = found
-    if isinstance(right, tuple) and left[0] is not right[0]:
-        yield left[0], right[0]
+def _pairs(left: Side, right: Side) -> Iterator[tuple[GraphNode, GraphNode]]:
+    """The measuring nodes that a claim holds against each other, no node against itself.
+
+    Like against like: of two differences the first terms, and the second ones; of one, against a number, its own two terms.
+    """
+    if isinstance(right, float):
+        left, right = left[:-1], left[1:]
+    elif len(left) != len(right):  # one term against both of a difference
+        left, right = [term for term in left for _ in right], [term for _ in left for term in right]
+    for (one, _), (other, _) in zip(left, right, strict=True):
+        if one is not other:
+            yield one, other
 
 
 def _differences(left: GraphNode, right: GraphNode) -> dict[str, tuple[str, str]]:

@@ -147,6 +147,10 @@ class Graph:
         self.nodes[node.key] = node
         return node
 
+    def uses(self, paper: str) -> list[str]:
+        """Names of the papers that a paper uses itself."""
+        return [self._loaded[used]["name"] for used in self.papers[paper]["use"]]
+
     def find(self, paper: str, name: str) -> GraphNode | None:
         """The node that `name` means inside `paper`."""
         return self._names[paper].get(name)

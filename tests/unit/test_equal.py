@@ -128,6 +128,24 @@ def test_a_model_and_what_it_is_made_from_need_not_cost_the_same(tmp_path, left,
     assert found(tmp_path, "steps: 12", left, right) == []
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "differs"),
+    [
+        ("a.test/accuracy - start.test/accuracy", "b.test/accuracy - start.test/accuracy", True),
+        ("a.test/accuracy - b.test/accuracy", "a.test/avg_at_k - b.test/avg_at_k", False),  # like against like
+        ("a.test/accuracy - b.test/accuracy", "b.test/avg_at_k - a.test/avg_at_k", True),
+        ("a.test/accuracy - b.test/accuracy", "0.1", True),
+        ("a.test/accuracy - start.test/accuracy", "0.1", False),
+        ("a.test/accuracy - start.test/accuracy", "b.test/accuracy", True),
+    ],
+)
+def test_of_differences_like_is_held_against_like(tmp_path, left, right, differs):
+    if differs:
+        assert "at unequal steps: " in refusal(tmp_path, "steps: 12, prompts: 4", left, right)
+    else:
+        assert found(tmp_path, "steps: 12, prompts: 4", left, right) == []
+
+
 KINDS = {  # what trains b in place of opd -> what differs from a's 6 steps of 16 rows, 24 tokens
     "kind: sft, student: start, data: traces, steps: 6, batch: 16, optim: {lr: 1.0e-3}": [],
     "kind: sft, student: start, data: data, steps: 6, batch: 8, optim: {lr: 1.0e-3}": ["samples"],  # texts have no cap
