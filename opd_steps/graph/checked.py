@@ -10,10 +10,15 @@ from opd_steps.graph.nodes import Graph
 
 
 def checked(graph: Graph) -> Graph:
-    """The same graph. Raises UserError for a node that cannot run, with the place that wrote what is wrong."""
+    """The same graph. Raises UserError, with the place that wrote what is wrong, for a node that cannot run and for a claim whose sides
+    are not equal.
+    """
     for node in graph.nodes.values():
         with node.layers.blamed():
             check_node(node, node.layers.where)
+    for name in graph.selected:
+        for index in range(len(graph.papers[name]["claims"])):
+            unequal(graph, name, index)
     return graph
 
 
@@ -24,8 +29,6 @@ def wanted(graph: Graph) -> list[GraphNode]:
         if node.paper in graph.selected:
             out |= {n.key: n for n in node.ancestors()}
     for name in graph.selected:
-        for index in range(len(graph.papers[name]["claims"])):
-            unequal(graph, name, index)
         for node in claim_nodes(graph, name):
             out |= {n.key: n for n in node.ancestors()}
     return list(out.values())
