@@ -107,7 +107,7 @@ class Scale:
     CHECKS: ClassVar[tuple[str, ...]] = ("'kind' not in evaluate and 'model' not in evaluate",)
 
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
-    nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
+    nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win; of a used paper's node they make a copy
     evaluate: dict[str, Any] = field(default_factory=dict)
 
 
@@ -116,7 +116,7 @@ class Paper:
     """workflow/papers/<name>.yaml."""
 
     paper: PaperMeta = field(default_factory=PaperMeta)
-    use: list[str] = field(default_factory=list)  # a paper, or a list of papers, whose nodes this one shares
+    use: list[str] = field(default_factory=list)  # a paper, or a list of papers, whose nodes and budgets this one shares
     vars: dict[str, Any] = field(default_factory=dict)  # for interpolation: ${vars.lr}
     nodes: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
