@@ -64,6 +64,16 @@ def test_it_may_be_what_a_used_paper_says_of_nodes_that_the_claims_do_not_name(t
     assert required(deep, "mine")[0]["why"] == "it can be taught"  # one precondition, on two ways
 
 
+def test_it_is_asked_of_the_copies_of_the_paper_that_requires_it(tmp_path):
+    build(tmp_path, "bench", {"requires": ["behind"]}, {"behind": BEHIND})
+    scales = {"tiny": {"nodes": {"base": {"steps": 7}}}}
+    (found,) = required(
+        build(tmp_path, "mine", {"requires": ["behind"]}, use=str(tmp_path / "bench.yaml"), scales=scales), "mine"
+    )
+    nodes = [found[key]["terms"][0]["paths"]["0"] for key in ("left", "right")]
+    assert nodes == ["bench/evaluate/teacher/seed0", "mine/evaluate/base/seed0"]
+
+
 @pytest.mark.parametrize(
     ("claim", "preconditions", "says"),
     [
