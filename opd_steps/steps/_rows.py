@@ -22,7 +22,7 @@ from opd_steps.nouns.bench import Bench
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.objectives.outcome import group_advantage
+from opd_steps.objectives.outcome import outcome_B
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import sampling_engine, seen, start_teacher
 from opd_steps.steps._models import row_room
@@ -112,16 +112,10 @@ class Rows:
         return out
 
     def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:
-        """Column "outcome": the advantage of each row among those of its prompt by one sampler, where a term asks for it."""
+        """Column "outcome", where a term asks for it."""
         if name not in self._outcomes:
             return {}
-        method = method_of(self.job.options, name)
-        sources, groups = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B)
-        keys = list(zip(sources, groups.tolist() if isinstance(groups, torch.Tensor) else groups, strict=True))
-        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
-        group_B = torch.tensor([number[key] for key in keys])
-        return {"outcome": group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])}
+        return {"outcome": outcome_B(rows, method_of(self.job.options, name))}
 
     def _start_engines(self) -> None:
         """Engines of teachers and of the student, for the longest rows that there can be. Cheap checks come before any start."""

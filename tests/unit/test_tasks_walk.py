@@ -11,7 +11,7 @@ from opd_steps.tasks.errands import Errand, Graph
 from opd_steps.tasks.sources.walk import Walk
 from opd_steps.tasks.verifiers.walk import Walk as Verifier
 
-SMALL = {"nodes": 9, "chords": 2, "starts": 3, "train": 90, "test": 30, "ood": 40}
+SMALL = {"nodes": 9, "chords": 2, "starts": 3, "held_out": 0.25, "train": 90, "test": 30, "ood": 20}
 RING = Graph("abbccddeeffa" + "ad")  # a hexagon with one chord
 
 
@@ -89,7 +89,7 @@ def test_an_answer_that_is_no_errand_is_unreadable(answer):
 
 @pytest.mark.parametrize("options", [{}, {"way_points": 0}, {"way_points": 2}, {"noise": 0.0}, {"noise": 1.0}, {"chords": 0}])
 def test_rows_are_right_in_every_text_and_leak_nothing(options):
-    source = Walk(**SMALL | options | ({"train": 20, "test": 4} if options.get("way_points") == 0 else {}))
+    source = Walk(**SMALL | options | ({"train": 14, "test": 4, "ood": 6} if options.get("way_points") == 0 else {}))
     rows = source.rows(3)
     assert rows == source.rows(3) != source.rows(4)
     assert {split: len(r) for split, r in rows.items()} == {s: getattr(source, s) for s in rows}
@@ -102,8 +102,9 @@ def test_rows_are_right_in_every_text_and_leak_nothing(options):
         assert is_right(errand, r["solution"]) and len(r["solution"]) == errand.shortest == r["meta"]["steps"]
         assert is_right(errand, r["corpus"]) and len(r["corpus"]) == r["meta"]["corpus_steps"]
         assert r["meta"]["strays"] or r["corpus"] == r["solution"]
-    assert {r["prompt"][0] for r in rows["train"] + rows["test"]} == set("adg")  # three of a..i, evenly spread
-    assert {r["prompt"][0] for r in rows["ood"]} <= set("bcefhi")
+    assert {r["prompt"][0] for r in every} == set("adg")  # three of a..i, evenly spread
+    pairs = {split: {r["prompt"][:3] for r in part} for split, part in rows.items()}  # start and first stop
+    assert len(pairs["ood"]) <= round(source.held_out * 3 * 8) and not pairs["ood"] & (pairs["train"] | pairs["test"])
 
 
 def test_the_graph_is_a_ring_with_chords_whatever_the_rows_seed():
@@ -133,8 +134,12 @@ def test_attempts():
 
 
 def test_more_rows_or_chords_than_there_are_is_refused():
-    assert len(Walk(nodes=5, chords=5, starts=2, way_points=0, train=6, test=2, ood=12).rows(0)["train"]) == 6
-    with pytest.raises(UserError, match=r"9 rows asked for.*make 8 distinct"):
-        Walk(nodes=5, chords=0, starts=2, way_points=0, train=7, test=2, ood=0).rows(0)
+    few = {"nodes": 5, "starts": 2, "way_points": 0, "held_out": 0.25, "test": 2, "ood": 2}
+    rows = Walk(**few, chords=5, train=4).rows(0)
+    assert sorted(r["prompt"] for part in rows.values() for r in part) == [f"{a}>{b}:" for a in "ac" for b in "abcde" if a != b]
+    with pytest.raises(UserError, match=r"7 rows asked for.*make 6 distinct"):
+        Walk(**few, chords=0, train=5).rows(0)
+    with pytest.raises(UserError, match=r"3 rows asked for.*make 2 distinct"):
+        Walk(**few | {"ood": 3}, chords=0, train=4).rows(0)
     with pytest.raises(UserError, match="room for 5, not 6"):
         Walk(nodes=5, chords=6).rows(0)

@@ -31,6 +31,7 @@ class Played(Suite):
 
     READS: ClassVar[tuple[str, ...]] = ("k",)
     METRICS: ClassVar[dict[str, str]] = {"reward": "up", "length": "", "truncated": ""}
+    PROMPTS: ClassVar[dict[str, str]] = {"reward": "reward", "length": "length"}
     VERIFIER: ClassVar[str] = "model"
 
     @torch.no_grad()

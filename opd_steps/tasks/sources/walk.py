@@ -23,28 +23,34 @@ class Walk(Source):
 
     The graph is a ring with `chords`, and a function of nodes, chords and `graph` alone. In `corpus` each step is, with probability
     `noise`, to a uniform neighbour, and the walk goes on from there by the shortest way: it is longer, and still right.
-    Walks of train and test begin at few `starts`, evenly spread over the ring, so that good ones see a part of the graph for each
-    goal; those of ood begin at the other nodes. The answer is the prompt and the graph's edges: what the verifier `walk` reads.
+    Walks begin at few `starts`, evenly spread over the ring, so that good ones see a small part of all (place, goal), and a wrong
+    step leads to places that they never show. Prompts of ood have a start and first stop that no prompt of train and test has
+    together. The answer is the prompt and the graph's edges: what the verifier `walk` reads.
     """
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("starts <= nodes", "starts < nodes or ood == 0", "way_points <= nodes - 2")
+    CHECKS: ClassVar[tuple[str, ...]] = ("starts <= nodes", "way_points <= nodes - 2")
 
     nodes: Annotated[int, "4 to 62"] = 36  # a character each
     chords: Annotated[int, "at least 0"] = 6  # edges beside those of the ring
     graph: int = 0  # its seed: which chords
-    starts: Annotated[int, "at least 1"] = 6  # nodes at which the walks of train and test begin
+    starts: Annotated[int, "at least 1"] = 6  # nodes at which walks begin
     way_points: Annotated[int, "at least 0"] = 1  # of a prompt, to be met in order
     noise: Annotated[float, "0 to 1"] = 0.15  # probability of a step to any neighbour, in the corpus
+    held_out: Annotated[float, "0 to 1"] = 0.1  # share of the pairs of start and first stop that are ood's
     train: Annotated[int, "at least 1"] = 6000  # rows
     test: Annotated[int, "at least 0"] = 500
     ood: Annotated[int, "at least 0"] = 200
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows by split, all prompts distinct. Raises UserError when there are fewer prompts than rows, or fewer chords than asked for."""
-        graph, begin = self.made(), {NODES[i * self.nodes // self.starts] for i in range(self.starts)}
-        first, other = (sorted(n for n in graph.neighbours if (n in begin) is inside) for inside in (True, False))
-        found = self._split(self.test + self.train, graph, first, rng(seed, "walk"))
-        return splits(found[self.test :], found[: self.test], self._split(self.ood, graph, other, rng(seed, "walk", "ood")))
+        graph, names = self.made(), NODES[: self.nodes]
+        starts = [names[i * self.nodes // self.starts] for i in range(self.starts)]
+        pairs = [start + stop for start in starts for stop in names if stop != start]
+        order = rng(self.graph, "walk", "held out").permutation(len(pairs))
+        held, shown = np.split(np.array(pairs)[order], [round(self.held_out * len(pairs))])
+        found = self._split(self.test + self.train, graph, sorted(shown), rng(seed, "walk"))
+        ood = self._split(self.ood, graph, sorted(held), rng(seed, "walk", "ood"))
+        return splits(found[self.test :], found[: self.test], ood)
 
     def made(self) -> Graph:
         """The graph."""
@@ -57,15 +63,16 @@ class Walk(Source):
         chords = rng(self.graph, "walk", "graph").choice(len(free), self.chords, replace=False)
         return Graph("".join(ring + [free[i] for i in sorted(chords)]))
 
-    def _split(self, count: int, graph: Graph, starts: Sequence[str], draw: np.random.Generator) -> list[dict]:
-        prompts = len(starts) * perm(self.nodes - 1, self.way_points + 1)
+    def _split(self, count: int, graph: Graph, pairs: Sequence[str], draw: np.random.Generator) -> list[dict]:
+        """So many rows, each with one of the pairs of start and first stop."""
+        prompts = len(pairs) * perm(self.nodes - 2, self.way_points)
         if count > prompts:
-            raise UserError("walk", f"{count} rows asked for, and these starts and way points make {prompts} distinct prompts")
+            raise UserError("walk", f"{count} rows asked for, and their starts and stops make {prompts} distinct prompts")
         out: dict[str, dict] = {}
         while len(out) < count:
-            start = starts[int(draw.integers(len(starts)))]
-            others = NODES[: self.nodes].replace(start, "")
-            stops = "".join(others[i] for i in draw.choice(len(others), self.way_points + 1, replace=False))
+            start, first = pairs[int(draw.integers(len(pairs)))]
+            others = [node for node in graph.neighbours if node not in (start, first)]
+            stops = first + "".join(draw.choice(others, self.way_points, replace=False))
             errand = Errand(start, stops, graph)
             if errand.prompt not in out:
                 corpus, strays = self._walk(errand, draw, self.noise)
