@@ -101,7 +101,7 @@ def test_sampler_and_trainer_agree():
     assert (policy.dist(rows).chunk(0, len(rows.action_N)).logp(rows.action_N) - rows.logp_N).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, EXACT], ids=["sampled", "exact"])
+@pytest.mark.parametrize("options", [{}, EXACT, {"estimator": {"name": "mle"}}], ids=["sampled", "exact", "sft"])
 @pytest.mark.parametrize("micro_batch", [3, 64])
 def test_loss_and_gradient_are_those_of_the_decisions_scored_by_hand(options, micro_batch):
     objective = Objective.from_method({**method(**options), "add": []}, BUDGET)
