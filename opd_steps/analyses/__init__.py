@@ -14,10 +14,12 @@ class Analysis(Protocol):
 
     NEEDS     what it reads beside `model`: other, peer, teacher, data; methods, and then the teachers that these ask
     METRICS   all that it may measure; of each method where it stands as {method}
+    BRANCHES  whether it lets a policy go on from prefixes of a text, which a task that answers has no part in
     """
 
     NEEDS: ClassVar[tuple[str, ...]]
     METRICS: ClassVar[tuple[str, ...]]
+    BRANCHES: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, ctx: Context) -> dict[str, float | None]:

@@ -37,6 +37,7 @@ class Alignment(Analysis):
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
+    BRANCHES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = (
         "alignment/rkl",
         "alignment/rkl_correct",

@@ -58,6 +58,10 @@ class AnalyzeNode(Node):
                 raise UserError(f"{where}.{key}", f"this key is required: the analysis '{name}' reads {', '.join(needs)}")
             if key in there and key not in needs:
                 raise UserError(f"{where}.{key}", f"the analysis '{name}' would not look at it; it reads {', '.join(needs)}")
+        task = node.parents["data"].options["task"]["name"] if "data" in node.parents else ""
+        if task and constant(ANALYSES, name, "BRANCHES") and constant("tasks/worlds", task, "ANSWERS"):
+            what = f"'{name}' goes on from prefixes, and the task '{task}', which answers while a policy writes, has no part in that"
+            raise UserError(f"{where}.analysis", what)
         check_measured(node, where)
 
     @classmethod
