@@ -120,7 +120,7 @@ def test_sampled_figures_follow_from_the_counts(evaluated):
 def test_everything_promised_is_measured_and_missing_values_are_dropped(evaluated):
     _, manifest = evaluated
     per_split = {f"{name}{end}" for name in ("accuracy", "avg_at_k", "pass_at_k") for end in ("", "_stderr")}
-    own = {"own/entropy", "own/length", "own/truncated", "own/reverse_kl"}
+    own = {"own/entropy", "own/length", "own/truncated", "own/repetition", "own/reverse_kl"}
     one_row = {f"ood/{name}" for name in per_split if not name.endswith("_stderr")}  # one prompt has no spread
     assert set(manifest["metrics"]) == {f"test/{n}" for n in per_split} | one_row | own
     assert manifest["metrics"]["own/reverse_kl"] > 0
