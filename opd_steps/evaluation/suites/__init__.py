@@ -19,16 +19,21 @@ class Suite(Protocol):
     METRICS   what it measures of each split (`<split>/<name>`), with its direction
     OWN       what it measures beside, with its direction
     WHEN      metric -> the option, or the role `teacher`, without which it is not measured
-    VERIFIER  the option without which the figures of the data's verifier are not measured; "" = they never are
+    PROMPTS   metric -> its value at one prompt, an expression over the columns of the prompt's row in samples/<split>.jsonl, which has an
+              `id`, and over the facts: the metric is the mean of it; rows with one id are averaged. Others have no such values
+    VERIFIER  the option or role without which the figures of the data's verifier are not measured; "" = they never are
     TEXTS     whether it needs a task whose contexts are text
+    PLAYS     whether it plays the task (Pool.play), which may answer while the policy acts
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[dict[str, str]] = {}
     OWN: ClassVar[dict[str, str]] = {}
     WHEN: ClassVar[dict[str, str]] = {}
+    PROMPTS: ClassVar[dict[str, str]] = {}
     VERIFIER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
+    PLAYS: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(

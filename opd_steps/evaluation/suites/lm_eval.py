@@ -39,8 +39,10 @@ class LmEval(Suite):
     METRICS: ClassVar[dict[str, str]] = {"accuracy": "up", "avg_at_k": "up", "pass_at_k": "up"}
     OWN: ClassVar[dict[str, str]] = {"own/entropy": "", "own/length": "", "own/truncated": "", "own/reverse_kl": "down"}
     WHEN: ClassVar[dict[str, str]] = {"avg_at_k": "k", "pass_at_k": "k", "own/reverse_kl": "teacher"}
+    PROMPTS: ClassVar[dict[str, str]] = {"accuracy": "correct", "avg_at_k": "c / k", "pass_at_k": "c > 0"}
     VERIFIER: ClassVar[str] = "k"
     TEXTS: ClassVar[bool] = True
+    PLAYS: ClassVar[bool] = False
 
     def evaluate(
         self, job: Job, policy: LMPolicy, pools: dict[str, PromptPool], teacher: LMPolicy | None

@@ -63,6 +63,10 @@ class EvaluateNode(Node):
         suite, task = node.options["suite"]["name"], node.parents["data"].options["task"]["name"]
         if constant("evaluation/suites", suite, "TEXTS") and not constant("tasks/worlds", task, "TEXTS"):
             raise UserError(f"{where}.suite", f"'{suite}' asks questions in text, and the task '{task}' of its data has none")
+        if constant("tasks/worlds", task, "ANSWERS") and not constant("evaluation/suites", suite, "PLAYS"):
+            raise UserError(
+                f"{where}.suite", f"'{suite}' asks once, and the task '{task}' answers while a policy writes: use played"
+            )
         for name in sorted(node.options["benchmark_data"].keys() - node.options["benchmarks"]):
             raise UserError(f"{where}.benchmark_data.{name}", f"'{name}' is none of this evaluation's benchmarks")
 
@@ -77,7 +81,8 @@ class EvaluateNode(Node):
         there = lambda name: name in node.parents or bool(node.options[name])
         measured = lambda name: name not in suite["WHEN"] or there(suite["WHEN"][name])
         of_split = {name: way for name, way in suite["METRICS"].items() if measured(name)}
-        if suite["VERIFIER"] and there(suite["VERIFIER"]):
+        judged = "verifier" in constant("tasks/worlds", node.parents["data"].options["task"]["name"], "READS")
+        if judged and suite["VERIFIER"] and there(suite["VERIFIER"]):
             for verifier in chain(node.parents["data"].options["verifier"]):
                 of_split |= constant("tasks/verifiers", verifier["name"], "METRICS")
         found = {f"{split}/{name}": way for split in node.options["splits"] for name, way in of_split.items()}
@@ -92,6 +97,12 @@ class EvaluateNode(Node):
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:
         return {f"benchmark_data.{name}": Given(path) for name, path in options["benchmark_data"].items()}
+
+    @classmethod
+    def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
+        split, _, name = metric.partition("/")
+        value = constant("evaluation/suites", node.options["suite"]["name"], "PROMPTS").get(name)
+        return {"file": f"samples/{split}.jsonl", "value": value} if value and split in node.options["splits"] else None
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
