@@ -27,6 +27,7 @@ class PrefixDistortion(Analysis):
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
+    BRANCHES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = (
         "distortion/accuracy_at_0",
         "distortion/accuracy_at_25",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from opd_steps.graph.checks.any_node import check_node
+from opd_steps.graph.claims import claim_nodes
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
-from opd_steps.graph.references import claim_nodes
 
 
 def checked(graph: Graph) -> Graph:

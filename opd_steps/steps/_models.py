@@ -31,6 +31,11 @@ def load_pool(job: Job, split: str, policy: Policy, limit: int = 0) -> Pool:
     return world.pool(job.path("data"), split, policy, limit)
 
 
+def row_room(job: Job, answer: int) -> int:
+    """Tokens behind the prompts of the parent `data` that there may be where a policy decides on at most `answer`."""
+    return plugs.load("tasks/worlds", job.manifests["data"]["facts"]["task"]).room(answer)
+
+
 def weights_id(job: Job, role: str) -> str:
     """Digest of the weight files of the model that a parent, or the part of it that is read, holds, wherever they lie."""
     manifest, part = job.manifests[role], job.parts[role]

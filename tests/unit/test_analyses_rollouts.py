@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from opd_steps.analyses._continue import continued
 from opd_steps.analyses.alignment import Alignment, align
@@ -34,8 +35,8 @@ def table_kl(a: Bigram, b: Bigram) -> torch.Tensor:
 @pytest.mark.parametrize("name", plug_schema.names("analyses"))
 def test_every_analysis_declares_its_roles_and_metrics(name):
     needs, metrics = (plugs.constant("analyses", name, c) for c in ("NEEDS", "METRICS"))
-    assert set(needs) <= {"other", "peer", "teacher", "data"} and len(set(metrics)) == len(metrics) > 0
-    if "data" in needs:
+    assert set(needs) <= {"other", "peer", "teacher", "data", "methods"} and len(set(metrics)) == len(metrics) > 0
+    if "data" in needs and "methods" not in needs:  # those that take gradients: test_gradient_variance
         ctx = context(POOL, **{role: random_bigram(i) for i, role in enumerate(("model", *(r for r in needs if r != "data")))})
         assert set(
             plugs.load("analyses", merge(plug_schema.schema("analyses", name), {"name": name}, "test")).measure(ctx)
@@ -134,7 +135,23 @@ def test_ranking_by_hand():
     assert found["ranking/inverted_pairs"] == pytest.approx(2 / 6)
     assert found["ranking/violating_prompts"] == pytest.approx(1 / 3) and found["ranking/mixed_prompts"] == 0.75
     assert found["ranking/gap"] == pytest.approx((-1.5 + 1.5 + 0.5) / 3)
-    assert rank(score[:1], torch.ones(1, 3, dtype=torch.bool))["ranking/gap"] is None
+    silent = rank(score[:1], torch.ones(1, 3, dtype=torch.bool))
+    assert silent["ranking/gap"] is silent["ranking/auc"] is silent["ranking/rank_correlation"] is None
+
+
+def test_agreement_of_scores_and_outcomes_by_counting_pairs_and_by_scipy():
+    draw = torch.Generator().manual_seed(0)
+    score = torch.randint(0, 6, (40, 5), generator=draw).double()  # many ties
+    right = torch.rand(40, 5, generator=draw) < 0.15 + 0.1 * score
+    found, kinds = rank(score, right), [(score[right == kind]).tolist() for kind in (True, False)]
+    pairs = [(a > b) + (a == b) / 2 for a in kinds[0] for b in kinds[1]]
+    assert found["ranking/auc"] == pytest.approx(sum(pairs) / len(pairs), rel=1e-12) and 0.5 < found["ranking/auc"] < 1
+    mixed = [(s, r) for s, r in zip(score, right, strict=True) if 0 < r.sum() < 5 and s.min() < s.max()]
+    each = [float(spearmanr(s.numpy(), r.double().numpy()).statistic) for s, r in mixed]
+    assert found["ranking/rank_correlation"] == pytest.approx(sum(each) / len(each), rel=1e-9) and len(each) > 20
+    assert rank(right.double(), right)["ranking/auc"] == 1 and rank(-right.double(), right)[
+        "ranking/rank_correlation"
+    ] == pytest.approx(-1)
 
 
 def test_ranking_scores_are_mean_log_ratios():

@@ -32,6 +32,7 @@ OPTIONS = {
     "max_new_tokens": 6,
     "limit": 0,
     "benchmarks": [],
+    "benchmark_data": {},
     "fewshot": None,
     "backend": "hf",
     "batch": 8,
@@ -190,6 +191,19 @@ def test_empty_and_unknown_splits_are_refused(results, splits, says):
 def test_an_unknown_benchmark_is_one_line_with_a_suggestion():
     with pytest.raises(UserError, match=r"^evaluate\.benchmarks: lm-eval has no task 'gsm8kk'; did you mean 'gsm8k'\?$"):
         harness.load_tasks([], ["gsm8kk"], None, 0)
+
+
+@pytest.mark.slow
+def test_a_built_in_task_takes_its_data_from_a_folder(tmp_path):
+    rows = [{"question": f"What is {i} + 1?", "answer": f"Easy.\n#### {i + 1}"} for i in range(6)]
+    write_jsonl(tmp_path / "train.jsonl", rows[:4])
+    write_jsonl(tmp_path / "test.jsonl", rows[4:])
+    task = harness.load_tasks([], ["gsm8k"], 2, 0, {"gsm8k": str(tmp_path)})["tasks"]["gsm8k"]
+    assert [task.doc_to_text(doc) for doc in task.test_docs()] == [f"Question: {r['question']}\nAnswer:" for r in rows[4:]]
+    assert len(task.config.filter_list) == 2  # the task's own, as are its metrics and prompts
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: expected a folder with <split>.jsonl"):
+        harness.load_tasks([], ["gsm8k"], 2, 0, {"gsm8k": str(empty)})
 
 
 def test_results_are_cleaned_and_flattened():

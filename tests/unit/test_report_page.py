@@ -73,7 +73,7 @@ def test_page_is_whole_and_offline(fake, tmp_path):
     verdicts = [c["direction"]["verdict"] for c in json.loads((tmp_path / "claims.json").read_text())["claims"]]
     assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
     assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
-    assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not measured"}
+    assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not testable here", "not measured"}
     for text in ("tiny model, built-in arithmetic", "+2.1 points"):
         assert text in page
     assert "One seed" not in page
@@ -110,7 +110,7 @@ def test_same_results_same_bytes(fake, tmp_path):
     for file in ("index.html", "claims.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     claims = json.loads((tmp_path / "a" / "claims.json").read_text(), parse_constant=pytest.fail)
-    assert claims["scale"] == "tiny" and len(claims["claims"]) == 6
+    assert claims["scale"] == "tiny" and len(claims["claims"]) == 8
 
 
 def test_one_seed_is_said_plainly(tmp_path):
@@ -189,7 +189,7 @@ def test_page_says_where_figures_are_none(tmp_path):
     rows = [json.loads(line) for line in curve.read_text().splitlines()]
     rows[4]["train/entropy"] = math.nan
     curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = render(plan, {name: judge(plan, name) for name in plan.papers}, TEMPLATE)
+    page = render(plan, judge(plan), TEMPLATE)
     Tags(page)
     assert "vopd seed 1: no value at step 5" in page
     assert ">not finite</td>" in page and "seed 1: nan " in page

@@ -99,8 +99,15 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
         raise UserError(at, f"{context} shows attempts, and the data node does not say how: hints: marks or words")
     if has("GROUP") and options["sampling"]["n"] < 2:
         raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
+    task = data["task"]["name"]
+    answers = constant("tasks/worlds", task, "ANSWERS")
+    if answers and constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
+        what = f"{teaching.weights['name']} reads texts in another tokenizer, and the task '{task}' writes tokens into them"
+        raise UserError(f"{where}.{teaching.at}.weights" if teaching.at else f"{where}.teacher_source", what)
     if not has("EDITS"):
         return
+    if answers:
+        raise UserError(at, f"{context} edits texts, and the task '{task}' writes tokens into them")
     if not any("stated" in constant("tasks/verifiers", v["name"], "METRICS") for v in plugs.chain(data["verifier"])):
         raise UserError(at, f"{context} restates confidences; the data's verifier must be with_confidence")
     for row in (row for _, method in learners(options) for row in terms(method)):

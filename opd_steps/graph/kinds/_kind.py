@@ -87,6 +87,11 @@ class Node:
         return metric in cls.metrics(node)
 
     @classmethod
+    def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
+        """{file, value}: where one of its metrics stands prompt by prompt, as Suite.PROMPTS says it; None = nowhere."""
+        return None
+
+    @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         """Pairs of models that it compares token by token, as the nodes where their tokens come from (GraphNode.root_of)."""
         return []

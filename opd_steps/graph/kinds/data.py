@@ -24,7 +24,6 @@ class DataNode(Node):
     PLACE: ClassVar[int] = 0
     LOCAL: ClassVar[bool] = True  # on a cluster the head node has the network, and the work is small
     CHECKED: ClassVar[bool] = False
-    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("task", "prompts"): ("tasks/written.py",)}
 
     task: Any = plug("tasks/worlds", "prompts")  # what is asked, and of whom; it says which of the other options it reads
     source: Any = plug("tasks/sources", "arithmetic")

@@ -20,6 +20,7 @@ class Prompts(World):
 
     READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "bos")
     CODE: ClassVar[tuple[str, ...]] = ("tasks/pool.py",)
+    WRITTEN_BY: ClassVar[tuple[str, ...]] = ("tasks/written.py",)
     TEXTS: ClassVar[bool] = True
 
     # what writes is code of data nodes alone, what reads of all others: each imports only its own (graph/code.py)
