@@ -62,6 +62,10 @@ def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     (tmp_path / "mine.yaml").write_text(block)
     built = graph(papers=[str(tmp_path / "mine.yaml")])
     keys = {node.key for node in wanted(built)}
+    more = re.search(r"```yaml\n(preconditions:.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    (tmp_path / "mine.yaml").write_text(block[: block.index("claims:")] + more)
+    other = graph(papers=[str(tmp_path / "mine.yaml")])
+    assert ("quickstart", "evaluate", "opd_exact") in {node.key for node in wanted(other)}
     assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= keys
     assert ("quickstart", "opd", "vopd") not in keys  # nobody asked for it
 

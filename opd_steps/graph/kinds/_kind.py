@@ -69,9 +69,9 @@ class Node:
         return ()
 
     @classmethod
-    def start(cls, part: str) -> str:
+    def start(cls, node: GraphNode, part: str) -> str:
         """The role whose weights a part goes on from; "" = it goes on from none."""
-        return f"learners.{part}.model" if part else cls.START
+        return f"learners.{part}.model" if part in node.options.get("learners", ()) else cls.START
 
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
@@ -137,6 +137,9 @@ class Training(Node):
     TRAINS: ClassVar[bool] = True
 
     steps: Annotated[int, "at least 1"] = 100
+    keep: Annotated[dict[str, int], "at least 1"] = field(
+        default_factory=dict
+    )  # milestones: {early: 40} keeps the model after step 40, which others read as `node:early`
     optim: Optim = field(default_factory=Optim)
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
@@ -144,6 +147,10 @@ class Training(Node):
     dtype: Literal["float32", "bfloat16"] = "float32"
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
     max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
+
+    @classmethod
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
+        return (*node.options.get("learners", ()), *node.options["keep"])
 
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:

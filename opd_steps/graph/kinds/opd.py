@@ -65,10 +65,6 @@ class OpdNode(Training):
         check_opd(node, where)
 
     @classmethod
-    def parts(cls, node: GraphNode) -> tuple[str, ...]:
-        return tuple(node.options["learners"])
-
-    @classmethod
     def curves(cls, options: dict) -> Iterable[str]:
         return opd_curves(options)
 
