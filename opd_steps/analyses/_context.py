@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from opd_steps.errors import UserError
 from opd_steps.loop.batches import sampled_rows
@@ -13,14 +14,16 @@ from opd_steps.nouns.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Context:
-    """policies   the models by role (model, other, peer, teacher), frozen, with the node's sampling
+    """policies   the models by role (model, other, peer, teacher, reference), frozen, with the node's sampling
     pool       the prompts; None where the analysis needs no data
     seed       all randomness is a function of it
+    methods    options of the methods that are measured, by name
     """
 
     policies: dict[str, Policy]
     pool: Pool | None
     seed: int
+    methods: Mapping[str, dict] = field(default_factory=dict)
 
     def rollouts(self, role: str = "model", n: int = 1) -> Trajectory:
         """n samples of every prompt by one of the policies, with rewards; prompt by prompt, from seeds that all roles share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,3 +15,10 @@ def mean(values: Tensor, where: Tensor | None = None) -> float | None:
 def ratio(a: float, b: float) -> float | None:
     """a / b; None where b is 0."""
     return None if b == 0 else a / b
+
+
+def pearson(x: Tensor, y: Tensor) -> float | None:
+    """Correlation; None for fewer than two values, and where one side has no spread."""
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return None
+    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])

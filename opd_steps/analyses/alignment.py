@@ -10,7 +10,7 @@ from torch import Tensor
 from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
 from opd_steps.analyses._continue import continued
-from opd_steps.analyses._mean import mean
+from opd_steps.analyses._mean import mean, pearson
 from opd_steps.evaluation.points import kl, side_by_side
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, rng
@@ -37,6 +37,7 @@ class Alignment(Analysis):
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("teacher", "data")
+    BRANCHES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = (
         "alignment/rkl",
         "alignment/rkl_correct",
@@ -68,7 +69,7 @@ class Alignment(Analysis):
             for group, where_B in (("", True), ("_correct", right_B), ("_wrong", ~right_B)):
                 found[f"{name}{group}"] = mean(cosine_B, defined_B & where_B)
         found["teacher_advantage"] = mean(gain_B)
-        found["kl_correlation"] = _pearson(rkl_B[there_B], kl_B[there_B])
+        found["kl_correlation"] = pearson(rkl_B[there_B], kl_B[there_B])
         found["informative"] = mean(torch.tensor([float(v.min() < v.max()) for v in value]))
         return {f"alignment/{name}": number for name, number in found.items()}
 
@@ -125,10 +126,3 @@ def _column(values: Sequence[float | None]) -> tuple[Tensor, Tensor]:
     """(values, 0 where there is none; where there is one), each [B]."""
     there = torch.tensor([value is not None for value in values])
     return torch.tensor([value or 0.0 for value in values], dtype=torch.float64), there
-
-
-def _pearson(x: Tensor, y: Tensor) -> float | None:
-    """None for fewer than two values, and where one side has no spread."""
-    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
-        return None
-    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])

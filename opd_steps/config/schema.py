@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Optional
 
 
 @dataclass
@@ -60,17 +60,32 @@ class PaperMeta:
 
 
 @dataclass
-class Claim:
-    """`left op right`, paired by seed: a direction, judged by its interval; see opd_steps/report/claims.py."""
+class Precondition:
+    """Without `left op right`, of the means over the seeds that ran, a claim that requires it is not testable here."""
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("len(id) >= 1", "len(says) >= 1")
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(why) >= 1",)
+
+    left: str = "???"  # as in a claim
+    op: Literal["<", ">"] = ">"
+    right: Any = "???"
+    why: str = "???"  # the paper's own argument
+
+
+@dataclass
+class Claim:
+    """`left op right`, paired by seed, judged by its interval; see opd_steps/findings/claims.py."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(id) >= 1", "len(says) >= 1", "unique(requires)")
 
     id: str = "???"
     says: str = "???"  # the paper's sentence
-    left: str = "???"  # node.metric
-    op: Literal["<", ">"] = ">"
-    right: Any = "???"  # node.metric or a number
+    left: str = "???"  # node.metric, or a difference: node.metric - node.metric
+    op: Literal["<", ">", "=", ">=", "<="] = ">"  # the last three with a margin: as good as, no worse than, no more than
+    right: Any = "???"  # the same, or a number
+    margin: Annotated[Optional[float], "above 0"] = None  # of = >= <=: how large a difference counts as none
+    requires: list[str] = field(default_factory=list)  # preconditions, of this paper or of one that it uses
     test: Literal["t", "sign"] = "t"
+    unequal: dict[str, str] = field(default_factory=dict)  # what is meant to differ between the sides, and why: {steps: ...}
     same_contract: bool = False  # are models, data and budget the paper's own?
     differs: str = ""  # if not, in what
     reported: str = ""  # the paper's own figure
@@ -93,7 +108,7 @@ class Scale:
     CHECKS: ClassVar[tuple[str, ...]] = ("'kind' not in evaluate and 'model' not in evaluate",)
 
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
-    nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win
+    nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win; of a used paper's node they make a copy
     evaluate: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,9 +117,10 @@ class Paper:
     """workflow/papers/<name>.yaml."""
 
     paper: PaperMeta = field(default_factory=PaperMeta)
-    use: list[str] = field(default_factory=list)  # a paper, or a list of papers, whose nodes this one shares
+    use: list[str] = field(default_factory=list)  # a paper, or a list of papers, whose nodes and budgets this one shares
     vars: dict[str, Any] = field(default_factory=dict)  # for interpolation: ${vars.lr}
     nodes: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateSpec = field(default_factory=EvaluateSpec)
     scales: dict[str, Scale] = field(default_factory=dict)
+    preconditions: dict[str, Precondition] = field(default_factory=dict)  # by the name under which claims require them
     claims: list[Claim] = field(default_factory=list)

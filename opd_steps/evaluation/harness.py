@@ -10,16 +10,20 @@ from importlib.metadata import version
 import lm_eval
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import set_seed
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.store.metrics import not_finite
+from opd_steps.store.sources import here
 
 _SEED_BITS = 0x7FFFFFFF
 
 
-def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, seed: int) -> dict:
-    """lm-eval's task dict of inline tasks and built-in tasks by name.
+def load_tasks(
+    configs: list[dict], benchmarks: list[str], fewshot: int | None, seed: int, data: dict[str, str] | None = None
+) -> dict:
+    """lm-eval's task dict of inline tasks and built-in tasks by name; `data`: of a built-in task, what stands in for its data set.
 
     The built-in ones are indexed only when asked for (16 s). Raises UserError for a name that lm-eval does not know, and for
     one whose data or requirements cannot be had.
@@ -33,9 +37,10 @@ def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, 
             raise UserError("evaluate.benchmarks", f"lm-eval has no task '{name}'; {hint}")
     for spec in [*configs, *dict.fromkeys(benchmarks)]:
         try:
-            part = manager.load([spec])
+            moved = isinstance(spec, str) and spec in (data or {})
+            part = manager.load([_elsewhere(manager, spec, data[spec]) if moved else spec])
         except Exception as error:
-            if isinstance(spec, dict):
+            if isinstance(spec, dict) or isinstance(error, UserError):
                 raise
             raise UserError("evaluate.benchmarks", f"cannot load '{spec}': {type(error).__name__}: {error}") from None
         for key in loaded:
@@ -48,6 +53,17 @@ def load_tasks(configs: list[dict], benchmarks: list[str], fewshot: int | None, 
             task.set_config(key="num_fewshot", value=fewshot if fewshot is not None else default or 0)
         task.set_fewshot_seed(seed=seed & _SEED_BITS)
     return loaded
+
+
+def _elsewhere(manager: TaskManager, task: str, path: str) -> dict:
+    """A built-in task's config with its data read from a folder of <split>.jsonl, or from another hub id."""
+    config = load_yaml(manager.task_index[task].yaml_path, resolve_func=True)
+    if (folder := here(path)) is None:
+        return config | {"dataset_path": path}
+    files = {file.stem: str(file) for file in sorted(folder.glob("*.jsonl"))}
+    if not files:
+        raise UserError(path, "expected a folder with <split>.jsonl files")
+    return config | {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
 
 
 def evaluate(lm: LM, tasks: dict, limit: int, chat: bool, system: str | None, seed: int) -> dict:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
@@ -43,6 +44,28 @@ class Result:
             return json.loads(self.folder.with_name(self.folder.name + ".timing.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
+
+    def by_prompt(self, file: str, value: str) -> dict[str, float]:
+        """`value` (Suite.PROMPTS) at every prompt, by the prompt's id; {} where the file, or a value, is not there."""
+        if (file, value) not in self._prompts:
+            self._prompts[file, value] = self._read_prompts(file, value)
+        return self._prompts[file, value]
+
+    @cached_property
+    def _prompts(self) -> dict[tuple[str, str], dict[str, float]]:
+        return {}
+
+    def _read_prompts(self, file: str, value: str) -> dict[str, float]:
+        if file not in self.manifest["files"]:
+            return {}
+        at_prompt, facts = compile(value, "PROMPTS", "eval"), self.manifest["facts"] | {"__builtins__": {}}
+        found: dict[str, list] = {}
+        lines = (self.folder / file).read_text().rstrip("\n").replace("\n", ",")
+        for row in json.loads(f"[{lines}]"):  # at once: a third of the time that a call a line takes
+            found.setdefault(row["id"], []).append(eval(at_prompt, facts, row))
+        if any(value is None for values in found.values() for value in values):
+            return {}
+        return {name: float(values[0]) if len(values) == 1 else fmean(values) for name, values in found.items()}
 
     @property
     def variant(self) -> str:

@@ -19,7 +19,12 @@ FAMILIES = "models/families"  # a plug of the node that a model started from: wh
 def files(kind: str, says: type, options: dict, read: set[Plug]) -> list[Path]:
     """The step and the plug files of a node. `says`: the class of its kind; `read`: plugs that other nodes name and it runs."""
     named = {plug for version in versions(options) for plug in used_plugs(says, version)} | {*says.FIXED} | read
-    late = [PACKAGE / path for group, name in read if group == WORLDS for path in plugs.constant(group, name, "CODE")]
+    late = [
+        PACKAGE / path
+        for group, name in sorted(named)
+        if group == WORLDS
+        for path in plugs.constant(group, name, "CODE" if (group, name) in read else "WRITTEN_BY")
+    ]
     plugged = [plugs.plug_path(*plug) for plug in sorted(named)]
     return [PACKAGE / "steps" / f"{kind}.py", *plugged, *_chosen(says, options), *late]
 

@@ -15,9 +15,10 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import link, require_part, unknown
 from opd_steps.graph.node import GraphNode
+from opd_steps.graph.references import names
+from opd_steps.graph.scales import EVALUATE, of_evaluation, of_kind, scale_of
 
 FROZEN = "frozen"  # teachers/sources: weights that stay
-EVALUATE = "evaluate"  # the kind of the nodes that a paper's section of this name makes
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
@@ -36,6 +37,7 @@ class Graph:
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
         self._names: dict[str, dict[str, GraphNode]] = {}
+        self._lines: dict[str, list[str]] = {}
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:
@@ -50,57 +52,76 @@ class Graph:
                 raise UserError(paper["file"], f"another paper file has the same name: {self.papers[name]['file']}")
             return name
         scope: dict[str, GraphNode] = {}
+        line: list[str] = []
         for used in paper["use"]:
-            for key, node in self._names[self._add(used, (*users, name), f"{paper['file']}.use")].items():
+            used = self._add(used, (*users, name), f"{paper['file']}.use")
+            line += self._lines[used]
+            for key, node in self._names[used].items():
                 if scope.setdefault(key, node) is not node:
                     raise UserError(f"{paper['file']}.use", f"two of the used papers define a node '{key}'")
-        self.papers[name] = paper
-        self._names[name] = scope
+        self.papers[name], self._names[name] = paper, scope
+        self._lines[name] = list(dict.fromkeys([*line, name]))
         self._build(paper, scope)
         return name
 
     def _build(self, paper: dict, scope: dict[str, GraphNode]) -> None:
-        file, scales = paper["file"], paper["scales"]
-        if scales and self.scale not in scales:
-            raise UserError(f"{file}.scales", f"no scale '{self.scale}'; this paper has: {', '.join(scales)}")
-        scale = scales.get(self.scale, {"kinds": {}, "nodes": {}, "evaluate": {}})
-        for section, known in (("nodes", paper["nodes"]), ("kinds", KINDS)):
-            for key in scale[section]:
-                if key not in known:
-                    raise UserError(f"{file}.scales.{self.scale}.{section}.{key}", unknown(key, known))
+        """`scope`: the nodes of the papers that it uses; its own join them, and its copies take their places."""
+        file = paper["file"]
+        place, scale = scale_of(paper, self.scale)
         own: dict[str, GraphNode] = {}
         for name, raw in paper["nodes"].items():
             where = f"{file}.nodes.{name}"
             if name in scope:
                 raise UserError(where, f"a node of this name already comes from paper '{scope[name].paper}'")
-            own[name] = self._node(paper["name"], name, raw, scale, where)
-        scope.update(own)
-        for name, node in own.items():
-            with node.layers.blamed():
-                link(node, scope, f"{file}.nodes.{name}")
-        _refuse_cycles(own, file)
-        where = f"{file}.evaluate.options"
-        for model in paper["evaluate"]["models"]:
-            name, colon, part = model.partition(":")
+            own[name] = self._own(paper["name"], name, raw, (f"{place}.nodes.{name}", scale["nodes"].get(name, {})))
+        copied = {}
+        for name in [name for name in scale["nodes"] if name not in own]:
+            where = f"{place}.nodes.{name}"
             if name not in scope:
-                raise UserError(f"{file}.evaluate.models", unknown(name, scope))
-            if colon:
-                require_part(scope[name], part, f"{file}.evaluate.models")
-            raw = {"kind": EVALUATE, "model": model} | paper["evaluate"]["options"]
-            name, owner = _evaluation(name, part), scope[name].paper
-            if (paper["name"], EVALUATE, name) in self.nodes:
-                raise UserError(
-                    f"{file}.evaluate.models", f"'{model}' would be evaluated as '{name}', and another node is: rename it"
-                )
-            owned = self.nodes.get((owner, EVALUATE, name))
-            node = self._node(paper["name"], name, raw, scale, where, nodes=False)
+                raise UserError(where, unknown(name, [*own, *scope]))
+            copied[name] = scope[name]
+            written = [*scope[name].layers.written, *of_kind([paper], self.scale, scope[name].kind)]
+            own[name] = self._node(paper["name"], scope[name].kind, name, where, [*written, (where, scale["nodes"][name])])
+        scope.update(own)
+        for node in own.values():
             with node.layers.blamed():
-                link(node, scope, where)
-                if owned:  # a shared node is evaluated once, by the paper that owns it
-                    _refuse_another(node, owned, where)
-                    del self.nodes[node.key]
+                link(node, scope, node.layers.where)
+        _refuse_cycles(own, file)
+        for model in [*paper[EVALUATE]["models"], *self._evaluated(paper, copied)]:
+            self._evaluate(paper, model, scope)
 
-    def _node(self, paper: str, name: str, raw: object, scale: dict, where: str, nodes: bool = True) -> GraphNode:
+    def _evaluated(self, paper: dict, copied: dict[str, GraphNode]) -> list[str]:
+        """What is evaluated of nodes that are copied: what their own papers evaluate and this one's claims name."""
+        asked = {id(node) for name, node in copied.items() if name in names(paper)}
+        found = [node for node in self.nodes.values() if node.kind == EVALUATE and id(node.parents["model"]) in asked]
+        return [model for node in found if (model := node.options["model"]) not in paper[EVALUATE]["models"]]
+
+    def _evaluate(self, paper: dict, model: str, scope: dict[str, GraphNode]) -> None:
+        where, models = f"{paper['file']}.evaluate.options", f"{paper['file']}.evaluate.models"
+        name, colon, part = model.partition(":")
+        if name not in scope:
+            raise UserError(models, unknown(name, scope))
+        if colon:
+            require_part(scope[name], part, models)
+        name, owner = _evaluation(name, part), scope[name].paper
+        if (paper["name"], EVALUATE, name) in self.nodes:
+            raise UserError(models, f"'{model}' would be evaluated as '{name}', and another node is: rename it")
+        owned = self.nodes.get((owner, EVALUATE, name))
+        written = [(where, {"kind": EVALUATE, "model": model}), *of_evaluation(self._line(paper["name"]), self.scale)]
+        node = self._node(paper["name"], EVALUATE, name, where, written)
+        with node.layers.blamed():
+            link(node, scope, where)
+            if owned:  # a shared node is evaluated once, by the paper that owns it
+                _refuse_another(node, owned, where)
+                del self.nodes[node.key]
+
+    def _line(self, name: str) -> list[dict]:
+        """The papers whose scales a paper's nodes follow, each once: those that it uses, and itself."""
+        return [self.papers[each] for each in self._lines[name]]
+
+    def _own(self, paper: str, name: str, raw: object, last: tuple[str, dict]) -> GraphNode:
+        """A node of the paper's section `nodes`; `last`: what the scale writes for it by name."""
+        where = f"{self.papers[paper]['file']}.nodes.{name}"
         if not isinstance(raw, dict) or "kind" not in raw:
             raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
         if name == SELF or not _NAME.fullmatch(name):
@@ -112,17 +133,23 @@ class Graph:
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
         if "teachers" in keys and "teacher_engine" in engines and isinstance(raw.get("teachers"), dict):
             engines["teachers"] = {n: {"engine": engines["teacher_engine"]} for n, t in raw["teachers"].items() if _served(t)}
-        at = f"{self.papers[paper]['file']}.scales.{self.scale}"
-        last = (f"{at}.nodes.{name}", scale["nodes"].get(name, {})) if nodes else (f"{at}.evaluate", scale["evaluate"])
-        shared = [("config.yaml", engines), (f"{at}.kinds.{kind}", scale["kinds"].get(kind, {}))]
-        layers = Layers(where, [*shared, (where, raw), last])
+        shared = [("config.yaml", engines), *of_kind(self._line(paper), self.scale, kind)]
+        return self._node(paper, kind, name, where, [*shared, (where, raw), last])
+
+    def _node(self, paper: str, kind: str, name: str, where: str, written: list[tuple[str, dict]]) -> GraphNode:
+        layers = Layers(where, written)
         raw = layers.merged()
         with layers.blamed():
             node = GraphNode(paper, kind, name, merge(KINDS[kind], raw, where), KINDS[kind], layers=layers)
-        if "benchmarks" in keys and "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS"):
-            node.options["benchmarks"] += [task for task in self.benchmarks if task not in node.options["benchmarks"]]
+        if (asked := node.options.get("benchmarks")) is not None:
+            read = "benchmarks" in constant("evaluation/suites", node.options["suite"]["name"], "READS")
+            asked += [task for task in self.benchmarks if read and task not in asked]
         self.nodes[node.key] = node
         return node
+
+    def uses(self, paper: str) -> list[str]:
+        """Names of the papers that a paper uses itself."""
+        return [self._loaded[used]["name"] for used in self.papers[paper]["use"]]
 
     def find(self, paper: str, name: str) -> GraphNode | None:
         """The node that `name` means inside `paper`."""

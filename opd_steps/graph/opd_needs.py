@@ -42,12 +42,13 @@ def topk(options: dict) -> list[tuple[str, int]]:
     found: dict[str, list] = {}
     for version in versions(options):
         for name, method in learners(version):
-            for key, k in _of_method(method, f"learners.{name}.method" if name else "method"):
+            for key, k in of_method(method, f"learners.{name}.method" if name else "method"):
                 found.setdefault(key, []).append(k)
     return [(key, k) for key, ks in found.items() for k in dict.fromkeys(ks)]
 
 
-def _of_method(method: dict, where: str) -> list[tuple[str, int]]:
+def of_method(method: dict, where: str) -> list[tuple[str, int]]:
+    """(option, k) of a method whose options stand at `where`."""
     found = []
     for i, row in enumerate(terms(method)):
         at = where + (f".add[{i - 1}]" if i else "")

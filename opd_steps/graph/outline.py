@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from opd_steps.graph.claims import claim_nodes, required
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
-from opd_steps.graph.references import claim_nodes, sides
+from opd_steps.graph.references import sides
+
+if TYPE_CHECKING:
+    from opd_steps.graph.references import Side
 
 
 def make(graph: Graph, root: dict) -> dict:
@@ -45,15 +52,29 @@ def _node(node: GraphNode, seeds: list[int]) -> dict:
 
 
 def _claim(graph: Graph, paper: str, index: int, seeds: list[int]) -> dict:
-    claim = dict(graph.papers[paper]["claims"][index])
-    for key, side in zip(("left", "right"), sides(graph, paper, index), strict=True):
-        label = str(claim[key])
-        if isinstance(side, float):
-            claim[key] = {"value": side, "label": label}
-        else:
-            node, metric = side
-            claim[key] = {"paths": {str(s): node.path(s) for s in seeds}, "metric": metric, "label": label}
-    return claim
+    claim = graph.papers[paper]["claims"][index]
+    requires = [
+        {"name": needed.name, **_compared(needed.entry, needed.sides, seeds)} for needed in required(graph, paper, index)
+    ]
+    return _compared(claim, sides(graph, paper, index), seeds) | {"requires": requires, "unequal": unequal(graph, paper, index)}
+
+
+def _compared(entry: dict, both: list[Side], seeds: list[int]) -> dict:
+    """A claim or precondition with its sides: their labels with a value, or with terms, of which a second one is subtracted."""
+    return entry | {key: _side(str(entry[key]), side, seeds) for key, side in zip(("left", "right"), both, strict=True)}
+
+
+def _side(label: str, side: Side, seeds: list[int]) -> dict:
+    if isinstance(side, float):
+        return {"label": label, "value": side}
+    return {"label": label, "terms": [_term(node, metric, seeds) for node, metric in side]}
+
+
+def _term(node: GraphNode, metric: str, seeds: list[int]) -> dict:
+    """`prompts`: where its value at each prompt stands (Node.by_prompt), and of which data."""
+    found = node.says.by_prompt(node, metric)
+    prompts = found and found | {"data": "/".join(node.parents["data"].key)}
+    return {"paths": {str(s): node.path(s) for s in seeds}, "metric": metric, "prompts": prompts}
 
 
 def preflight_pairs(graph: Graph, paper: str, seed: int) -> list[dict]:

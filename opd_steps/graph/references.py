@@ -1,8 +1,9 @@
-"""Claims: metric references `node.metric` and `node:part.metric`, checked against what each kind measures before anything runs."""
+"""Sides of a claim: metric references `node.metric` and `node:part.metric`, and differences of two, checked against what a kind measures."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 from opd_steps.config.scalars import NUMBER, scalar
@@ -12,6 +13,12 @@ from opd_steps.graph.links import require_part
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
     from opd_steps.graph.nodes import Graph
+
+    Side = list[tuple[GraphNode, str]] | float
+    """(measuring node, metric), one or two of which the second is subtracted; or a number."""
+
+MINUS = " - "
+_NAMED = re.compile(r"(\w+)(?::\w+)?\.\w")
 
 
 def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[GraphNode, str]:
@@ -45,22 +52,28 @@ def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[Graph
     return measuring, metric
 
 
-def sides(graph: Graph, paper: str, index: int) -> list[tuple[GraphNode, str] | float]:
-    """The two sides of a claim: (measuring node, metric), or a number on the right."""
+def side(graph: Graph, paper: str, written: object, where: str, number: bool = True) -> Side:
+    """`node.metric`, `node.metric - node.metric`, or, where it may be one, a number. Raises UserError."""
+    if not isinstance(written, str) or (number and NUMBER.fullmatch(written)):
+        return scalar(float, written, where)
+    terms = written.split(MINUS)
+    if len(terms) > 2:
+        raise UserError(where, f"expected node.metric, or a difference of two; found {len(terms)} terms in '{written}'")
+    return [resolve(graph, paper, term, where) for term in terms]
+
+
+def compared(graph: Graph, paper: str, entry: dict, where: str) -> list[Side]:
+    """Both sides of a claim or precondition; a number can only stand on the right."""
+    return [side(graph, paper, entry["left"], f"{where}.left", False), side(graph, paper, entry["right"], f"{where}.right")]
+
+
+def sides(graph: Graph, paper: str, index: int) -> list[Side]:
+    """The two sides of a claim."""
     entry = graph.papers[paper]
-    claim, where = entry["claims"][index], f"{entry['file']}.claims[{index}]"
-    out = [resolve(graph, paper, claim["left"], f"{where}.left")]
-    right = claim["right"]
-    if isinstance(right, str) and not NUMBER.fullmatch(right):
-        return [*out, resolve(graph, paper, right, f"{where}.right")]
-    return [*out, scalar(float, right, f"{where}.right")]
+    return compared(graph, paper, entry["claims"][index], f"{entry['file']}.claims[{index}]")
 
 
-def claim_nodes(graph: Graph, paper: str) -> list[GraphNode]:
-    """Checks all claims of a paper and returns the nodes that they measure."""
-    claims = graph.papers[paper]["claims"]
-    ids = [c["id"] for c in claims]
-    if len(set(ids)) != len(ids):
-        raise UserError(f"{graph.papers[paper]['file']}.claims", f"an id stands twice in {ids}")
-    found = [side for i in range(len(claims)) for side in sides(graph, paper, i)]
-    return [side[0] for side in found if isinstance(side, tuple)]
+def names(paper: dict) -> set[str]:
+    """The nodes that a paper's claims and preconditions name, unchecked."""
+    entries = [*paper["claims"], *paper["preconditions"].values()]
+    return {name for entry in entries for side in ("left", "right") for name in _NAMED.findall(str(entry[side]))}

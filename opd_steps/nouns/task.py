@@ -49,6 +49,10 @@ class Pool(Protocol):
             raise NotFinite("verifier", f"it gave {float(found[~found.isfinite()][0])} for a completion")
         return rows.with_columns(reward_B=known_B.index_put((torch.tensor(asked),), found))
 
+    def measure(self, rows: Trajectory) -> dict[str, float]:
+        """What the task's judge says of judged rows beside their rewards, by name."""
+        return {}
+
     def show(self, rows: Trajectory) -> list[str]:
         """Each row in words, for people and for contexts that quote it."""
         return [""] * len(rows)

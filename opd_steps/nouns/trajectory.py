@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SILENCE = torch.zeros(0, 2, dtype=torch.long)  # what a row has heard that heard nothing
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -22,6 +24,9 @@ class Trajectory:
     version_B  weight version (optimizer step) of the sampler
     ended_B    the row stopped by itself (not cut at its maximum length)
     extra      columns that a policy needs to rebuild the states (latents, masks, the teacher's context), per row
+    heard      per row [H_b, 2] tokens that others wrote (a world, a user, a tool): (place, token id) stands in front of decision number
+               `place`, behind all of them at place T_b; None: nobody did. They are context of what follows and never decisions
+               (nouns.heard)
     """
 
     contexts: Sequence[Any]
@@ -32,6 +37,7 @@ class Trajectory:
     version_B: Tensor | None = None
     ended_B: Tensor | None = None
     extra: dict[str, Sequence[Any]] = field(default_factory=dict)
+    heard: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -85,6 +91,7 @@ class Trajectory:
             take(self.version_B),
             take(self.ended_B),
             {k: take(v) for k, v in self.extra.items()},
+            take(self.heard),
         )
 
     def with_columns(self, **columns: Any) -> Trajectory:
@@ -92,7 +99,7 @@ class Trajectory:
 
     @staticmethod
     def concat(parts: Sequence[Trajectory]) -> Trajectory:
-        """Rows of all parts; a column is kept when every part has it."""
+        """Rows of all parts; a column is kept when every part has it, `heard` when any has."""
 
         def join(columns: list) -> Any:
             if any(c is None for c in columns):
@@ -102,4 +109,7 @@ class Trajectory:
         names = ("contexts", "actions", "prompt_B", "logp", "reward_B", "version_B", "ended_B")
         shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
         extra = {name: join([p.extra[name] for p in parts]) for name in shared}
-        return Trajectory(*(join([getattr(p, name) for p in parts]) for name in names), extra)
+        columns = [join([getattr(p, name) for p in parts]) for name in names]
+        if all(p.heard is None for p in parts):
+            return Trajectory(*columns, extra)
+        return Trajectory(*columns, extra, [row for p in parts for row in p.heard or [SILENCE] * len(p)])

@@ -7,6 +7,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from opd_steps.nouns.trajectory import Trajectory
+
+
+def outcome_B(rows: Trajectory, method: dict) -> Tensor:
+    """The advantage of each row among those of its prompt by one sampler, as a method's options say; unjudged rows count 0. [B]"""
+    sources, groups = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B)
+    keys = list(zip(sources, groups.tolist() if isinstance(groups, Tensor) else groups, strict=True))
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)
+    group_B = torch.tensor([number[key] for key in keys])
+    return group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])
+
 
 def group_advantage(
     reward_B: Tensor, group_B: Tensor, kind: Literal["group_mean", "leave_one_out"] = "group_mean", divide_by_std: bool = True

@@ -10,7 +10,8 @@ import yaml
 from markupsafe import Markup
 
 from opd_steps.errors import UserError
-from opd_steps.findings.claims import MIN_SEEDS, VERDICTS
+from opd_steps.findings.claims import MIN_SEEDS, UNTESTABLE, VERDICTS
+from opd_steps.findings.multiplicity import chance
 from opd_steps.findings.results import Plan, produces
 from opd_steps.graph.kinds import KINDS
 from opd_steps.report import comparison
@@ -19,6 +20,7 @@ from opd_steps.report.curves import COLOURS, chart, gaps, number, series
 from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
 
+WAYS = {True: "as claimed", False: "the other way", None: "open on these prompts"}
 AXES = ("teacher", "signal", "rollouts", "slot")
 
 
@@ -32,13 +34,16 @@ def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
         )
         environment.filters |= {"number": number, "short": comparison.short, "p": _p_value, "slug": _slug}
         papers = [_paper(plan, name, claims[name], captions) for name in plan.papers]
-        counts = Counter(c["direction"]["verdict"] for found in claims.values() for c in found)
+        everyone = [claim for found in claims.values() for claim in found]
+        counts = Counter(c["direction"]["verdict"] for c in everyone)
         return environment.get_template("index.html.j2").render(
             root=plan.root,
             captions=captions,
             papers=papers,
             colours=COLOURS,
             verdicts=[(name, counts[name]) for name in VERDICTS],
+            chance=chance(everyone),
+            pairs=_pairs(everyone),
             min_seeds=MIN_SEEDS,
         )
     except (OSError, yaml.YAMLError, jinja2.TemplateError) as error:
@@ -63,6 +68,9 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "curves": _curves(plan, name, captions),
         "claims": [_claim(c) for c in claims],
         "counts": Counter(c["direction"]["verdict"] for c in claims),
+        "chance": chance(claims),
+        "pairs": _pairs(claims),
+        "requires": list({needed["name"]: needed for claim in claims for needed in claim["requires"]}.values()),
         "provenance": _provenance(plan, name),
     }
 
@@ -70,11 +78,35 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
 def _claim(claim: dict) -> dict:
     found, lines = claim["direction"], []
     for seed, sides in claim["seeds"].items():
-        values = " against ".join(
-            number(side["value"]) if side["found"] == "finite" else side["found"] for side in sides.values()
-        )
-        lines.append(f"seed {seed}: {values}  ({', '.join(side['path'] for side in sides.values())})")
-    return claim | {"forest": Markup(forest(found["effect"], found["interval"], claim["op"])), "tooltip": "\n".join(lines)}
+        shown = lambda figure: number(figure["value"]) if figure["found"] == "finite" else figure["found"]
+        values = " against ".join(" − ".join(map(shown, side["figures"])) for side in sides.values())
+        lines.append(f"seed {seed}: {values}  ({', '.join(f['path'] for side in sides.values() for f in side['figures'])})")
+    picture = Markup(forest(found["effect"], found["interval"], claim["op"], claim["margin"]))
+    return claim | {"forest": picture, "tooltip": "\n".join(lines), "checkpoints": _checkpoints(claim)}
+
+
+def _checkpoints(claim: dict) -> list[dict]:
+    """One entry for each verdict over prompts: how many seeds' checkpoints have it, and whether that is as claimed."""
+    seeds = (claim["these_checkpoints"] or {"seeds": {}})["seeds"]
+    entries = []
+    for verdict, n in Counter(each["verdict"] for each in seeds.values()).items():
+        found = {seed: each for seed, each in seeds.items() if each["verdict"] == verdict}
+        ends = {seed: f"[{', '.join(number(end, 3) for end in each['interval'])}]" for seed, each in found.items()}
+        ways = {each["as_claimed"] for each in found.values()}
+        entry = {"verdict": verdict, "tone": WAYS[ways.pop()] if len(ways) == 1 else WAYS[None]}
+        entry["says"] = ends.popitem()[1] if len(seeds) == 1 else f"{n} of {len(seeds)} seeds"
+        lines = [
+            f"seed {s}: {number(e['effect'], 3)} {ends.get(s, entry['says'])}, {e['prompts']} prompts" for s, e in found.items()
+        ]
+        entries.append(entry | {"tooltip": "\n".join(lines)})
+    return entries
+
+
+def _pairs(claims: list[dict]) -> list[tuple[str, int]]:
+    """How many pairs of checkpoints, each of one claim that is testable and one seed, came out how."""
+    testable = [c["these_checkpoints"] for c in claims if c["these_checkpoints"] and c["direction"]["verdict"] != UNTESTABLE]
+    counts = Counter(WAYS[each["as_claimed"]] for found in testable for each in found["seeds"].values())
+    return [(way, counts[way]) for way in WAYS.values() if counts[way]]
 
 
 def _boxes(plan: Plan, paper: str) -> list[Box]:

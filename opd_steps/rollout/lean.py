@@ -61,7 +61,7 @@ class Plain:
         return self.model(input_ids=ids_BP, past_key_values=self.cache, **args).logits[:, -1]
 
     def select(self, keep: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Go on with these rows alone; a row may be named more than once."""
         self.cache.batch_select_indices(keep)
 
 

@@ -57,8 +57,10 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, en
     device = mixed[0][0].device
     ends_E = torch.tensor(list(ends), device=device)
     width = max(map(len, contexts))
-    ids = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in contexts], device=device)
-    mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * (len(c) + max_new_tokens) for c in contexts], device=device)
+    place: dict[tuple[int, ...], int] = {}  # samples of one prompt read it once
+    prompt_B = torch.tensor([place.setdefault(tuple(c), len(place)) for c in contexts], device=device)
+    ids = torch.tensor([[pad_id] * (width - len(c)) + list(c) for c in place], device=device)
+    mask_BL = torch.tensor([[0] * (width - len(c)) + [1] * (len(c) + max_new_tokens) for c in place], device=device)
     positions = (mask_BL[:, :width].cumsum(-1) - 1).clamp(min=0)
     padded = any(len(c) < width for c in contexts)
     uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
@@ -72,6 +74,10 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, en
     for t in range(max_new_tokens):
         seen = mask_BL[:, : width + t] if padded else None
         each = [decoder(ids, positions, seen)[:, :vocab] for decoder in decoders]
+        if not t and len(place) < len(contexts):
+            for decoder in decoders:
+                decoder.select(prompt_B)
+            each, mask_BL, positions = [x[prompt_B] for x in each], mask_BL[prompt_B], positions[prompt_B]
         logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
         new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p))
         token_B = new[-1][0]

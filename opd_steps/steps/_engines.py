@@ -16,7 +16,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
-from opd_steps.steps._models import family
+from opd_steps.steps._models import family, row_room
 from opd_steps.store.artifacts import Job
 from opd_steps.teachers.engine import EngineTeacher
 
@@ -24,14 +24,15 @@ from opd_steps.teachers.engine import EngineTeacher
 def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool = False) -> VllmEngine | None:
     """Who samples for the parent `role`, from its weights; None: the torch model itself. `learns`: new weights will come.
 
-    Raises UserError where the pool's longest prompt and an answer of `answer` tokens do not fit.
+    Raises UserError where the pool's longest prompt and an answer of `answer` decisions do not fit.
     """
     options = job.options["engine"]
     if options["name"] == "local":
         return None
     _require_engine(job, role, options, "engine")
     path = where(job.path(role))
-    require_room("engine.max_model_len", path, options["max_model_len"], longest(pool.contexts(range(len(pool)))), answer)
+    prompt, room = longest(pool.contexts(range(len(pool)))), row_room(job, answer)
+    require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
     return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
 

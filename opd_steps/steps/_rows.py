@@ -19,11 +19,13 @@ from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.bench import Bench
+from opd_steps.nouns.heard import woven
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.objectives.outcome import group_advantage
+from opd_steps.objectives.outcome import outcome_B
 from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.steps._engines import sampling_engine, seen, start_teacher
+from opd_steps.steps._models import row_room
 from opd_steps.steps._teachers import Staff
 from opd_steps.store.artifacts import Job
 
@@ -110,16 +112,10 @@ class Rows:
         return out
 
     def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:
-        """Column "outcome": the advantage of each row among those of its prompt by one sampler, where a term asks for it."""
+        """Column "outcome", where a term asks for it."""
         if name not in self._outcomes:
             return {}
-        method = method_of(self.job.options, name)
-        sources, groups = rows.extra.get("source", [""] * len(rows)), rows.extra.get("group", rows.prompt_B)
-        keys = list(zip(sources, groups.tolist() if isinstance(groups, torch.Tensor) else groups, strict=True))
-        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        reward_B = rows.reward_B.where(~rows.reward_B.isnan(), 0.0)  # rows that nobody judged
-        group_B = torch.tensor([number[key] for key in keys])
-        return {"outcome": group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])}
+        return {"outcome": outcome_B(rows, method_of(self.job.options, name))}
 
     def _start_engines(self) -> None:
         """Engines of teachers and of the student, for the longest rows that there can be. Cheap checks come before any start."""
@@ -130,9 +126,9 @@ class Rows:
             teaching = self.staff.teachings[name]
             texts_B = [0] * len(pool)
             for column in columns:
-                texts_B = [max(t, len(a)) for t, a in zip(texts_B, self._texts(column).actions, strict=True)]
+                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self._texts(column))[0], strict=True)]
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
-            lengths = ((len(c), max(longest, t)) for c, t in zip(shown, texts_B, strict=True))
+            lengths = ((len(c), max(row_room(job, longest), t)) for c, t in zip(shown, texts_B, strict=True))
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
         roles = starts(job.options)
         for name, student in self.staff.students.items():

@@ -6,7 +6,7 @@ import torch
 
 from opd_steps.analyses._context import Context
 from opd_steps.config import plugs
-from opd_steps.graph.kinds.analyze import ANALYSES, ANALYZED
+from opd_steps.graph.kinds.analyze import ANALYSES, ANALYZED, METHODS
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, require_same, weights_id
 from opd_steps.store.artifacts import Job
@@ -25,8 +25,8 @@ def run(job: Job) -> None:
         for role in roles[1:]:
             require_same(policies["model"], policies[role], job, role)
         pool = load_pool(job, options["split"], policies["model"], options["limit"])
-    found = analysis.measure(Context(policies, pool, job.seed))
-    facts = {"models": {role: weights_id(job.manifests[role]) for role in roles}, "n_prompts": len(pool) if pool else 0}
+    found = analysis.measure(Context(policies, pool, job.seed, options[METHODS]))
+    facts = {"models": {role: weights_id(job, role) for role in roles}, "n_prompts": len(pool) if pool else 0}
     job.publish({name: value for name, value in found.items() if value is not None}, facts)
 
 

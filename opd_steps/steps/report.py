@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.findings.judge import judge
+from opd_steps.findings.multiplicity import chance
 from opd_steps.findings.results import Plan
 from opd_steps.report.page import render
 from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import file_sha256
 from opd_steps.store.views import MADE_OF, made_of
 
+CHECKPOINTS = (
+    "whether the two models of a seed differ on these prompts (paired bootstrap, 95 %); not whether the method is better"
+)
+
 
 def run(plan_file: Path, results: Path, template: Path, out: Path, made: str = "") -> None:
     """Judge every claim, write `out` (one HTML file that opens offline), then claims.json, which says what both are made of."""
     plan = Plan.read(plan_file, results)
-    claims = {paper: judge(plan, paper) for paper in plan.papers}
+    claims = judge(plan)
     out.parent.mkdir(parents=True, exist_ok=True)
     root = {key: plan.root[key] for key in ("scale", "seeds", "papers")}
     scratch = out.with_name(out.name + ".tmp")
     scratch.write_text(render(plan, claims, template), encoding="utf-8")
     os.replace(scratch, out)
-    judged = {"claims": [claim for found in claims.values() for claim in found]}
+    every = [claim for found in claims.values() for claim in found]
+    judged = {"these_checkpoints": CHECKPOINTS, "chance": asdict(chance(every)), "claims": every}
     write_json(out.with_name("claims.json"), {MADE_OF: made, "page": file_sha256(out)} | root | judged)
 
 

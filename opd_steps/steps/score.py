@@ -7,6 +7,7 @@ import torch
 from opd_steps.config.asks import Asks
 from opd_steps.errors import NotFinite
 from opd_steps.loop.chunked import chunked_sum
+from opd_steps.nouns.heard import woven
 from opd_steps.rollout.table import read_rollouts, write_scores
 from opd_steps.steps._engines import engine_teacher, start_teacher
 from opd_steps.steps._main import main
@@ -27,7 +28,7 @@ def run(job: Job) -> None:
     require_made_with(teacher, job, "rollouts", "teacher")
     rows = read_rollouts(job.path("rollouts"))
     if elsewhere:
-        lengths = ((len(c), len(a)) for c, a in zip(rows.contexts, rows.actions, strict=True))
+        lengths = ((len(c), len(behind)) for c, behind in zip(rows.contexts, woven(rows)[0], strict=True))
         start_teacher(job, teacher, "teacher", options["teacher_engine"], "teacher_engine", lengths)
     logp, ids, topk = [], [], []
     for start in range(0, len(rows), options["micro_batch"]):
@@ -47,7 +48,7 @@ def run(job: Job) -> None:
     if not all(torch.cat(column).isfinite().all() for column in (logp, topk)):
         raise NotFinite(str(job.path("teacher")), "its log-probs of the rollouts are not finite")
     write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
-    facts = {"teacher": weights_id(job.manifests["teacher"]), **teacher.family.identity(teacher), "topk": options["topk"]}
+    facts = {"teacher": weights_id(job, "teacher"), **teacher.family.identity(teacher), "topk": options["topk"]}
     job.publish({}, facts)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.heard import woven
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
@@ -71,9 +72,13 @@ class PromptPool(Pool):
         return Trajectory(contexts, [torch.tensor(r) for r in responses], torch.arange(len(self)))
 
     def show(self, rows: Trajectory) -> list[str]:
-        """The completions, without special tokens."""
+        """The completions, what others wrote into them included, without special tokens."""
         ended = [False] * len(rows) if rows.ended_B is None else rows.ended_B.tolist()
-        return [completion_text(self.tokenizer, a.tolist(), e) for a, e in zip(rows.actions, ended, strict=True)]
+        return [completion_text(self.tokenizer, tokens, e) for tokens, e in zip(woven(rows)[0], ended, strict=True)]
+
+    def taken(self, rows: Trajectory) -> list[str]:
+        """What the verifier judges."""
+        return self.show(rows)
 
     def rewards(self, rows: Trajectory) -> list[float]:
         """The verifier's 0 or 1 for every row; it sees all samples of a prompt at once."""
@@ -87,4 +92,9 @@ class PromptPool(Pool):
         return [found[i] for i in range(len(rows))]
 
     def _judged(self, group: Trajectory, prompt: int) -> list[float]:
-        return self.task.verifier.judge(self.show(group), [self.rows[prompt]] * len(group))
+        return self.task.verifier.judge(self.taken(group), [self.rows[prompt]] * len(group))
+
+    def measure(self, rows: Trajectory) -> dict[str, float]:
+        """METRICS of the verifier."""
+        answers = [self.rows[i]["answer"] for i in rows.prompt_B.tolist()]
+        return self.task.verifier.measure(self.taken(rows), answers, [float(reward > 0) for reward in rows.reward_B])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from opd_steps.config import plugs
@@ -18,9 +19,11 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
     found = []
     for rows in asked:
         facts = read_manifest(results / rows.tokens)["facts"]
-        task = read_manifest(results / rows.data)["facts"]["task"]["name"]
-        if not plugs.constant("tasks/worlds", task, "TEXTS"):
+        task = read_manifest(results / rows.data)["facts"]["task"]
+        if not plugs.constant("tasks/worlds", task["name"], "TEXTS"):
             continue
+        if rows.answer:
+            rows = replace(rows, answer=plugs.load("tasks/worlds", task).room(rows.answer))
         key = (
             rows.data,
             facts["tokenizer"]["digest"],

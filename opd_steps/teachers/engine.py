@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical, Recorded
+from opd_steps.nouns.heard import woven
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest
 from opd_steps.teachers.cached import CachedTeacher
@@ -61,9 +62,11 @@ class EngineTeacher(CachedTeacher):
     def prepare(self, rows: Trajectory, name: str = "teacher") -> Trajectory:
         """Columns <name>:logp, and <name>:topk_ids with <name>:topk_logp, or <name>:whole [T, V], per row."""
         contexts = rows.extra.get(f"context:{name}", rows.contexts)
-        asked = [[*context, *action.tolist()] for context, action in zip(contexts, rows.actions, strict=True)]
+        behind, places = woven(rows)
+        asked = [[*context, *tokens] for context, tokens in zip(contexts, behind, strict=True)]
         self._require_room(longest(asked))  # a context may show the teacher more than the prompt
-        logp, ids, topk = self.engine.score(asked, [len(c) for c in contexts], self.k)
+        found = self.engine.score(asked, [len(c) for c in contexts], self.k)
+        logp, ids, topk = ([x[list(own)] for x, own in zip(column, places, strict=True)] for column in found)
         columns: dict[str, list[Tensor]] = {f"{name}:logp": logp}
         if self.whole:
             columns = {f"{name}:whole": [self._dense(i, p) for i, p in zip(ids, topk, strict=True)]}

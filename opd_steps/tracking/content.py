@@ -103,13 +103,28 @@ def write_result_files(result: Result, folder: Path) -> None:
             shutil.copy(result.folder / table, folder / table)
 
 
+def claim_tags(claims: list[dict]) -> dict[str, str]:
+    """`opd.claim.<id>`: the verdict; `opd.why.<id>`: its reason, with the figure of a precondition that is not met;
+    `opd.checkpoints.<id>`: what the checkpoints of how many seeds are, on these prompts."""
+    found: dict[str, str] = {}
+    for claim in claims:
+        key = name(claim["id"])
+        found |= {f"opd.claim.{key}": claim["direction"]["verdict"], f"opd.why.{key}": claim["direction"]["reason"][:MAX_TAG]}
+        counts = (claim["these_checkpoints"] or {"counts": {}})["counts"]
+        found[f"opd.checkpoints.{key}"] = (
+            ", ".join(f"{verdict}: {n}" for verdict, n in counts.items()) or "no verdict over prompts"
+        )
+    return found
+
+
 def claim_metrics(claims: list[dict]) -> dict[str, float]:
-    """effect, low, high and p of every claim that was measured, named `claim/<id>/<figure>`."""
+    """effect, low, high, p and p_adjusted of every claim that was measured, named `claim/<id>/<figure>`."""
     found: dict[str, float | None] = {}
     for claim in claims:
         judged, base = claim["direction"], f"claim/{claim['id']}"
         low, high = judged["interval"] or (None, None)
         found |= {f"{base}/effect": judged["effect"], f"{base}/low": low, f"{base}/high": high, f"{base}/p": judged["p"]}
+        found[f"{base}/p_adjusted"] = claim["p_adjusted"]
     return {name(key): value for key, value in found.items() if value is not None}
 
 
@@ -118,7 +133,20 @@ def write_paper_files(paper: dict, claims: list[dict], folder: Path) -> None:
     write_json(folder / "plan.json", paper)
     write_json(folder / "claims.json", claims)
     figures = ("verdict", "reason", "effect", "interval", "n", "p")
-    header = ("id", "says", "left", "op", "right", "test", "reported", "same_contract", "differs")
+    header = (
+        "id",
+        "says",
+        "left",
+        "op",
+        "right",
+        "margin",
+        "test",
+        "reported",
+        "same_contract",
+        "differs",
+        "p_adjusted",
+        "survives",
+    )
     with (folder / "claims.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(header + figures)

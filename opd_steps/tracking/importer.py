@@ -46,8 +46,8 @@ class _Importer:
         }
         for path, result in results.items():
             index[path] = self._import(result, index[result.manifest["paper"]])
-        for paper in self.plan.papers:
-            self._describe(paper, index[paper])
+        for paper, claims in judge(self.plan).items():
+            self._describe(paper, claims, index[paper])
         return index
 
     def _find(self, paper: str) -> None:
@@ -100,15 +100,15 @@ class _Importer:
         self.runs[paper] = [run]
         return run.info.run_id
 
-    def _describe(self, paper: str, run_id: str) -> None:
+    def _describe(self, paper: str, claims: list[dict], run_id: str) -> None:
         """Bring a paper's own run up to date: claims, plan and tags. Nothing is written where nothing changed."""
-        entry, claims, run = self.plan.papers[paper], judge(self.plan, paper), self.runs[paper][0]
+        entry, run = self.plan.papers[paper], self.runs[paper][0]
         mark = digest([entry, claims, self.plan.root["scale"]])
         if run.data.tags.get(COMPLETE) == mark:
             return
         tags = content.axis_tags(entry["axes"]) | {"opd.scale": self.plan.root["scale"], "opd.title": entry["title"]}
         tags |= {"opd.arxiv": entry["arxiv"]} if entry["arxiv"] else {}
-        tags |= {f"opd.claim.{content.name(claim['id'])}": claim["direction"]["verdict"] for claim in claims}
+        tags |= content.claim_tags(claims)
         # A claim's figures change when seeds are added; MLflow shows the newest of them, nan where a claim has none any more.
         now, old = _milliseconds(time.time()), run.data.metrics
         figures = content.claim_metrics(claims)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from opd_steps.config.load import load_root
 from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.claims import required
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import sides
 from opd_steps.store.artifacts import read_manifest
@@ -54,9 +55,8 @@ def test_every_claim_finds_its_figures(everything):
     absent = []
     for paper in built.selected:
         for i, claim in enumerate(built.papers[paper]["claims"]):
-            for side in sides(built, paper, i):
-                if not isinstance(side, tuple) or of_nothing(side[1]):
-                    continue
-                if side[1] not in read_manifest(results / side[0].path(0))["metrics"]:
-                    absent.append(f"{paper}/{claim['id']}: {side[0].name}.{side[1]}")
+            both = [*sides(built, paper, i), *(side for needed in required(built, paper, i) for side in needed.sides)]
+            for node, metric in (term for side in both if isinstance(side, list) for term in side):
+                if not of_nothing(metric) and metric not in read_manifest(results / node.path(0))["metrics"]:
+                    absent.append(f"{paper}/{claim['id']}: {node.name}.{metric}")
     assert absent == []

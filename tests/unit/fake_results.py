@@ -15,6 +15,7 @@ from opd_steps.store.metrics import summarise
 
 SEEDS = (0, 1, 2, 3, 4)
 STEPS = 40
+N_PROMPTS, K = 300, 8
 _SKILL = {"base": 0.12, "teacher": 0.83, "student_sft": 0.41, "opd": 0.62, "vopd": 0.71, "topk": 0.66, "jsd": 0.6}
 _METRICS = {"pretrain": ("loss", "grad_norm", "lr")} | dict.fromkeys(("sft",), ("loss", "grad_norm"))
 _METRICS["rl"] = ("reward", "entropy", "length", "loss", "grad_norm", "lr")
@@ -22,6 +23,13 @@ _METRICS["opd"] = ("reward", "divergence", "log_ratio", "entropy", "length", "lo
 
 
 DIRECTIONS = {"test/accuracy": "up", "test/avg_at_k": "up", "test/pass_at_k": "up", "own/entropy": "", "own/reverse_kl": "down"}
+
+
+_BY_PROMPT = {"test/accuracy": "correct", "test/avg_at_k": "c / k", "test/pass_at_k": "c > 0"}
+PROMPTS = {
+    metric: {"file": "samples/test.jsonl", "value": value, "data": "quickstart/data/sums"}
+    for metric, value in _BY_PROMPT.items()
+}
 
 
 def with_figure(plan: Plan, path: str, metric: str, value: float | None) -> Plan:
@@ -103,14 +111,19 @@ class FakeResults:
 
     def _paper(self, name: str) -> dict:
         nodes = {k.split("/", 1)[1]: n for k, n in self.nodes.items() if name == "vopd" or n["owner"] == name}
-        side = lambda model, metric: {
-            "paths": self.nodes[next(k for k in self.nodes if k.endswith(f"/evaluate/{model}"))]["paths"],
-            "metric": metric,
-            "label": f"{model}.{metric}",
-        }
-        train = {"paths": self.nodes["quickstart/opd/opd"]["paths"], "metric": "train/reward", "label": "opd.train/reward"}
+        paths = lambda model: self.nodes[next(k for k in self.nodes if k.endswith(f"/evaluate/{model}"))]["paths"]
+        term = lambda model, metric: {"paths": paths(model), "metric": metric, "prompts": PROMPTS.get(metric)}
+        side = lambda model, metric: {"label": f"{model}.{metric}", "terms": [term(model, metric)]}
+        train = {"paths": self.nodes["quickstart/opd/opd"]["paths"], "metric": "train/reward", "prompts": None}
+        train = {"label": "opd.train/reward", "terms": [train]}
         claim = {"test": "t", "same_contract": False, "differs": "tiny model, built-in arithmetic", "reported": "+2.1 points"}
+        claim |= {"margin": None, "requires": [], "unequal": []}
         value = {"value": 0.5, "label": "0.5"}
+        behind = {"name": "behind", "why": "there is something to learn", "op": ">"}
+        behind |= {"left": side("teacher", "test/avg_at_k"), "right": side("student_sft", "test/avg_at_k")}
+        weak = {"name": "weak", "why": "a student that knows it all", "op": ">", "left": side("student_sft", "test/accuracy")}
+        gained = {"label": "vopd.test/avg_at_k - student_sft.test/avg_at_k"}
+        gained["terms"] = [term("vopd", "test/avg_at_k"), term("student_sft", "test/avg_at_k")]
         both = {
             "quickstart": [
                 {"id": "helps", "says": "distillation beats its cold start", "op": ">", **claim}
@@ -122,11 +135,17 @@ class FakeResults:
                 {"id": "baseline", "says": "the control variate improves accuracy at equal budget", "op": ">", **claim}
                 | {"left": side("vopd", "test/avg_at_k"), "right": side("opd", "test/avg_at_k")},
                 {"id": "worse", "says": "a claim that goes the wrong way", "op": "<", **claim}
+                | {"unequal": [{"what": "steps", "left": "60", "right": "80", "why": "as in the paper"}]}
                 | {"left": side("vopd", "test/accuracy"), "right": side("student_sft", "test/accuracy")},
                 {"id": "sign", "says": "reverse KL falls", "op": "<", **claim, "test": "sign"}
                 | {"left": side("vopd", "own/reverse_kl"), "right": side("opd", "own/reverse_kl")},
                 {"id": "missing", "says": "nobody measured this", "op": ">", **claim}
                 | {"left": side("jsd", "ood/accuracy"), "right": value},
+                {"id": "gain", "says": "it gains nearly as much as it ever could", "op": ">=", **claim, "margin": 0.5}
+                | {"left": gained, "right": value, "requires": [behind]},
+                {"id": "here", "says": "a claim for students that are nearly perfect", "op": ">", **claim}
+                | {"left": side("vopd", "test/accuracy"), "right": side("opd", "test/accuracy")}
+                | {"requires": [behind, weak | {"right": {"value": 0.9, "label": "0.9"}}]},
             ],
         }
         titles = {
@@ -158,8 +177,10 @@ class FakeResults:
             metrics = summarise(rows)
             files |= _file(folder, "model/model.safetensors", f"weights of {path} {version}")
         if node["kind"] == "evaluate":
-            metrics = _evaluation(_SKILL[node["name"]], draw, "teacher" not in node["name"])
+            rows = _samples(_SKILL[node["name"]], draw)
+            metrics = _evaluation(_SKILL[node["name"]], rows, draw, "teacher" not in node["name"])
             files |= _file(folder, "tables/test.json", json.dumps([{"prompt": "1+1", "right": True}]))
+            files |= _file(folder, "samples/test.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if node["kind"] == "rollout":
             metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal()}
         if node["kind"] == "analyze":
@@ -180,7 +201,7 @@ class FakeResults:
             "parents": {role: {"path": p, "content": digest(self.fingerprints[p])} for role, p in parents.items()},
             "files": files,
             "metrics": metrics,
-            "facts": {},
+            "facts": {"k": K} if node["kind"] == "evaluate" else {},
             "git_commit": "0123456789abcdef0123456789abcdef01234567+",
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -210,16 +231,18 @@ def _curve(metric: str, name: str, step: int, draw) -> float:
             return abs(1.2 - skill * done + 0.05 * noise)
 
 
-def _evaluation(skill: float, draw, teacher: bool) -> dict[str, float]:
-    noise = draw.standard_normal(6)
-    metrics = {
-        "test/accuracy": skill + 0.02 * noise[0],
-        "test/accuracy_stderr": 0.031,
-        "test/avg_at_k": skill - 0.02 + 0.015 * noise[1],
-    }
-    metrics |= {
-        "test/pass_at_k": skill + 0.15 + 0.01 * noise[2],
-        "own/entropy": 1.1 - skill + 0.02 * noise[3],
-        "own/length": 12 + noise[4],
-    }
-    return metrics | ({"own/reverse_kl": 0.9 - skill + 0.02 * noise[5]} if teacher else {})
+def _samples(skill: float, draw) -> list[dict]:
+    """A row for each prompt: whether the greedy answer is right, and how many of K samples are."""
+    greedy, counts = draw.random(N_PROMPTS) < skill, draw.binomial(K, skill, N_PROMPTS)
+    return [
+        {"id": f"test-{i}", "correct": bool(right), "c": int(c)}
+        for i, (right, c) in enumerate(zip(greedy, counts, strict=True))
+    ]
+
+
+def _evaluation(skill: float, rows: list[dict], draw, teacher: bool) -> dict[str, float]:
+    noise, of = draw.standard_normal(3), lambda value: sum(map(value, rows)) / len(rows)
+    metrics = {"test/accuracy": of(lambda row: row["correct"]), "test/accuracy_stderr": 0.031}
+    metrics |= {"test/avg_at_k": of(lambda row: row["c"] / K), "test/pass_at_k": of(lambda row: row["c"] > 0)}
+    metrics |= {"own/entropy": 1.1 - skill + 0.02 * noise[0], "own/length": 12 + noise[1]}
+    return metrics | ({"own/reverse_kl": 0.9 - skill + 0.02 * noise[2]} if teacher else {})

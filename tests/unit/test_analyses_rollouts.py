@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from opd_steps.analyses._continue import continued
 from opd_steps.analyses.alignment import Alignment, align
@@ -34,8 +35,8 @@ def table_kl(a: Bigram, b: Bigram) -> torch.Tensor:
 @pytest.mark.parametrize("name", plug_schema.names("analyses"))
 def test_every_analysis_declares_its_roles_and_metrics(name):
     needs, metrics = (plugs.constant("analyses", name, c) for c in ("NEEDS", "METRICS"))
-    assert set(needs) <= {"other", "peer", "teacher", "data"} and len(set(metrics)) == len(metrics) > 0
-    if "data" in needs:
+    assert set(needs) <= {"other", "peer", "teacher", "data", "methods"} and len(set(metrics)) == len(metrics) > 0
+    if "data" in needs and "methods" not in needs:  # those that take gradients: test_gradient_variance
         ctx = context(POOL, **{role: random_bigram(i) for i, role in enumerate(("model", *(r for r in needs if r != "data")))})
         assert set(
             plugs.load("analyses", merge(plug_schema.schema("analyses", name), {"name": name}, "test")).measure(ctx)
@@ -76,7 +77,22 @@ def test_prefixes_mislead_the_teacher():
     at = [found[f"distortion/accuracy_at_{f}"] for f in (0, 25, 50, 75)]
     assert at == [1, 1, 0, 0]  # of 8 tokens, the third is wrong: cuts after 2 and 4
     assert found["distortion/model_accuracy"] == 0 and found["distortion/slope"] == pytest.approx(-1.6)
+    assert [found[f"distortion/wrong_at_{f}"] for f in (0, 25, 50, 75)] == at
+    assert found["distortion/right_at_50"] is None  # the model is never right
     assert slope([0.1, 0.35, 0.6, 0.85]) == pytest.approx(1)
+
+
+def test_prefixes_of_right_and_of_wrong_answers_apart():
+    # Two prompts of six ask for no 9, the others for one, as the model says it: there it is right, and so is where it leads.
+    model, teacher = path([0, 1, 2, 9, 4, 5, 6, 7], 12), path([0, 1, 2, 3, 4, 5, 6, 7], 12)
+    teacher.logits_VV[9, 4] = 50.0
+    pool = Prompts(6, lambda i, tokens: float((9 in tokens) == bool(i % 3)))
+    found = PrefixDistortion().measure(context(pool, model=model, teacher=teacher))
+    assert found["distortion/model_accuracy"] == pytest.approx(4 / 6)
+    assert [found[f"distortion/right_at_{f}"] for f in (0, 25, 50, 75)] == [0, 0, 1, 1]
+    assert [found[f"distortion/wrong_at_{f}"] for f in (0, 25, 50, 75)] == [1, 1, 0, 0]
+    both = [4 / 6 * r + 2 / 6 * w for r, w in zip([0, 0, 1, 1], [1, 1, 0, 0], strict=True)]
+    assert [found[f"distortion/accuracy_at_{f}"] for f in (0, 25, 50, 75)] == pytest.approx(both)
 
 
 def test_at_fraction_zero_the_teacher_is_alone():
@@ -134,7 +150,23 @@ def test_ranking_by_hand():
     assert found["ranking/inverted_pairs"] == pytest.approx(2 / 6)
     assert found["ranking/violating_prompts"] == pytest.approx(1 / 3) and found["ranking/mixed_prompts"] == 0.75
     assert found["ranking/gap"] == pytest.approx((-1.5 + 1.5 + 0.5) / 3)
-    assert rank(score[:1], torch.ones(1, 3, dtype=torch.bool))["ranking/gap"] is None
+    silent = rank(score[:1], torch.ones(1, 3, dtype=torch.bool))
+    assert silent["ranking/gap"] is silent["ranking/auc"] is silent["ranking/rank_correlation"] is None
+
+
+def test_agreement_of_scores_and_outcomes_by_counting_pairs_and_by_scipy():
+    draw = torch.Generator().manual_seed(0)
+    score = torch.randint(0, 6, (40, 5), generator=draw).double()  # many ties
+    right = torch.rand(40, 5, generator=draw) < 0.15 + 0.1 * score
+    found, kinds = rank(score, right), [(score[right == kind]).tolist() for kind in (True, False)]
+    pairs = [(a > b) + (a == b) / 2 for a in kinds[0] for b in kinds[1]]
+    assert found["ranking/auc"] == pytest.approx(sum(pairs) / len(pairs), rel=1e-12) and 0.5 < found["ranking/auc"] < 1
+    mixed = [(s, r) for s, r in zip(score, right, strict=True) if 0 < r.sum() < 5 and s.min() < s.max()]
+    each = [float(spearmanr(s.numpy(), r.double().numpy()).statistic) for s, r in mixed]
+    assert found["ranking/rank_correlation"] == pytest.approx(sum(each) / len(each), rel=1e-9) and len(each) > 20
+    assert rank(right.double(), right)["ranking/auc"] == 1 and rank(-right.double(), right)[
+        "ranking/rank_correlation"
+    ] == pytest.approx(-1)
 
 
 def test_ranking_scores_are_mean_log_ratios():

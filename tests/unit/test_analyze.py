@@ -10,6 +10,7 @@ from opd_steps.config import plug_schema, plugs
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.any_node import check_node
+from opd_steps.graph.code import used_plugs
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.nodes import GraphNode
 from opd_steps.graph.outline import preflight_pairs
@@ -22,6 +23,7 @@ from tests.unit.tiny_results import publish, publish_data, publish_model
 ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
 OPTIONS = {"extrapolation_limit": {"token": "1"}}  # what the analyses need beyond their defaults on these rows
 ROLES |= {"data": "p/data/sums/seed0"}
+METHODS = {"sampled": {}, "exact": {"signal": "rkl", "support": "full", "estimator": "exact"}}
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,12 @@ def results(tmp_path_factory):
 
 def analyze(results, name: str, analysis: str, **changes) -> dict:
     needs = plugs.constant("analyses", analysis, "NEEDS")
-    parents = {role: path for role, path in ROLES.items() if role in ("model", *needs)} | changes
-    options = merge(
-        KINDS["analyze"],
-        {"kind": "analyze", **parents, "analysis": {"name": analysis, **OPTIONS.get(analysis, {})}, "max_new_tokens": 6},
-        name,
-    )
+    measured = {"methods": METHODS} if "methods" in needs else {}
+    read = ("model", *needs, *(["teacher"] if measured else []))
+    parents = {role: path for role, path in ROLES.items() if role in read} | changes
+    plug = {"name": analysis, **OPTIONS.get(analysis, {})}
+    given = {"kind": "analyze", **parents, **measured, "analysis": plug, "max_new_tokens": 6}
+    options = merge(KINDS["analyze"], given, name)
     options = {k: v for k, v in options.items() if k not in {"kind", "seed", "resources", *ROLES}}
     folder = results / "p" / "analyze" / name / "seed0"
     config = {"kind": "analyze", "seed": 0, "options": options, "parents": parents}
@@ -56,7 +58,8 @@ def analyze(results, name: str, analysis: str, **changes) -> dict:
 @pytest.mark.parametrize("name", plug_schema.names("analyses"))
 def test_every_analysis_runs_on_models_and_says_the_same_twice(results, name):
     first, again = (analyze(results, f"{name}{i}", name) for i in range(2))
-    assert first["metrics"] and set(first["metrics"]) <= set(plugs.constant("analyses", name, "METRICS"))
+    asked = {"methods": METHODS if "methods" in plugs.constant("analyses", name, "NEEDS") else {}, "analysis": {"name": name}}
+    assert first["metrics"] and set(first["metrics"]) <= set(KINDS["analyze"].metrics(SimpleNamespace(options=asked)))
     assert first["metrics"] == again["metrics"]
     assert first["facts"]["n_prompts"] == (6 if "data" in plugs.constant("analyses", name, "NEEDS") else 0)
 
@@ -111,6 +114,46 @@ def node(roles: dict[str, str], analysis: object, **options) -> GraphNode:
 def test_what_does_not_fit_is_refused_before_anything_runs(roles, analysis, message):
     with pytest.raises(UserError, match=message):
         check_node(node(roles, analysis), "x")
+
+
+OF_DATA = {"model": "a", "data": "d"}
+
+
+@pytest.mark.parametrize(
+    ("roles", "methods", "message"),
+    [
+        (OF_DATA, {}, r"x\.methods: this key is required: the analysis 'gradient_variance' reads data, methods"),
+        (OF_DATA, {"a": {}}, r"x\.teacher: this key is required: .* reads data, methods, teacher"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"add": [{"against": "reference", "estimator": "k3"}]}}, r"x\.reference: this key is"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"prefix": "dataset", "estimator": "mle"}}, r"x\.teacher: .* would not look at it"),
+        (OF_DATA | {"teacher": "b"}, {"a": {}, "b": {"against": "peer"}}, r"x\.methods\.b\.against: this term asks 'peer'; .* are teacher"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"add": [{"estimator": "exact"}]}}, r"x\.methods\.a\.add\[0\]\.support: exact sums over a set"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"prefix": "shared"}}, r"x\.methods\.a\.prefix: there is no other learner here"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"transform": [{"name": "span_sum"}]}}, r"x\.methods\.a\.transform: span_sum needs a teacher"),
+        (OF_DATA | {"teacher": "b"}, {"a": {"signal": "outcome"}, "b": {}}, r"x\.methods\.a: this term compares samples .* analysis\.n to 2"),
+    ],
+)  # fmt: skip
+def test_methods_that_cannot_be_measured_are_refused(roles, methods, message):
+    with pytest.raises(UserError, match=message):
+        check_node(node(roles, "gradient_variance", methods=methods), "x")
+
+
+def test_methods_of_an_analysis_that_measures_none_are_refused():
+    with pytest.raises(UserError, match=r"x\.methods: the analysis 'overlap' would not look at it; it reads teacher, data"):
+        check_node(node(OF_DATA | {"teacher": "b"}, "overlap", methods=METHODS), "x")
+
+
+def test_what_is_asked_of_methods_is_known_before_they_run():
+    topk = {"baseline": {"name": "neg_kl", "support": "student_topk", "k": 9}, "add": [{"rows": "dataset", "estimator": "mle"}]}
+    found = node(OF_DATA | {"teacher": "b"}, "gradient_variance", methods={"a": {"prefix": "teacher"}, "b": topk})
+    check_node(found, "x")
+    assert found.says.metrics(found) == [f"variance/{m}/{figure}" for m in "ab" for figure in ("trace", "norm", "snr")]
+    ((key, k, root),) = found.says.topks(found)
+    assert (key, k, root.name) == ("methods.b.baseline.k", 9, "a")
+    for parent in found.parents.values():
+        parent.options["seed"] = 0
+    assert [(row.column, row.answer) for row in found.says.rows(found, 0)] == [("", 32), ("solution", 0)]
+    assert {("prefixes", "teacher"), ("objectives/baselines", "neg_kl")} <= set(used_plugs(found.says, found.options))
 
 
 @pytest.mark.parametrize(("key", "value"), [("max_new_tokens", 0), ("temperature", -1.0), ("limit", -1), ("batch", 0)])

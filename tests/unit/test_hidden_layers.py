@@ -9,6 +9,7 @@ from opd_steps.config.asks import Asks
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy, pack
+from opd_steps.nouns.heard import woven
 from opd_steps.objectives.stream import Stream
 from tests.unit.test_loop_objective import gradients, policies, sample
 
@@ -35,7 +36,7 @@ def objective(words: bool) -> Objective:
 
 
 def states(policy: LMPolicy, rows) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    tokens, at, row = pack(rows.contexts, rows.actions, 0, "cpu")
+    tokens, at, row = pack(rows.contexts, *woven(rows), 0, "cpu")
     out = policy.model(tokens, output_hidden_states=True)
     return tuple(h[row, at] for h in out.hidden_states), torch.log_softmax(out.logits[row, at][:, : policy.vocab], -1)
 

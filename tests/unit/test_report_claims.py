@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from opd_steps.findings.claims import FAILS, HOLDS, OPEN, UNMEASURED, verdict
+from opd_steps.findings.claims import FAILS, HOLDS, OPEN, UNMEASURED, UNTESTABLE, verdict
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan
 from opd_steps.findings.stats import half_width, sign_test, t_test
@@ -87,22 +87,26 @@ def test_a_missing_value_is_not_averaged_away(bad):
 def test_two_pinned_nodes_are_one_pair(tmp_path):
     fake = FakeResults(tmp_path)
     claim = fake.plan["papers"]["quickstart"]["claims"][1]
-    claim["left"]["paths"] = dict.fromkeys(claim["left"]["paths"], "quickstart/opd/opd/seed0")
-    found = judge(Plan.read(_rewrite(fake), fake.root), "quickstart")[1]
+    term = claim["left"]["terms"][0]
+    term["paths"] = dict.fromkeys(term["paths"], "quickstart/opd/opd/seed0")
+    found = judge(Plan.read(_rewrite(fake), fake.root))["quickstart"][1]
     assert (found["direction"]["n"], found["direction"]["verdict"]) == (1, OPEN)
 
 
 def test_claims_keep_contract_and_direction_apart(tmp_path):
     fake = FakeResults(tmp_path)
-    found = {c["id"]: c for c in judge(Plan.read(fake.plan_file, fake.root), "vopd")}
+    found = {c["id"]: c for c in judge(Plan.read(fake.plan_file, fake.root))["vopd"]}
     assert {name: c["direction"]["verdict"] for name, c in found.items()} == {
         "baseline": HOLDS,
         "worse": FAILS,
         "sign": OPEN,
         "missing": UNMEASURED,
+        "gain": HOLDS,
+        "here": UNTESTABLE,
     }
     assert found["baseline"]["same_contract"] is False and found["baseline"]["differs"]
-    left = found["baseline"]["seeds"][3]["left"]
+    assert not found["baseline"]["unequal"] and found["worse"]["unequal"][0]["what"] == "steps"
+    (left,) = found["baseline"]["seeds"][3]["left"]["figures"]
     assert left["path"] == "vopd/evaluate/vopd/seed3" and left["fingerprint"] == fake.fingerprints[left["path"]]
 
 
@@ -117,10 +121,10 @@ def test_claims_keep_contract_and_direction_apart(tmp_path):
 def test_a_claim_with_one_figure_that_is_none_says_whose_it_is(tmp_path, value, says):
     fake = FakeResults(tmp_path)
     plan = Plan.read(fake.plan_file, fake.root)
-    claim = judge(with_figure(plan, "vopd/evaluate/vopd/seed3", "test/avg_at_k", value), "vopd")[0]
+    claim = judge(with_figure(plan, "vopd/evaluate/vopd/seed3", "test/avg_at_k", value))["vopd"][0]
     found = claim["direction"]
     assert (found["verdict"], found["reason"], found["effect"], found["interval"]) == (UNMEASURED, says, None, None)
-    assert claim["seeds"][3]["left"]["value"] is None and claim["seeds"][3]["right"]["found"] == "finite"
+    assert claim["seeds"][3]["left"]["value"] is None and claim["seeds"][3]["right"]["figures"][0]["found"] == "finite"
     json.dumps(claim, allow_nan=False)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from opd_steps.rollout import lean as lean_module
 from opd_steps.rollout import local
+from opd_steps.rollout.lean import Plain
 from opd_steps.rollout.local import decode, sample
 from tests.unit.tiny import qwen
 
@@ -99,3 +102,21 @@ def test_rows_that_are_dropped_on_the_way_keep_their_own_tokens():
         (alone,), (alone_logp,), _ = decode(model, [contexts[i]], [i], **args)
         assert tokens[i].tolist() == alone.tolist()
         torch.testing.assert_close(logp[i], alone_logp, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_samples_of_one_prompt_read_it_once(lean, monkeypatch):
+    if not lean:
+        monkeypatch.setattr(local, "decoder_for", lambda model, new: Plain(model))
+    model, read = qwen(), []
+    contexts, seeds = [CONTEXTS[i] for i in (0, 3, 3, 0, 2, 3)], [5, 6, 7, 8, 9, 6]
+    alone = [decode(model, [c], [s], **ARGS) for c, s in zip(contexts, seeds, strict=True)]
+    model.model.register_forward_pre_hook(lambda _, args, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    monkeypatch.setattr(lean_module, "unknown", lambda model: "")  # a hook by itself keeps a model from the lean path
+    tokens, logp, ended = decode(model, contexts, seeds, **ARGS)
+    assert read[0] == 3
+    assert [t.tolist() for t in tokens] == [one[0][0].tolist() for one in alone]
+    assert ended == [one[2][0] for one in alone]
+    for found, one in zip(logp, alone, strict=True):
+        torch.testing.assert_close(found, one[1][0], rtol=1e-4, atol=1e-5)
+    assert tokens[1].tolist() == tokens[5].tolist() != tokens[2].tolist()

@@ -1,6 +1,10 @@
 """Sources: what stands in the rows, splits without leaks, errors that name the place."""
 
+import hashlib
+import itertools
 import json
+import math
+import re
 
 import pytest
 
@@ -92,6 +96,66 @@ def test_noise_compounds():
     assert all((r["corpus"] == r["solution"]) == (r["meta"]["wrong_steps"] == 0) for r in rows)
     clean = Arithmetic(**SMALL, step_noise=0.0).rows(0)["train"]
     assert all(r["corpus"] == r["solution"] for r in clean)
+
+
+OLD = {  # seed -> of the rows, as they were before there were repairs
+    0: "e38ddcab361995632ce81c630b823169d93771e1fb0a40aa2c2ab9b01ce282f8",
+    7: "7a47fa1ac9b6d541d932b95015e40ba441fedbd374f3a96640ba49b698661226",
+}
+
+
+def test_without_repairs_the_rows_are_what_they_were():
+    for seed, digest in OLD.items():
+        rows = Arithmetic(train=50, test=10, ood=10, operators=["+", "-"], step_noise=0.4).rows(seed)
+        assert hashlib.sha256(json.dumps(rows).encode()).hexdigest() == digest
+
+
+def read_chain(text: str, modulus: int) -> list[tuple[bool, bool]]:
+    """(wrong at first, mended) of every step, each read for itself; the numbers of a step are those that the chain left."""
+    found, total = [], None
+    for step in text.split(";"):
+        a, b, first, mended = re.fullmatch(r"(\d)\+(\d)=(\d)(?:!(\d))?", step).groups()
+        right = (int(a) + int(b)) % modulus
+        assert total in (None, int(a)) and (mended is None or (int(mended) == right != int(first)))
+        found.append((int(first) != right, mended is not None))
+        total = int(mended or first)
+    return found
+
+
+@pytest.mark.parametrize("repair", [0.0, 0.5, 1.0])
+def test_repairs_mend_a_wrong_step_and_the_chain_goes_on_from_the_right_result(repair):
+    noise, n, sums = 0.3, 1500, {"digits": 1, "modulus": 10, "terms": [5], "ood_terms": [6]}
+    make = lambda repair: Arithmetic(train=n, test=20, ood=20, step_noise=noise, repair=repair, **sums).rows(0)
+    rows, plain = make(repair), make(0.0)
+    same = ("prompt", "answer", "solution")  # and the mistakes before the first that is mended: drawn alike
+    assert [[r[k] for k in same] for part in rows.values() for r in part] == [
+        [r[k] for k in same] for part in plain.values() for r in part
+    ]
+    steps = [step for part in rows.values() for r in part for step in read_chain(r["corpus"], 10)]
+    wrong = [mended for was_wrong, mended in steps if was_wrong]
+    assert not any(mended for was_wrong, mended in steps if not was_wrong) and len(wrong) > 0.25 * len(steps)
+    assert sum(wrong) / len(wrong) == pytest.approx(repair, abs=4 * (repair * (1 - repair) / len(wrong)) ** 0.5)
+    assert all(len(re.findall("!", r["solution"])) == 0 for r in rows["train"])
+    verifier = Exact(after="=", or_after=["!"])
+    assert all(verifier.score(r["solution"], r["answer"]) for part in rows.values() for r in part)
+    # mistakes that stay shift the result by 1 .. 9, each as likely; a chain of four is right where they add up to 0 modulo 10
+    stays = noise * (1 - repair)
+    p = sum(math.comb(4, k) * stays**k * (1 - stays) ** (4 - k) * cancels(k) for k in range(5))
+    right = sum(verifier.score(r["corpus"], r["answer"]) for r in rows["train"]) / n
+    assert right == pytest.approx(p, abs=4 * (p * (1 - p) / n) ** 0.5)
+
+
+def cancels(k: int) -> float:
+    """The share of k shifts of 1 .. 9 that add up to 0 modulo 10, counted."""
+    return sum(sum(shifts) % 10 == 0 for shifts in itertools.product(range(1, 10), repeat=k)) / 9**k
+
+
+def test_a_mended_chain_to_the_letter():
+    source = Arithmetic(digits=1, modulus=10)
+    assert source._chain([7, 5, 8], ["+", "+"], [1, 0], [True, True]) == ("7+5=3!2;2+8=0", 0, 1)
+    assert source._chain([7, 5, 8], ["+", "+"], [1, 4], [False, True]) == ("7+5=3;3+8=5!1", 1, 2)
+    assert Arithmetic(reverse=True)._chain([47, 85], ["+"], [1], [True])[0] == "74+58=33!23"
+    assert Arithmetic(modulus=0)._chain([3, 85], ["-"], [1], [True])[0] == "03-85=-81!-82"
 
 
 def test_more_rows_than_there_are_prompts_are_refused():

@@ -30,6 +30,9 @@ def asked_anew():
 
 def test_exact():
     assert Exact().judge([" yes\n", "no", ""], [{"answer": "yes"}] * 3) == [1.0, 0.0, 0.0]
+    either = Exact(after="=", or_after=["!", "->"])
+    assert [either.score(text, "7") for text in ("2=3!7", "2!3=7", "2=7!3", "2=3->7", "2->7=3", "7")] == [1, 1, 0, 1, 0, 0]
+    assert either.unreadable("7") == "" and "holds '!'" in either.unreadable("7!") and "holds '->'" in either.unreadable("a->7")
     after = Exact(after="=")
     completions = ["47+85=32;32+13=45", "45", "47+85=45;45+13=32", "47+85=32;32+13=", "1=045"]
     assert after.judge(completions, [{"answer": "45"}] * 5) == [1.0, 0.0, 0.0, 0.0, 0.0]

@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 class Suite(Protocol):
     """Measures a model on the splits of a task. A metric has a direction: "up" (more is better), "down" (less is), "" (neither).
 
-    READS     options of the evaluate node that it looks at, of k, temperature, benchmarks, fewshot, backend, options; splits, limit,
-              max_new_tokens and batch are every suite's. A node that sets one that is not read is refused
+    READS     options of the evaluate node that it looks at, of k, temperature, benchmarks, benchmark_data, fewshot, backend, options;
+              splits, limit, max_new_tokens and batch are every suite's. A node that sets one that is not read is refused
     METRICS   what it measures of each split (`<split>/<name>`), with its direction
     OWN       what it measures beside, with its direction
     WHEN      metric -> the option, or the role `teacher`, without which it is not measured
-    VERIFIER  the option without which the figures of the data's verifier are not measured; "" = they never are
+    PROMPTS   metric -> its value at one prompt, an expression over the columns of the prompt's row in samples/<split>.jsonl, which has an
+              `id`, and over the facts: the metric is the mean of it; rows with one id are averaged. Others have no such values
+    VERIFIER  the option or role without which the figures of the data's verifier are not measured; "" = they never are
     TEXTS     whether it needs a task whose contexts are text
+    PLAYS     whether it plays the task (Pool.play), which may answer while the policy acts
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[dict[str, str]] = {}
     OWN: ClassVar[dict[str, str]] = {}
     WHEN: ClassVar[dict[str, str]] = {}
+    PROMPTS: ClassVar[dict[str, str]] = {}
     VERIFIER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
+    PLAYS: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(

@@ -32,15 +32,23 @@ OWN_PROMPTS = 256
 @dataclass(frozen=True)
 class LmEval(Suite):
     """Greedy accuracy of each split, Avg@k and Pass@k of k samples, what the data's verifier measures of these, lm-eval's own
-    benchmarks; entropy, length and truncation of one sample of each of the first 256 prompts, and its distance from a teacher.
+    benchmarks; entropy, length, truncation and repetition of one sample of each of the first 256 prompts, and its distance from a teacher.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "benchmarks", "fewshot", "backend", "options")
+    READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "benchmarks", "benchmark_data", "fewshot", "backend", "options")
     METRICS: ClassVar[dict[str, str]] = {"accuracy": "up", "avg_at_k": "up", "pass_at_k": "up"}
-    OWN: ClassVar[dict[str, str]] = {"own/entropy": "", "own/length": "", "own/truncated": "", "own/reverse_kl": "down"}
+    OWN: ClassVar[dict[str, str]] = {
+        "own/entropy": "",
+        "own/length": "",
+        "own/truncated": "",
+        "own/repetition": "",
+        "own/reverse_kl": "down",
+    }
     WHEN: ClassVar[dict[str, str]] = {"avg_at_k": "k", "pass_at_k": "k", "own/reverse_kl": "teacher"}
+    PROMPTS: ClassVar[dict[str, str]] = {"accuracy": "correct", "avg_at_k": "c / k", "pass_at_k": "c > 0"}
     VERIFIER: ClassVar[str] = "k"
     TEXTS: ClassVar[bool] = True
+    PLAYS: ClassVar[bool] = False
 
     def evaluate(
         self, job: Job, policy: LMPolicy, pools: dict[str, PromptPool], teacher: LMPolicy | None
@@ -49,7 +57,8 @@ class LmEval(Suite):
         options, tokenizer = job.options, policy.tokenizer
         end, sampling = tokenizer.decode([tokenizer.eos_token_id]), (options["k"], options["temperature"])
         splits = [SplitTask(split, pool, *sampling, options["max_new_tokens"], end) for split, pool in pools.items()]
-        tasks = load_tasks([c for s in splits for c in s.configs()], options["benchmarks"], options["fewshot"], job.seed)
+        asked = options["benchmarks"], options["fewshot"], job.seed, options["benchmark_data"]
+        tasks = load_tasks([c for s in splits for c in s.configs()], *asked)
         first = next(iter(pools.values()))
         if options["backend"] == "vllm":
             _require_room(job, pools)

@@ -25,10 +25,14 @@ class Played(Suite):
     reward      mean outcome, over all samples
     length      mean number of decisions
     truncated   share of samples cut at their maximum length; of policies that say whether a row ended
+
+    Beside these what the data's verifier measures, where the task has one.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("k",)
     METRICS: ClassVar[dict[str, str]] = {"reward": "up", "length": "", "truncated": ""}
+    PROMPTS: ClassVar[dict[str, str]] = {"reward": "reward", "length": "length"}
+    VERIFIER: ClassVar[str] = "model"
 
     @torch.no_grad()
     def evaluate(
@@ -39,7 +43,7 @@ class Played(Suite):
             rows = pool.play(policy, *sample_seeds(list(range(len(pool))), k, job.seed, "played", split))
             found = {"length": float(rows.length_B.double().mean())}
             if rows.reward_B is not None:
-                found["reward"] = fmean(rows.reward_B.tolist())
+                found |= {"reward": fmean(rows.reward_B.tolist())} | pool.measure(rows)
             if rows.ended_B is not None:
                 found["truncated"] = float((~rows.ended_B).double().mean())
             metrics |= {f"{split}/{name}": value for name, value in found.items()}

@@ -53,6 +53,10 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
                     known = ", ".join(n for n, t in teachings.items() if not t.others)
                     raise UserError(f"{where}.{teaching.at}.weights.{option}", f"no teacher '{other}'; known here: {known}")
         alike = {(bool(t.scores), t.engine["name"] != "local") for t in (teachings[other] for other in teaching.others)}
+        if any(constant(SOURCES, teachings[other].weights["name"], "ANSWERS") == "hidden" for other in teaching.others):
+            raise UserError(
+                f"{where}.{teaching.at}.weights", "each bridge reads the student in its own way: there is no router of them"
+            )
         if len(alike) > 1:
             message = "those among whom rows are routed answer alike: all of them scores, all engines, or all local"
             raise UserError(f"{where}.{teaching.at}.weights", message)
@@ -99,8 +103,15 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
         raise UserError(at, f"{context} shows attempts, and the data node does not say how: hints: marks or words")
     if has("GROUP") and options["sampling"]["n"] < 2:
         raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
+    task = data["task"]["name"]
+    answers = constant("tasks/worlds", task, "ANSWERS")
+    if answers and constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
+        what = f"{teaching.weights['name']} reads texts in another tokenizer, and the task '{task}' writes tokens into them"
+        raise UserError(f"{where}.{teaching.at}.weights" if teaching.at else f"{where}.teacher_source", what)
     if not has("EDITS"):
         return
+    if answers:
+        raise UserError(at, f"{context} edits texts, and the task '{task}' writes tokens into them")
     if not any("stated" in constant("tasks/verifiers", v["name"], "METRICS") for v in plugs.chain(data["verifier"])):
         raise UserError(at, f"{context} restates confidences; the data's verifier must be with_confidence")
     for row in (row for _, method in learners(options) for row in terms(method)):

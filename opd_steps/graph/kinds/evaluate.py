@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import chain, constant, constants, plug
 from opd_steps.errors import UserError
+from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import ref
 from opd_steps.graph.row_lengths import Rows, made
+from opd_steps.store.sources import Given
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -25,6 +27,7 @@ class EvaluateNode(Node):
     PRODUCES: ClassVar[str] = "evaluation"
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 80
+    MEASURES: ClassVar[str] = "model"
     ENV: ClassVar[str] = "eval"
     OF_DATA: ClassVar[tuple[str, ...]] = (
         "tasks/worlds",
@@ -49,6 +52,9 @@ class EvaluateNode(Node):
     k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
     temperature: Annotated[float, "at least 0"] = 1.0
     benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
+    benchmark_data: dict[str, str] = field(
+        default_factory=dict
+    )  # of a benchmark: a folder of <split>.jsonl, or a hub id, for its data
     fewshot: Annotated[Optional[int], "at least 0"] = None
     backend: Literal["hf", "vllm"] = "hf"
     options: dict[str, Any] = field(default_factory=dict)  # further model arguments of lm-eval
@@ -59,6 +65,12 @@ class EvaluateNode(Node):
         suite, task = node.options["suite"]["name"], node.parents["data"].options["task"]["name"]
         if constant("evaluation/suites", suite, "TEXTS") and not constant("tasks/worlds", task, "TEXTS"):
             raise UserError(f"{where}.suite", f"'{suite}' asks questions in text, and the task '{task}' of its data has none")
+        if constant("tasks/worlds", task, "ANSWERS") and not constant("evaluation/suites", suite, "PLAYS"):
+            raise UserError(
+                f"{where}.suite", f"'{suite}' asks once, and the task '{task}' answers while a policy writes: use played"
+            )
+        for name in sorted(node.options["benchmark_data"].keys() - node.options["benchmarks"]):
+            raise UserError(f"{where}.benchmark_data.{name}", f"'{name}' is none of this evaluation's benchmarks")
 
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
@@ -71,17 +83,37 @@ class EvaluateNode(Node):
         there = lambda name: name in node.parents or bool(node.options[name])
         measured = lambda name: name not in suite["WHEN"] or there(suite["WHEN"][name])
         of_split = {name: way for name, way in suite["METRICS"].items() if measured(name)}
-        if suite["VERIFIER"] and there(suite["VERIFIER"]):
+        judged = "verifier" in constant("tasks/worlds", node.parents["data"].options["task"]["name"], "READS")
+        if judged and suite["VERIFIER"] and there(suite["VERIFIER"]):
             for verifier in chain(node.parents["data"].options["verifier"]):
                 of_split |= constant("tasks/verifiers", verifier["name"], "METRICS")
         found = {f"{split}/{name}": way for split in node.options["splits"] for name, way in of_split.items()}
         return found | {name: way for name, way in suite["OWN"].items() if measured(name)}
 
     @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        return measurement(
+            node,
+            ("limit", "max_new_tokens", "k", "temperature", "fewshot"),
+            {"suite": node.options["suite"]["name"]},
+            ("data", "teacher"),
+        )
+
+    @classmethod
     def measures(cls, node: GraphNode, metric: str) -> bool:
         """Which metrics a benchmark has, lm-eval alone knows."""
         task, _, name = metric.partition("/")
         return super().measures(node, metric) or bool(name and task in node.options["benchmarks"])
+
+    @classmethod
+    def sources(cls, options: dict) -> dict[str, Given]:
+        return {f"benchmark_data.{name}": Given(path) for name, path in options["benchmark_data"].items()}
+
+    @classmethod
+    def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
+        split, _, name = metric.partition("/")
+        value = constant("evaluation/suites", node.options["suite"]["name"], "PROMPTS").get(name)
+        return {"file": f"samples/{split}.jsonl", "value": value} if value and split in node.options["splits"] else None
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:

@@ -15,6 +15,7 @@ from opd_steps.tasks.rows import row, splits
 from opd_steps.tasks.sources import Source
 
 _APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+MEND = "!"  # behind it stands what a step's result should have been
 _PATIENCE = 2000  # draws without a new prompt before the space counts as used up
 
 
@@ -25,6 +26,9 @@ class Arithmetic(Source):
     In `corpus` each step's result is, with probability `step_noise`, a wrong one (uniform), and the chain goes on from it:
     k steps end right with probability about (1 - step_noise)^k. Numbers are zero padded to one width, so that texts of
     equally many terms have equal length. Check answers with `exact` and `after: "="`.
+
+    With probability `repair` a wrong step is mended, `47+85=33!32;32+13=45`, and the chain goes on from what stands behind the
+    `!`: an error that can be taken back. Check answers with `or_after: ["!"]` as well.
     """
 
     CHECKS: ClassVar[tuple[str, ...]] = ("len(terms) >= 1", "len(ood_terms) >= 1", "len(operators) >= 1")
@@ -35,6 +39,7 @@ class Arithmetic(Source):
     modulus: Annotated[int, "0 or at least 2"] = 100  # 0 = none
     operators: list[Literal["+", "-", "*"]] = field(default_factory=lambda: ["+"])
     step_noise: Annotated[float, "0 to 1"] = 0.12  # probability of a wrong step in the corpus
+    repair: Annotated[float, "0 to 1"] = 0.0  # probability that a wrong step of the corpus is mended
     reverse: bool = False  # write numbers least significant digit first: easier to learn (arXiv 2307.03381)
     train: Annotated[int, "at least 1"] = 20000  # rows
     test: Annotated[int, "at least 0"] = 500
@@ -43,11 +48,12 @@ class Arithmetic(Source):
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows by split, all prompts distinct. Raises UserError when there are fewer prompts than rows asked for."""
         seen: set[str] = set()
-        test = self._split(self.test, self.terms, rng(seed, "arithmetic", "test"), seen)
-        ood = self._split(self.ood, self.ood_terms, rng(seed, "arithmetic", "ood"), seen)
-        return splits(self._split(self.train, self.terms, rng(seed, "arithmetic", "train"), seen), test, ood)
+        test = self._split(self.test, self.terms, (seed, "arithmetic", "test"), seen)
+        ood = self._split(self.ood, self.ood_terms, (seed, "arithmetic", "ood"), seen)
+        return splits(self._split(self.train, self.terms, (seed, "arithmetic", "train"), seen), test, ood)
 
-    def _split(self, count: int, terms: Sequence[int], draw: np.random.Generator, seen: set[str]) -> list[dict]:
+    def _split(self, count: int, terms: Sequence[int], purpose: tuple, seen: set[str]) -> list[dict]:
+        draw, mend = rng(*purpose), rng(*purpose, "repair")  # the same prompts and mistakes whatever is mended
         out: list[dict] = []
         misses = 0
         while len(out) < count:
@@ -67,7 +73,7 @@ class Arithmetic(Source):
             solution, value, _ = self._chain(numbers, operators, [0] * (k - 1))
             span = self.modulus or 10**self.digits
             shifts = [int(draw.integers(1, span)) if u < self.step_noise else 0 for u in draw.random(k - 1)]
-            corpus, _, wrong = self._chain(numbers, operators, shifts)
+            corpus, _, wrong = self._chain(numbers, operators, shifts, (mend.random(k - 1) < self.repair).tolist())
             out.append(row(prompt, self.write(value), solution, corpus, terms=k, wrong_steps=wrong))
         return out
 
@@ -85,13 +91,20 @@ class Arithmetic(Source):
             text, _, _ = self._chain(numbers, operators, shifts)
         return text
 
-    def _chain(self, numbers: list[int], operators: list[str], shifts: list[int]) -> tuple[str, int, int]:
-        """(text of the steps, last result, wrong steps); `shifts` are added to the steps' results."""
+    def _chain(
+        self, numbers: list[int], operators: list[str], shifts: list[int], mended: Sequence[bool] = ()
+    ) -> tuple[str, int, int]:
+        """(text of the steps, last result, wrong steps); `shifts` are added to the steps' results, `mended`: whether one is taken back."""
         steps, total = [], numbers[0]
-        for operator, number, shift in zip(operators, numbers[1:], shifts, strict=True):
-            result = _APPLY[operator](total, number) + shift
-            result = result % self.modulus if self.modulus else result
-            steps.append(f"{self.write(total)}{operator}{self.write(number)}={self.write(result)}")
+        reduced = lambda value: value % self.modulus if self.modulus else value
+        for i, (operator, number, shift) in enumerate(zip(operators, numbers[1:], shifts, strict=True)):
+            right = _APPLY[operator](total, number)
+            result = reduced(right + shift)
+            text = f"{self.write(total)}{operator}{self.write(number)}={self.write(result)}"
+            if shift and mended and mended[i]:
+                result = reduced(right)
+                text += f"{MEND}{self.write(result)}"
+            steps.append(text)
             total = result
         return ";".join(steps), total, sum(map(bool, shifts))
 

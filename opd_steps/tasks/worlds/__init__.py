@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 class World(Protocol):
     """A task: questions, images, an environment. The options of the plug itself are read beside those that it READS.
 
-    READS   options of the data node that it looks at, of source, verifier, drop_unreadable, hints, chat, system, bos; a node that
-            sets another one is refused
-    CODE    files of the package that `pool` imports when it is called: they belong to the code of those who read the data
-    TEXTS   whether its contexts are text, which preflight measures in the tokens of every model that reads them (tasks/audit.py)
+    READS       options of the data node that it looks at, of source, verifier, drop_unreadable, hints, chat, system, template, bos; a node
+                that sets another one is refused
+    CODE        files of the package that `pool` imports when it is called: they belong to the code of those who read the data
+    WRITTEN_BY  those that `write` imports when it is called: they belong to the code of the data node
+    TEXTS       whether its contexts are text, which preflight measures in the tokens of every model that reads them (tasks/audit.py)
+    ANSWERS     whether it writes into the texts that a policy writes (tasks/turns.py): what asks only once, goes on from prefixes, edits
+                texts or reads them in another tokenizer is refused
     """
 
     READS: ClassVar[tuple[str, ...]] = ()
     CODE: ClassVar[tuple[str, ...]] = ()
+    WRITTEN_BY: ClassVar[tuple[str, ...]] = ()
     TEXTS: ClassVar[bool] = False
+    ANSWERS: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, job: Job) -> dict:
@@ -37,3 +42,7 @@ class World(Protocol):
     @abstractmethod
     def pool(self, folder: Path, split: str, policy: Policy, limit: int = 0) -> Pool:
         """A split of a published folder, as `policy` reads it; its first `limit` contexts, 0 = all. Raises UserError without any."""
+
+    def room(self, answer: int) -> int:
+        """Tokens behind its prompt that a model may have to read of a text with at most `answer` decisions of a policy."""
+        return answer
