@@ -72,11 +72,15 @@ def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
 
 def _in_range(value: Any, words: str, where: str, given: Any) -> Any:
     """`given`: the value as it was written."""
-    many = isinstance(value, list)
-    for i, (number, written) in enumerate(zip(value, given, strict=True) if many else [(value, given)]):
+    if isinstance(value, dict):
+        held = [(f"{where}.{key}", value[key], given[key]) for key in value]
+    elif isinstance(value, list):
+        held = [(f"{where}[{i}]", *pair) for i, pair in enumerate(zip(value, given, strict=True))]
+    else:
+        held = [(where, value, given)]
+    for at, number, written in held:
         if number is not None and not inside(number, words):
-            found = number if isinstance(written, str) else written
-            raise UserError(f"{where}[{i}]" if many else where, f"expected {words}, found {shown(found)}")
+            raise UserError(at, f"expected {words}, found {shown(number if isinstance(written, str) else written)}")
     return value
 
 

@@ -36,6 +36,8 @@ def cut(graph: Graph) -> Graph:
         options.update(
             {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
         )
+        if isinstance(options.get("keep"), dict):
+            options["keep"] = dict.fromkeys(options["keep"], 1)
         if "sampling" in options:
             options["sampling"]["max_new_tokens"] = min(options["sampling"]["max_new_tokens"], 16)
             options["sampling"]["n"] = min(options["sampling"]["n"], 4)
