@@ -33,6 +33,11 @@ class Asks:
         """Whether more is wanted than a log-prob of the sampled action."""
         return bool(self.topk or self.full or self.hidden)
 
+    @property
+    def hidden_alone(self) -> bool:
+        """Whether hidden states are all that is wanted."""
+        return bool(self.hidden) and self == Asks(hidden=self.hidden)
+
 
 NOTHING = Asks()
 

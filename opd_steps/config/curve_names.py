@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 TRAIN = ("loss", "grad_norm", "grad_variance", "lr", "tokens")
-POLICY = (*TRAIN, "entropy", "length", "reward", "truncated", "sampler_gap", "sampler_gap_max", "sampler_kl")
+PROBABILITIES = ("entropy", "sampler_gap", "sampler_gap_max", "sampler_kl")
+POLICY = (*TRAIN, "entropy", "length", "reward", "truncated", *PROBABILITIES[1:])
 
 
 def controlled(path: str) -> str:

@@ -160,10 +160,14 @@ def _plug(group: str, value: Any, where: str) -> dict:
 
 
 def deep_merge(base: dict, over: dict) -> dict:
-    """`over` wins; dicts merge, all else is replaced. A plug that changes its name starts anew."""
+    """`over` wins; dicts merge, all else is replaced. A plug that changes its name starts anew; options without a name are those of
+    whatever plug is named over them."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        replaced = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) != old.get("name")
-        out[key] = deep_merge(old, value) if isinstance(value, dict) and isinstance(old, dict) and not replaced else value
+        if isinstance(value, str) and isinstance(old, dict) and old and "name" not in old:
+            value = {"name": value}
+        both = isinstance(value, dict) and isinstance(old, dict)
+        replaced = both and "name" in old and value.get("name", old["name"]) != old["name"]
+        out[key] = deep_merge(old, value) if both and not replaced else value
     return out

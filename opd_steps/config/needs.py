@@ -55,8 +55,21 @@ def of_plug(group: str, options: dict, own: str) -> dict[str, Asks]:
     word = known.get("TEACHER", "none")
     found = {own: of_word(word, options)}
     if word == "hidden":
-        found["student"] = Asks(hidden=frozenset(options.get("student_layers", options["layers"])))
+        found["student"] = Asks(hidden=frozenset(i for i, _ in layer_pairs(options)))
     return union([found, *others(group, options)])
+
+
+def layer_pairs(options: dict) -> list[tuple[int, int]]:
+    """(the student's layer, the teacher's) that a plug which asks for hidden states holds side by side."""
+    return list(zip(options.get("student_layers") or options["layers"], options["layers"], strict=True))
+
+
+def blind(options: dict) -> bool:
+    """Whether the stream looks at the student's hidden states alone, never at its probabilities: then nobody runs its head."""
+    if _constant(options, "estimator", "TEACHER") != "hidden":
+        return False
+    plugs = [constants(GROUPS[slot], item["name"]) for slot in _LISTS for item in options[slot]]
+    return all(plug["WIDE"] and not plug["SURVEY"] for plug in plugs)
 
 
 def others(group: str, options: dict) -> list[dict[str, Asks]]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from opd_steps.config.asks import NOTHING, Asks, union
-from opd_steps.config.needs import asks, names, others, terms
+from opd_steps.config.needs import GROUPS, asks, layer_pairs, names, others, terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.versions import versions
 
@@ -118,6 +118,15 @@ def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None 
         for other in teachings[name].others if name in teachings else ():
             found[other] = found.get(other, NOTHING) | found[name]
     return found
+
+
+def hidden_pairs(options: dict, teacher: str, learner: str = "") -> list[tuple[int, int]]:
+    """(the learner's layer, the teacher's) whose hidden states its method holds side by side, under any version of the options."""
+    rows = [row for version in versions(options) for row in terms(method_of(version, learner)) if row["against"] == teacher]
+    hidden = [
+        row["estimator"] for row in rows if constant(GROUPS["estimator"], row["estimator"]["name"], "TEACHER") == "hidden"
+    ]
+    return list(dict.fromkeys(pair for plug in hidden for pair in layer_pairs(plug)))
 
 
 def samples(options: dict, learner: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from opd_steps.config.curve_names import POLICY, controlled
-from opd_steps.config.needs import GROUPS, asks, terms
+from opd_steps.config.curve_names import POLICY, PROBABILITIES, controlled
+from opd_steps.config.needs import GROUPS, asks, blind, terms
 from opd_steps.config.option_paths import get_option
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import origin, sources
@@ -36,7 +36,8 @@ def opd_curves(options: dict) -> list[str]:
 
 
 def _of_learner(method: dict, gradient: dict, options: dict) -> list[str]:
-    found, streams = list(POLICY), terms(method)
+    streams = terms(method)
+    found = [name for name in POLICY if name not in PROBABILITIES or not all(map(blind, streams))]
     asked = {whom for row in streams for whom in asks(row)}
     for i, row in enumerate(streams):
         names = _of_estimator(row, row["against"] in asked or row["against"] == "sampler")
@@ -53,7 +54,7 @@ def _of_learner(method: dict, gradient: dict, options: dict) -> list[str]:
 def _of_estimator(row: dict, asked: bool) -> list[str]:
     """`asked`: whether anybody asks the teacher that the term is against."""
     of = lambda slot, attribute: constant(GROUPS[slot], row[slot]["name"], attribute)
-    names = ["log_ratio"] if asked else []
+    names = ["log_ratio"] if asked and of("estimator", "TEACHER") != "hidden" else []
     names += of("estimator", "METRICS")
     sums, rewards = of("estimator", "SUPPORT") == "set", of("estimator", "BASELINE")
     measures = of("support", "TEACHER") != "sampled" and of("signal", "KIND") == "divergence"

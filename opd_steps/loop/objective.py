@@ -15,6 +15,7 @@ from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward, Part
 from opd_steps.loop.terms import Term, prefix, survey, terms_of
 from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment, Stream, build
@@ -55,6 +56,8 @@ class Objective:
         the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands.
         """
         asks = self.asks()
+        if not all(stream.blind for stream in self.streams):
+            asks["student"] = asks.get("student", NOTHING) | Asks(full=True)
         asked = {name: asks.get(name, NOTHING) for name in ("student", *(teachers or {}))}
         forward = Forward(policy, {n: t for n, t in (teachers or {}).items() if asked[n]}, asked, batch, columns, micro_batch)
         found = survey(self.streams, forward) if any(s.surveys for s in self.streams) else None
@@ -92,6 +95,8 @@ class Objective:
 
 def _idle(part: Part) -> Tensor:
     """0, with a gradient of 0 on all that a loss reaches."""
+    if isinstance(part.student, HiddenStates):
+        return 0 * sum(h_ND.sum() for h_ND in part.student.layers.values())
     return chunked_sum(part.student, lambda q, i, j: 0 * q.logp(part.evidence.action_N[i:j]).sum())
 
 
@@ -111,6 +116,8 @@ class Figures:
     @torch.no_grad()
     def of_policy(self, q: StepDist, action_N: Tensor, sampler_logp_N: Tensor | None) -> None:
         """Entropy, and how far the policy is from its sampler: engine mismatch where the rows are fresh, drift where they are stale."""
+        if isinstance(q, HiddenStates):
+            return
         if (entropy_N := q.entropy()) is not None:
             self.sums["entropy"] += float(entropy_N.sum()) / self.decisions
         if sampler_logp_N is None:

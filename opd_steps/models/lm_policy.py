@@ -15,6 +15,7 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
+from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
@@ -116,8 +117,9 @@ class LMPolicy:
         """Temperature and budget as these options say from now on."""
         self.temperature, self.max_new_tokens = sampling["temperature"], sampling["max_new_tokens"]
 
-    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> LazyCategorical:
-        """Distributions at all decisions, still hidden states: `[N, D]`, N = sum of their numbers. What others wrote is context alone.
+    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> LazyCategorical | HiddenStates:
+        """Distributions at all decisions, still hidden states: `[N, D]`, N = sum of their numbers; hidden states of layers alone, and
+        no head, where these alone are asked for. What others wrote is context alone.
 
         `role` picks the context: `trajectory.extra["context:" + role]` where a stage put one, else the plain prompt.
         """
@@ -126,7 +128,10 @@ class LMPolicy:
         self._require_room(tokens_BL.shape[1])
         layers = {}
         if self._plain_head or asks.hidden:
+            self._require_layers(asks.hidden)
             hidden_BLD, layers = ranks.hidden_states(self.model, tokens_BL, sorted(asks.hidden))
+        if asks.hidden_alone:
+            return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
             head = self.model.get_output_embeddings()
             weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
@@ -134,6 +139,11 @@ class LMPolicy:
             hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
+
+    def _require_layers(self, hidden: frozenset[int]) -> None:
+        depth = self.model.config.get_text_config().num_hidden_layers
+        if wrong := [layer for layer in hidden if layer > depth]:
+            raise UserError("method.estimator.layers", f"layer {max(wrong)} is asked of {self.name}, which has {depth}")
 
     def _require_room(self, length: int) -> None:
         """What preflight could not know, as the attempts that a context shows: it would be an index error, or go unsaid (RoPE)."""

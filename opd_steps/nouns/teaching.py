@@ -16,6 +16,7 @@ class Given:
     load      loads the teacher's own weights, frozen; once, however often it is asked
     pool      the prompts of training
     others    teachers that were made before this one
+    pairs     (the learner's layer, the teacher's) whose hidden states the student's method holds side by side
     """
 
     name: str
@@ -23,3 +24,4 @@ class Given:
     load: Callable[[], Policy]
     pool: Any
     others: Mapping[str, Teacher] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from opd_steps.config import plugs
 from opd_steps.config.asks import Asks
-from opd_steps.config.needs import GROUPS, asks, label
+from opd_steps.config.needs import GROUPS, asks, blind, label
 from opd_steps.nouns.dist import Recorded, StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
@@ -40,6 +40,7 @@ class Stream:
 
     against, rows   whose opinion it is, and on which rows: "" the method's own, else a label (config.needs.label)
     asks            what it asks of whom (config.needs.asks)
+    blind           whether it looks at no probability of the student's (config.needs.blind)
     """
 
     support: Any
@@ -54,6 +55,7 @@ class Stream:
     against: str = "teacher"
     rows: str = ""
     asks: Mapping[str, Asks] = field(default_factory=dict)
+    blind: bool = False
 
     def view(self, evidence: Evidence) -> Evidence:
         """Evidence in which `teacher` is whom this stream is against."""
@@ -148,4 +150,5 @@ def build(options: dict) -> Stream:
         against=options["against"],
         rows=label(options["rows"]),
         asks=asks(options),
+        blind=blind(options),
     )

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from opd_steps.config import plugs
 from opd_steps.config.asks import Asks
-from opd_steps.config.teachers import SOURCES, Teaching, asked, named
+from opd_steps.config.teachers import SOURCES, Teaching, asked, hidden_pairs, named
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.steps._engines import engine_teacher
@@ -78,7 +78,8 @@ class Staff:
             require_same(self.students[""], inner, self.job, teaching.model)
         else:
             source = plugs.load(SOURCES, teaching.weights)
-            given = Given(name, self.students[teaching.own or ""], lambda: self._load(teaching), self.pool, self.teachers)
+            learner, pairs = self.students[teaching.own or ""], tuple(hidden_pairs(self.job.options, name))
+            given = Given(name, learner, lambda: self._load(teaching), self.pool, self.teachers, pairs)
             inner = source.teacher(given)
             self.hooks += filter(None, [source.hook(given)])
         self.teachers[name] = View(name, inner, context, self.pool, self.job.seed)

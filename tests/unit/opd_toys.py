@@ -51,7 +51,8 @@ SHAPE = {
     "initializer_range": 0.3,
 }
 PARENTS = {"data": "data/data"} | {role: f"model/{role}/seed{SEEDS[role]}" for role in ("student", "teacher", "reference")}
-"""What a run reads; beside them stand `model/end`, `model/untied` (another student, seed 0), and `model/hollow`."""
+"""What a run reads; beside them stand `model/end`, `model/untied` (another student, seed 0), `model/wide` (24 instead of 16, three
+layers instead of one, seed 4) and `model/hollow`."""
 
 
 class Killed(BaseException):
@@ -69,6 +70,7 @@ def make(folder: Path) -> Path:
     for name, seed in SEEDS.items():
         stages.run(name, "model", {"data": "data/data"}, seed, config=SHAPE | {"tie_word_embeddings": True})
     stages.run("untied", "model", {"data": "data/data"}, config=SHAPE | {"tie_word_embeddings": False})
+    stages.run("wide", "model", {"data": "data/data"}, 4, config=SHAPE | {"hidden_size": 24, "num_hidden_layers": 3})
     _hollow(folder)
     return folder
 

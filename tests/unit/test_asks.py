@@ -31,7 +31,8 @@ ASKED = {  # of the teacher that the term is against; plugs that are not named h
     "weight": dict.fromkeys(("gap_mask", "perplexity_route", "teacher_prefers"), SAMPLED)
     | dict.fromkeys(("change_point", "overlap_decay", "teacher_entropy_above", "tip", "watch_topk"), FULL),
 }
-REQUIRED = {"more_likely_by": {"first": "a", "second": "b"}}
+REQUIRED = {"more_likely_by": {"first": "a", "second": "b"}, "hidden_mse": {"layers": [1]}}
+HIDDEN = dict.fromkeys(("teacher", "student"), Asks(hidden=frozenset({1})))
 SILENT = {"mle", "outcome"}  # estimator, signal: with one of these a term does not look at its support
 
 
@@ -78,15 +79,16 @@ def test_every_plug_asks_what_the_table_says(slot):
 def test_a_term_asks_what_its_support_does_unless_it_looks_at_none(support):
     assert ASKED["support"].keys() == set(plug_schema.names(GROUPS["support"]))
     for estimator, signal in product(*(plug_schema.names(GROUPS[slot]) for slot in ("estimator", "signal"))):
-        row = merge(Term, {"support": options(GROUPS["support"], support), "estimator": estimator, "signal": signal}, "t")
-        silent = {estimator, signal} & SILENT
-        assert asks(row) == ({} if silent else {"teacher": ASKED["support"][support]}), (estimator, signal)
+        parts = {"support": support, "estimator": estimator}
+        row = merge(Term, {slot: options(GROUPS[slot], name) for slot, name in parts.items()} | {"signal": signal}, "t")
+        expected = {} if {estimator, signal} & SILENT else {"teacher": ASKED["support"][support]}
+        assert asks(row) == (HIDDEN if estimator == "hidden_mse" else expected), (estimator, signal)
 
 
 def test_every_judge_and_source_asks_what_the_table_says():
     routed = {"name": "routed", "to": {"x": "a", "y": "b"}}
     assert others("teachers/sources", routed) == [dict.fromkeys(("a", "b"), NOTHING)]  # what it is asked itself
-    for group, alone in (("judges", ["overlong"]), ("teachers/sources", ["current", "ema", "frozen", "spans"])):
+    for group, alone in (("judges", ["overlong"]), ("teachers/sources", ["bridged", "current", "ema", "frozen", "spans"])):
         assert [name for name in plug_schema.names(group) if not plugs.constant(group, name, "OTHERS")] == alone
 
 

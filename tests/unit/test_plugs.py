@@ -20,7 +20,7 @@ LEGAL = {
     "KIND": ("divergence", "reward", "observed"),
     "ROWS": ("none", "sampled", "groups"),
 }
-TEACHER = {"estimator": ("support", "none"), "support": ("sampled", "topk", "full")}  # elsewhere:
+TEACHER = {"estimator": ("support", "none", "hidden"), "support": ("sampled", "topk", "full")}  # elsewhere:
 BESIDE = ("none", "sampled", "full")
 CALLED = {"divergence": {"term", "reward"}, "reward": {"reward"}, "observed": {"observed"}}
 

@@ -31,6 +31,7 @@ class Answer:
 LIVE = Answer()
 ENGINE = Answer(hidden=False)
 SAMPLER = Answer(False, 0, False, "{who} asks about more than the sampled token, which is all that is known here")
+HIDDEN = Answer(False, 0, True, "{who} asks the teacher about tokens; with these weights it tells hidden states alone")
 
 
 def table(topk: int) -> Answer:
@@ -176,8 +177,8 @@ def _check_teacher(options: dict, where: str, whom: str, asked: Asks, teachers: 
             f"{where}.against" if own else where,
             f"this term asks '{whom}'; the node's teachers are {', '.join(sorted(teachers))}",
         )
-    sampled_alone = found == SAMPLER and asked.topk
-    if (asked.full and not found.full) or (asked.hidden and not found.hidden) or sampled_alone:
+    beyond_its_words = (found == SAMPLER and asked.topk) or (found == HIDDEN and asked.sampled)
+    if (asked.full and not found.full) or (asked.hidden and not found.hidden) or beyond_its_words:
         who = _asking_all(options) if own else f"a part of this term (asking '{whom}')"
         raise UserError(where, found.refusal.format(who=who))
     if not found.full and asked.topk > found.topk:

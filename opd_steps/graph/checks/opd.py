@@ -11,7 +11,7 @@ from opd_steps.config.teachers import Teaching, learners, named, origin
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
-from opd_steps.graph.checks.method_rules import ENGINE, LIVE, SAMPLER, Answer, check_stream, table
+from opd_steps.graph.checks.method_rules import ENGINE, HIDDEN, LIVE, SAMPLER, Answer, check_stream, table
 from opd_steps.graph.checks.teachers import LIVE_ONLY, check_asked, check_context, check_source, check_teachers
 from opd_steps.graph.train_metrics import opd_curves
 
@@ -88,6 +88,10 @@ def _check_terms(options: dict, learner: str, method: dict, where: str, teaching
             raise UserError(f"{at}.rows", "with scores there are no other rows than the scored ones; leave it out")
         against = teachings.get(stream["against"])
         weights = against.weights["name"] if against else "frozen"
+        if learner and constant("teachers/sources", weights, "ANSWERS") == "hidden":
+            raise UserError(
+                f"{at}.against", f"the bridge of '{stream['against']}' leads from the student's layers, not from {learner}'s"
+            )
         for item in stream["transform"]:
             if constant("objectives/transforms", item["name"], "SOURCE") not in ("", weights):
                 raise UserError(f"{at}.transform", f"{item['name']} needs the teacher source spans, not {weights}")
@@ -104,6 +108,6 @@ def _answer(node: GraphNode, teaching: Teaching, teachings: Mapping[str, Teachin
         return table(node.parents[teaching.scores].options["topk"])
     if several := [_answer(node, teachings[name], teachings) for name in teaching.others]:
         return min(several, key=lambda answer: (answer.full, answer.topk, answer.hidden))
-    if constant("teachers/sources", teaching.weights["name"], "ANSWERS") != "full":
-        return SAMPLER
+    if (alone := constant("teachers/sources", teaching.weights["name"], "ANSWERS")) != "full":
+        return SAMPLER if alone == "sampled" else HIDDEN if teaching.engine["name"] == "local" else ENGINE
     return LIVE if teaching.engine["name"] == "local" else ENGINE

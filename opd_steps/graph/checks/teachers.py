@@ -53,6 +53,10 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
                     known = ", ".join(n for n, t in teachings.items() if not t.others)
                     raise UserError(f"{where}.{teaching.at}.weights.{option}", f"no teacher '{other}'; known here: {known}")
         alike = {(bool(t.scores), t.engine["name"] != "local") for t in (teachings[other] for other in teaching.others)}
+        if any(constant(SOURCES, teachings[other].weights["name"], "ANSWERS") == "hidden" for other in teaching.others):
+            raise UserError(
+                f"{where}.{teaching.at}.weights", "each bridge reads the student in its own way: there is no router of them"
+            )
         if len(alike) > 1:
             message = "those among whom rows are routed answer alike: all of them scores, all engines, or all local"
             raise UserError(f"{where}.{teaching.at}.weights", message)

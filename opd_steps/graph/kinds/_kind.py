@@ -35,6 +35,7 @@ class Node:
     CHECKED    its models are checked by the preflight, which runs before it
     VARIANTS   its nodes are the variants of a paper's method: the report says in what they differ, and which is best
     TRAINS     its step may be several processes, that train as one
+    MEASURES   the role of the model that it measures; "" = what it measures is its own
     FIXED      plugs that its step runs and nobody chooses: (group, name)
     OF_DATA    groups of the plugs that its data node names and its step runs
     CODE       {(option, value): files that run where the option has the value}
@@ -49,6 +50,7 @@ class Node:
     CHECKED: ClassVar[bool] = True
     VARIANTS: ClassVar[bool] = False
     TRAINS: ClassVar[bool] = False
+    MEASURES: ClassVar[str] = ""
     FIXED: ClassVar[tuple[tuple[str, str], ...]] = ()
     OF_DATA: ClassVar[tuple[str, ...]] = ()
     CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {}
@@ -85,6 +87,11 @@ class Node:
     def measures(cls, node: GraphNode, metric: str) -> bool:
         """Whether a claim may name this metric of it."""
         return metric in cls.metrics(node)
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        """What was spent on its model or a part of it, or how it measures one, by the names of graph.equal.WHAT; {} = it cannot tell."""
+        return {}
 
     @classmethod
     def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import MLE
 from opd_steps.graph.options import ref
@@ -29,6 +30,10 @@ class SftNode(Training):
     column: str = "solution"
     batch: Annotated[int, "at least 1"] = 64
     loss_on: Literal["all", "response"] = "response"  # all: the prompt's tokens too, but for the first
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        return training(node.options, node.options["batch"], tokens=tokens_of(node.parents["data"]))
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:

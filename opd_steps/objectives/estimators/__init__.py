@@ -20,7 +20,8 @@ class Estimator(Protocol):
 
     SUPPORT    the supports that it works on: sampled, set (of tokens: all others) or any
     SIGNAL     the signals: divergence, any, or fixed (it has its own)
-    TEACHER    support: as much as the support asks of the teacher; none: nobody is asked
+    TEACHER    support: as much as the support asks of the teacher; none: nobody is asked; hidden: hidden states, of the teacher's
+               `layers` and of the student's `student_layers` (empty: the same)
     BASELINE   whether it subtracts the baseline from a reward
     TRANSFORM  whether it transforms its advantage: then `loss` also takes `transforms`, a tuple of those that are not WIDE
     METRICS    its curves, beside log_ratio, advantage and divergence

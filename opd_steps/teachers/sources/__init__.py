@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class TeacherSource(Protocol):
     """Makes a teacher.
 
-    ANSWERS           what the teacher can be asked: full (any token) or sampled (the sampled one alone)
+    ANSWERS           what the teacher can be asked: full (anything), sampled (the sampled token) or hidden (hidden states alone, by
+                      the student alone)
     OTHER_TOKENIZER   whether its tokenizer may be another one than the student's
     MODEL             node: it loads the model that the teacher names; self: it is a learner of this node; none: it has no model
     MOVES             whether its weights change, so that it shares them with no other teacher
