@@ -34,6 +34,7 @@ END = "<|im_end|>"
 FEW = {"steps": 2, "prompts": 4, "batch": 4, "limit": 4}
 STEPS = {
     "teacher": {"steps": 6, "batch": 8},
+    "student": {"steps": 6, "batch": 8},  # so that its answers end, in the tokens of two
     "gemma": {"steps": 1, "batch": 2},
     "traces": {"limit": 8},
     "gemma_alone": {"k": 1},
