@@ -33,9 +33,10 @@ does not when it lies outside, and >= and &lt;= shift the border by it. Those ma
 six seeds. What a claim requires was written down before the run; where it is not met, the claim is *not testable here*, with the figure.
 ✓ marks what survives a correction for the number of claims (Benjamini-Hochberg at 5 %; claims share models, so take it as a guide).
 
-*These checkpoints* asks less: at how many seeds the two models differ on the prompts that they were asked (paired bootstrap, 95 %). It says
-that these two models differ, not that the method is better. Means over seeds stand beside each side. *Same contract* is {same}: a direction
-that does not show here says nothing about the paper's own scale. *Reported* is the paper's own figure, where our notes have it.
+*These checkpoints* asks less: at how many seeds the two models differ on the prompts that they were asked (paired bootstrap, 95 %: of
+models that are equal, five pairs in a hundred would be told apart). It says that these two models differ, not that the method is better.
+Means over seeds stand beside each side. *Same contract* is {same}: a direction that does not show here says nothing about the paper's own
+scale. *Reported* is the paper's own figure, where our notes have it.
 
 """
 
@@ -96,9 +97,14 @@ def _row(claim: dict) -> str:
         str(said["n"]),
         ", ".join(f"{verdict}: {n}" for verdict, n in counts.items()) or "–",
         claim["reported"] or "–",
-        claim["differs"] or "–",
+        "; ".join([claim["differs"] or "–", *map(_unequal, claim["unequal"])]).removeprefix("–; "),
     ]
     return "| " + " | ".join(cell.replace("|", "∣").replace("<", "&lt;") for cell in cells) + " |"
+
+
+def _unequal(side: dict) -> str:
+    """In what the two sides of a claim are not equal, and why."""
+    return f"unequal {side['what']}: {side['left']} against {side['right']} ({side['why']})"
 
 
 def _allowed(claim: dict) -> str:

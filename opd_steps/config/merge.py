@@ -72,11 +72,15 @@ def typed(hint: Any, value: Any, where: str, default: Any = None) -> Any:
 
 def _in_range(value: Any, words: str, where: str, given: Any) -> Any:
     """`given`: the value as it was written."""
-    many = isinstance(value, list)
-    for i, (number, written) in enumerate(zip(value, given, strict=True) if many else [(value, given)]):
+    if isinstance(value, dict):
+        held = [(f"{where}.{key}", value[key], given[key]) for key in value]
+    elif isinstance(value, list):
+        held = [(f"{where}[{i}]", *pair) for i, pair in enumerate(zip(value, given, strict=True))]
+    else:
+        held = [(where, value, given)]
+    for at, number, written in held:
         if number is not None and not inside(number, words):
-            found = number if isinstance(written, str) else written
-            raise UserError(f"{where}[{i}]" if many else where, f"expected {words}, found {shown(found)}")
+            raise UserError(at, f"expected {words}, found {shown(number if isinstance(written, str) else written)}")
     return value
 
 
@@ -156,10 +160,14 @@ def _plug(group: str, value: Any, where: str) -> dict:
 
 
 def deep_merge(base: dict, over: dict) -> dict:
-    """`over` wins; dicts merge, all else is replaced. A plug that changes its name starts anew."""
+    """`over` wins; dicts merge, all else is replaced. A plug that changes its name starts anew; options without a name are those of
+    whatever plug is named over them."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        replaced = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) != old.get("name")
-        out[key] = deep_merge(old, value) if isinstance(value, dict) and isinstance(old, dict) and not replaced else value
+        if isinstance(value, str) and isinstance(old, dict) and old and "name" not in old:
+            value = {"name": value}
+        both = isinstance(value, dict) and isinstance(old, dict)
+        replaced = both and "name" in old and value.get("name", old["name"]) != old["name"]
+        out[key] = deep_merge(old, value) if both and not replaced else value
     return out

@@ -3,7 +3,7 @@
     range   any | part, part or part       or: either of two, e.g. "0 or at least 2"
     part    above x | at least x | below x | at most x | x to y (both included) | x
 
-The same words stand in the docs and in a user's error line. The range of a list is that of each of its numbers. "any" is any
+The same words stand in the docs and in a user's error line. The range of a list or mapping is that of each of its numbers. "any" is any
 finite number: no option is NaN or infinite, and no whole number is longer than 63 bits.
 
 A rule between options is written beside them, as `CHECKS: ClassVar[tuple[str, ...]] = ("low <= high",)`: a Python expression

@@ -85,6 +85,7 @@ class Claim:
     margin: Annotated[Optional[float], "above 0"] = None  # of = >= <=: how large a difference counts as none
     requires: list[str] = field(default_factory=list)  # preconditions, of this paper or of one that it uses
     test: Literal["t", "sign"] = "t"
+    unequal: dict[str, str] = field(default_factory=dict)  # what is meant to differ between the sides, and why: {steps: ...}
     same_contract: bool = False  # are models, data and budget the paper's own?
     differs: str = ""  # if not, in what
     reported: str = ""  # the paper's own figure

@@ -1,12 +1,17 @@
-"""What a model does on its own: entropy, length and truncation of fresh samples, and its distance from a teacher on them."""
+"""What a model does on its own: entropy, length, truncation and repetition of fresh samples, and its distance from a teacher on them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from opd_steps.evaluation.points import kl, side_by_side
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.seeds import derive
+
+GRAM = 3  # tokens
 
 
 @torch.no_grad()
@@ -23,6 +28,7 @@ def own_statistics(
         own/entropy     mean entropy, nats
         own/length      mean number of response tokens, end token included
         own/truncated   share of samples cut at their maximum length
+        own/repetition  share of 3-grams of tokens that the sample has said before, mean over samples; left out if all are shorter
         own/reverse_kl  mean KL(student || teacher) over the full vocabulary, nats; with a teacher
 
     `chunk` decision points at a time, so that [N, V] never exists.
@@ -40,4 +46,16 @@ def own_statistics(
         "own/length": points / len(rows),
         "own/truncated": float((~rows.ended_B).double().mean()),
     }
+    if (repeated := repetition(rows.actions)) is not None:
+        found["own/repetition"] = repeated
     return found | ({"own/reverse_kl": reverse_kl / points} if teacher else {})
+
+
+def repetition(actions: Sequence[Tensor], n: int = GRAM) -> float | None:
+    """Mean over samples of 1 - distinct / all of their n-grams; None where no sample has one."""
+    shares = []
+    for action_T in actions:
+        if len(action_T) >= n:
+            grams_GN = action_T.unfold(0, n, 1)
+            shares.append(1 - len(grams_GN.unique(dim=0)) / len(grams_GN))
+    return sum(shares) / len(shares) if shares else None

@@ -59,11 +59,12 @@ class OwnTasks:
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """As in training; lm-eval would leave out an empty system message, and any that the template refuses."""
-        system = next(iter(self.own.values())).task.system if self.own else None
+        task = next(iter(self.own.values())).task if self.own else None
+        system, told = (task.system, task.template) if task else (None, {})
         if system is not None and chat_history[0]["role"] != "system":
             chat_history = [{"role": "system", "content": system}, *chat_history]
         thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
-        return chat_text(self.tokenizer, chat_history, add_generation_prompt, **thinking | self.chat_template_args)
+        return chat_text(self.tokenizer, chat_history, told | thinking | self.chat_template_args, add_generation_prompt)
 
 
 def bos_rule(own: dict[str, PromptPool]) -> bool | None:

@@ -55,7 +55,7 @@ def bootstrap(apart_P: np.ndarray) -> list[float]:
     return [round(float(end), 12) + 0.0 for end in ends]  # a mean of 0 is 0, whatever the rounding
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _draws(n: int) -> np.ndarray:
     """How often each of n prompts is drawn, as a share, [RESAMPLES, n]."""
     picks = rng("paired bootstrap over prompts", n).integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]

@@ -40,6 +40,7 @@ def _judge(plan: Plan, paper: str, claim: dict) -> dict:
         "reported": claim["reported"],
         "same_contract": claim["same_contract"],
         "differs": claim["differs"],
+        "unequal": claim["unequal"],
         "requires": requires,
         "direction": asdict(testable(direction, requires)),
         "these_checkpoints": these_checkpoints(plan, claim, found),

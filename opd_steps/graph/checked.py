@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from opd_steps.graph.checks.any_node import check_node
 from opd_steps.graph.claims import claim_nodes
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 
 
 def checked(graph: Graph) -> Graph:
-    """The same graph. Raises UserError for a node that cannot run, with the place that wrote what is wrong."""
+    """The same graph. Raises UserError, with the place that wrote what is wrong, for a node that cannot run and for a claim whose sides
+    are not equal.
+    """
     for node in graph.nodes.values():
         with node.layers.blamed():
             check_node(node, node.layers.where)
+    for name in graph.selected:
+        for index in range(len(graph.papers[name]["claims"])):
+            unequal(graph, name, index)
     return graph
 
 

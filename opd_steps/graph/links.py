@@ -81,9 +81,11 @@ def _link(node: GraphNode, ref: Reference, scope: dict[str, GraphNode], where: s
 def _link_to_itself(node: GraphNode, ref: Reference, where: str) -> None:
     """The node's own learner: its parent is what the learner starts from."""
     _, colon, learner = ref.target.partition(":")
+    if colon and learner in node.options.get("keep", ()):
+        raise UserError(where, f"'{learner}' is a milestone of this very node: it is there when the node is finished")
     if colon:
         require_part(node, learner, where)
-    start = node.says.start(learner)
+    start = node.says.start(node, learner)
     if start not in node.parents:
         raise UserError(where, f"'{ref.target}' is a learner of this node that starts from {start or 'nothing'}; it names none")
     node.parents[ref.role], node.parts[ref.role] = node.parents[start], node.parts[start]

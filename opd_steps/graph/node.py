@@ -52,7 +52,7 @@ class GraphNode:
 
     def root(self, part: str = "") -> GraphNode:
         """The node where the weights and tokens of its model come from, through all trainings; itself, if it goes on from none."""
-        start = self.says.start(part)
+        start = self.says.start(self, part)
         return self.root_of(start) if start else self
 
     def root_of(self, role: str) -> GraphNode:

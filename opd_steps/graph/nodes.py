@@ -15,6 +15,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import link, require_part, unknown
 from opd_steps.graph.node import GraphNode
+from opd_steps.graph.references import names
 from opd_steps.graph.scales import EVALUATE, of_evaluation, of_kind, scale_of
 
 FROZEN = "frozen"  # teachers/sources: weights that stay
@@ -86,13 +87,14 @@ class Graph:
             with node.layers.blamed():
                 link(node, scope, node.layers.where)
         _refuse_cycles(own, file)
-        for model in [*paper[EVALUATE]["models"], *self._evaluated(copied, paper[EVALUATE]["models"])]:
+        for model in [*paper[EVALUATE]["models"], *self._evaluated(paper, copied)]:
             self._evaluate(paper, model, scope)
 
-    def _evaluated(self, copied: dict[str, GraphNode], named: list[str]) -> list[str]:
-        """What their own papers evaluate of nodes that are copied, beside the models that this paper names."""
-        found = [node for node in self.nodes.values() if node.kind == EVALUATE and node.parents["model"] in copied.values()]
-        return [model for node in found if (model := node.options["model"]) not in named]
+    def _evaluated(self, paper: dict, copied: dict[str, GraphNode]) -> list[str]:
+        """What is evaluated of nodes that are copied: what their own papers evaluate and this one's claims name."""
+        asked = {id(node) for name, node in copied.items() if name in names(paper)}
+        found = [node for node in self.nodes.values() if node.kind == EVALUATE and id(node.parents["model"]) in asked]
+        return [model for node in found if (model := node.options["model"]) not in paper[EVALUATE]["models"]]
 
     def _evaluate(self, paper: dict, model: str, scope: dict[str, GraphNode]) -> None:
         where, models = f"{paper['file']}.evaluate.options", f"{paper['file']}.evaluate.models"

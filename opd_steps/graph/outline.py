@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opd_steps.graph.claims import claim_nodes, required
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.graph.references import sides
@@ -55,7 +56,7 @@ def _claim(graph: Graph, paper: str, index: int, seeds: list[int]) -> dict:
     requires = [
         {"name": needed.name, **_compared(needed.entry, needed.sides, seeds)} for needed in required(graph, paper, index)
     ]
-    return _compared(claim, sides(graph, paper, index), seeds) | {"requires": requires}
+    return _compared(claim, sides(graph, paper, index), seeds) | {"requires": requires, "unequal": unequal(graph, paper, index)}
 
 
 def _compared(entry: dict, both: list[Side], seeds: list[int]) -> dict:

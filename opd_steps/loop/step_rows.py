@@ -18,7 +18,7 @@ from opd_steps.nouns.trajectory import Trajectory
 class StepRows:
     """name      of the learner, "" for the student
     policies  models of teachers that a source may let sample, by name
-    texts     texts(column): rows of a text column of the data
+    texts     rows of a text column of the data (nouns.draw)
     rates     pass rate by prompt, where the selection asks for it
     """
 
@@ -27,7 +27,7 @@ class StepRows:
     pool: Any
     select: Any
     seed: int
-    texts: Callable[[str], Trajectory]
+    texts: Callable[..., Trajectory]
     rates: dict[int, float] | None = None
     name: str = ""
 

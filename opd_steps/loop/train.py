@@ -14,6 +14,7 @@ import torch
 from opd_steps.loop import checkpoint
 from opd_steps.loop.guard import Guard
 from opd_steps.loop.learner import Learner
+from opd_steps.loop.milestones import Milestones
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
@@ -44,7 +45,7 @@ def train(
     for name, learner in learners.items():
         learner.start(name, options, job.seed)
     guard = Guard(job, [learner.policy.model for learner in learners.values()])
-    hooks = (*hooks, guard)
+    hooks = (*hooks, guard, Milestones(job.work, options["keep"]))
     stateful = [*hooks, *(learner.work for learner in learners.values())]
     trained = {name: (learner.policy.model, learner.optimizer) for name, learner in learners.items()}
     state = checkpoint.load(job.work, trained)

@@ -36,9 +36,13 @@ def row_room(job: Job, answer: int) -> int:
     return plugs.load("tasks/worlds", job.manifests["data"]["facts"]["task"]).room(answer)
 
 
-def weights_id(manifest: dict) -> str:
-    """Digest of a model node's weight files, wherever they lie."""
-    weights = manifest["facts"].get("weights") or {n: f for n, f in manifest["files"].items() if n.endswith(".safetensors")}
+def weights_id(job: Job, role: str) -> str:
+    """Digest of the weight files of the model that a parent, or the part of it that is read, holds, wherever they lie."""
+    manifest, part = job.manifests[role], job.parts[role]
+    weights, place = manifest["facts"].get("weights"), f"parts/{part}/" if part else ""
+    if not weights:
+        mine = [name for name in manifest["files"] if name.startswith(place or "parts/") == bool(part)]
+        weights = {n.removeprefix(place): manifest["files"][n] for n in mine if n.endswith(".safetensors")}
     return digest({name: entry["sha256"] for name, entry in weights.items()} or manifest["facts"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from opd_steps.loop import milestones
 from opd_steps.loop.objective import Objective
 from opd_steps.models.families import named
 from opd_steps.nouns.policy import Policy
@@ -16,15 +17,17 @@ def publish_model(
 ) -> None:
     """Publish the model as its family writes it, metrics.jsonl, the curves' summary and the facts that later nodes ask for.
 
-    `parts`: further learners by name; a node reads one as `node:name`.
+    `parts`: further learners by name; a node reads one as `node:name`, as it does the model's milestones (option `keep`).
     """
     policy.family.save(policy, job.stage)
     for name, part in (parts or {}).items():
         part.family.save(part, job.stage / "parts" / name)
-    if parts:
-        of_parts = {name: {"family": named(part.family), **part.family.identity(part)} for name, part in parts.items()}
+    found = dict.fromkeys(job.options["keep"], policy) | dict(parts or {})
+    if found:
+        of_parts = {name: {"family": named(part.family), **part.family.identity(part)} for name, part in found.items()}
         facts = facts | {"parts": of_parts}
     if job.writes:
+        milestones.publish(job.work, job.stage, job.options["keep"])
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
     job.publish(metrics, {"family": named(policy.family), **policy.family.identity(policy), **facts})
 

@@ -26,7 +26,7 @@ def run(job: Job) -> None:
             require_same(policies["model"], policies[role], job, role)
         pool = load_pool(job, options["split"], policies["model"], options["limit"])
     found = analysis.measure(Context(policies, pool, job.seed, options[METHODS]))
-    facts = {"models": {role: weights_id(job.manifests[role]) for role in roles}, "n_prompts": len(pool) if pool else 0}
+    facts = {"models": {role: weights_id(job, role) for role in roles}, "n_prompts": len(pool) if pool else 0}
     job.publish({name: value for name, value in found.items() if value is not None}, facts)
 
 

@@ -55,7 +55,7 @@ def _facts(job: Job, staff: Staff) -> dict:
         if teaching.scores:
             found[name] = job.manifests[teaching.scores]["facts"]["teacher"]
         elif teaching.model:
-            found[name] = weights_id(job.manifests[teaching.model])
+            found[name] = weights_id(job, teaching.model)
     traces = job.manifests["student"]["facts"].get("traces_from")
     return {"teacher": found.pop("teacher", None), "teachers": found, "traces_from": traces}
 

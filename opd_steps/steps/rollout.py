@@ -36,7 +36,7 @@ def run(job: Job) -> None:
         "rollout/kept": len(picks) / len(rows),
     }
     facts = {
-        "policy": weights_id(job.manifests["policy"]),
+        "policy": weights_id(job, "policy"),
         **policy.family.identity(policy),
         "tokens": int(rows.rows(picks).length_B.sum()),
         "sampling": sampling,

@@ -48,7 +48,7 @@ def run(job: Job) -> None:
     if not all(torch.cat(column).isfinite().all() for column in (logp, topk)):
         raise NotFinite(str(job.path("teacher")), "its log-probs of the rollouts are not finite")
     write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
-    facts = {"teacher": weights_id(job.manifests["teacher"]), **teacher.family.identity(teacher), "topk": options["topk"]}
+    facts = {"teacher": weights_id(job, "teacher"), **teacher.family.identity(teacher), "topk": options["topk"]}
     job.publish({}, facts)
 
 

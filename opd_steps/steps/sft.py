@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from opd_steps.config import plugs
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.learner import Learner
@@ -16,11 +18,11 @@ from opd_steps.store.artifacts import Job
 
 
 def run(job: Job) -> None:
-    """Cross-entropy on response tokens, mean over the step's tokens. Records which teacher wrote the traces."""
+    """Cross-entropy on response tokens (or all), mean over the step's tokens. Records which teacher wrote the traces."""
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
     traces = source["kind"] == "rollout"
-    rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"])
+    rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"], options["loss_on"])
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
     metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
     author = source["facts"].get("policy") if traces else None
@@ -30,7 +32,16 @@ def run(job: Job) -> None:
 def trace_rows(job: Job, policy: Policy) -> Trajectory:
     """The rollouts of a parent; their decisions are trained on as they are, so they must be of the student's language."""
     require_made_with(policy, job, "data", "student")
-    return read_rollouts(job.path("data"))
+    rows = read_rollouts(job.path("data"))
+    return whole(rows) if job.options["loss_on"] == "all" else rows
+
+
+def whole(rows: Trajectory) -> Trajectory:
+    """Prompts as decisions, all but their first token."""
+    actions = [torch.cat([torch.tensor(c[1:], dtype=a.dtype), a]) for c, a in zip(rows.contexts, rows.actions, strict=True)]
+    later = lambda heard, context: heard + torch.tensor([len(context) - 1, 0])
+    heard = rows.heard and [later(h, c) for h, c in zip(rows.heard, rows.contexts, strict=True)]
+    return Trajectory([c[:1] for c in rows.contexts], actions, rows.prompt_B, heard=heard)
 
 
 if __name__ == "__main__":

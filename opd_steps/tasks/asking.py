@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """How prompts are shown to a model (`chat`, `system`, `bos`, with attempts `hints`) and completions judged.
+    """How prompts are shown to a model (`chat`, `system`, `template`, `bos`, with attempts `hints`) and completions judged.
 
     Only a reader that judges or shows attempts loads what does: it is part of its code (node_code.py), and of no other's.
     """
@@ -31,6 +31,7 @@ class Task:
     chat: bool
     system: str | None
     bos: str = "auto"
+    template: dict = field(default_factory=dict)
 
     @cached_property
     def verifier(self) -> Verifier:
@@ -42,13 +43,13 @@ class Task:
 
     def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
         """The tokens that every reader of this data shows a model for `prompt` (tasks/render.py)."""
-        return prompt_ids(tokenizer, prompt, self.chat, self.system, self.bos)
+        return prompt_ids(tokenizer, prompt, self.chat, self.system, self.bos, self.template)
 
 
 def load_task(folder: Path) -> Task:
     """The task of a data node's folder, from its manifest's facts."""
     facts = read_manifest(folder)["facts"]
-    return Task(facts["verifier"], facts["hints"], facts["chat"], facts["system"], facts["bos"])
+    return Task(facts["verifier"], facts["hints"], facts["chat"], facts["system"], facts["bos"], facts["template"])
 
 
 def load_split(folder: Path, split: str) -> list[dict]:

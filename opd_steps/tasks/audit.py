@@ -50,7 +50,7 @@ class Audit:
         if not task.chat:
             return
         try:
-            check_chat(self.tokenizer, task.system)
+            check_chat(self.tokenizer, task.system, task.template)
         except UserError as error:
             raise UserError(error.where, f"{error.message} (data {self.data}, model {self.model})") from None
         if CLOCK.search(templates(self.tokenizer)):

@@ -19,8 +19,11 @@ def messages(prompt: str, system: str | None = None) -> list[dict[str, str]]:
     return [*([] if system is None else [{"role": "system", "content": system}]), {"role": "user", "content": prompt}]
 
 
-def chat_text(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], more: bool = True, **arguments) -> str:
-    """The chat up to where the assistant begins (`more`), or to the end of the assistant's last words.
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], told: dict | None = None, more: bool = True
+) -> str:
+    """The chat up to where the assistant begins (`more`), or to the end of the assistant's last words. `told`: what the template may
+    read beside the messages.
 
     A template's clock stands at TODAY. Raises UserError when there is no template, and for whatever it raises.
     """
@@ -32,7 +35,8 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], mo
             tokenize=False,
             add_generation_prompt=more,
             continue_final_message=not more,
-            **{"strftime_now": TODAY.strftime, **arguments},
+            strftime_now=TODAY.strftime,
+            **(told or {}),
         )
     except Exception as error:  # a template is a program: it may raise anything
         roles = ", ".join(message["role"] for message in chat)
@@ -45,11 +49,14 @@ def templates(tokenizer: PreTrainedTokenizerBase) -> str:
     return found if isinstance(found, str) else "\n".join(map(str, found.values()))
 
 
-def check_chat(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
-    """Raises UserError for a template that fails, draws at random, or does not show what it is told."""
+def check_chat(tokenizer: PreTrainedTokenizerBase, system: str | None, template: dict | None = None) -> None:
+    """Raises UserError for a template that fails, draws at random, or does not show or read what it is told."""
     if _CHANCE.search(templates(tokenizer)):
         raise UserError("chat", "the chat template draws at random (random, lipsum): a prompt would never be the same")
-    shown = lambda prompt, told: chat_text(tokenizer, messages(prompt, told))
+    for name in template or {}:
+        if not re.search(rf"\b{re.escape(name)}\b", templates(tokenizer)):
+            raise UserError(f"template.{name}", "the chat template does not read it")
+    shown = lambda prompt, told: chat_text(tokenizer, messages(prompt, told), template)
     one = shown("What is 7 + 5?", system)
     if one == shown("Name a colour.", system):
         raise UserError("chat", "the chat template does not show the user's message (does it expect a list of parts?)")

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool = False, system: str | None = None, bos: str = "auto"
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    chat: bool = False,
+    system: str | None = None,
+    bos: str = "auto",
+    template: dict | None = None,
 ) -> list[int]:
-    """Tokens of a prompt; with `chat`, of the chat template's text up to where the assistant begins.
+    """Tokens of a prompt; with `chat`, of the chat template's text up to where the assistant begins. `template`: what it is told
+    beside the messages.
 
     bos   auto: what the tokenizer's own rule puts in front of a text, in a chat what the template writes; always: a BOS in
           front of both, once; never: none, in a chat neither the template's
@@ -29,19 +35,19 @@ def prompt_ids(
     Raises UserError on a character that the tokenizer lacks, when it has no chat template or the template fails, for a BOS that
     it does not have, and for a prompt of no tokens.
     """
-    ids = _chat_ids(tokenizer, prompt, system) if chat else encode(tokenizer, prompt)
+    ids = _chat_ids(tokenizer, prompt, system, template) if chat else encode(tokenizer, prompt)
     ids = _with_bos(tokenizer, ids, chat, bos)
     if not ids:
         raise UserError("prompt", f"no tokens at all in {prompt[:60]!r}: nothing that a response could stand behind")
     return ids
 
 
-def _chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, system: str | None) -> list[int]:
+def _chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, system: str | None, template: dict | None) -> list[int]:
     texts = [text for text in (prompt, system) if text is not None]
     if not any(names_in(tokenizer, text) for text in texts):
-        return encode_markup(tokenizer, chat_text(tokenizer, messages(prompt, system)))
+        return encode_markup(tokenizer, chat_text(tokenizer, messages(prompt, system), template))
     texts, free = guard(tokenizer, texts)
-    return encode_guarded(tokenizer, chat_text(tokenizer, messages(*texts)), free)
+    return encode_guarded(tokenizer, chat_text(tokenizer, messages(*texts), template), free)
 
 
 def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], chat: bool, bos: str) -> list[int]:

@@ -38,6 +38,7 @@ def write_splits(job: Job) -> dict:
         "hints": options["hints"],
         "chat": options["chat"],
         "system": options["system"],
+        "template": options["template"],
         "bos": options["bos"],
         "splits": {split: len(rows) for split, rows in splits.items()},
         "unreadable": {split: len(rows) - len(splits[split]) for split, rows in found.items()},

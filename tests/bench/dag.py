@@ -84,7 +84,8 @@ def finished(folder: Path) -> Checkout:
     checkout = Checkout(folder)
     path = folder / "workflow/papers/quickstart.yaml"
     paper = yaml.safe_load(path.read_text())
-    for options in (paper["nodes"]["data"]["source"], *paper["scales"]["tiny"]["nodes"].values()):
+    tiny = paper["scales"]["tiny"]
+    for options in (paper["nodes"]["data"]["source"], *tiny["kinds"].values(), *tiny["nodes"].values()):
         options.update({key: value for key, value in CUT.items() if key in options})
     path.write_text(json.dumps(paper))
     checkout.snakemake("all", "--config", "papers=[quickstart]")

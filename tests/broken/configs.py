@@ -201,9 +201,9 @@ seeds = st.one_of(
         {"config.yaml": yaml.safe_dump(CONFIG | {"seeds": value}).encode()},
     )
 )
-references = st.tuples(st.sampled_from([("use",), ("claims",), ("evaluate",), ("scales",), ("vars",)]), ODD).map(
-    lambda x: Case(f"{x[0][0]}: {x[1]!r}", ("smoke.yaml",), {SMOKE: dump(PAPER | {x[0][0]: x[1]})})
-)
+references = st.tuples(
+    st.sampled_from([("use",), ("claims",), ("preconditions",), ("evaluate",), ("scales",), ("vars",)]), ODD
+).map(lambda x: Case(f"{x[0][0]}: {x[1]!r}", ("smoke.yaml",), {SMOKE: dump(PAPER | {x[0][0]: x[1]})}))
 twice = lambda text, line: text.replace(line, line + line, 1).encode()
 PLACES = st.sampled_from(
     [

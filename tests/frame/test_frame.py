@@ -6,6 +6,7 @@ critic   a policy and its discriminator, of another family, that rewards it
 router   two routed teachers with different heads, the student's own average with a privileged context, a router of tokens
 world    a policy that acts in an environment: its own family, task and suite
 records  per-record gradients
+slips    a language model that walks in a world which answers it: all kinds of rows with tokens that others wrote
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ KILLED = {
     "router": [("opd", "routed")],
     "world": [("opd", "distilled"), ("rl", "student_rl")],
     "records": [("opd", "private")],
+    "slips": [("opd", "stale"), ("rl", "teacher")],
 }
 KILLS = 3
 

@@ -41,6 +41,7 @@ def test_it_learns_and_is_measured_and_reported(ran):
     assert rewards["quick"] > rewards["slow"] + 0.1 and rewards["cloned"] > rewards["slow"] + 0.1
     claims = json.loads((ran.folder / "results/report/claims.json").read_text())["claims"]
     assert [claim["id"] for claim in claims] == ["reaches"]
+    assert claims[0]["these_checkpoints"]["counts"] == {"left is higher": 1}  # over goals: the suite says where they stand
     assert "mover" in str(manifest(ran, "rl/quick")["facts"]["family"])
 
 

@@ -117,7 +117,7 @@ class FakeResults:
         train = {"paths": self.nodes["quickstart/opd/opd"]["paths"], "metric": "train/reward", "prompts": None}
         train = {"label": "opd.train/reward", "terms": [train]}
         claim = {"test": "t", "same_contract": False, "differs": "tiny model, built-in arithmetic", "reported": "+2.1 points"}
-        claim |= {"margin": None, "requires": []}
+        claim |= {"margin": None, "requires": [], "unequal": []}
         value = {"value": 0.5, "label": "0.5"}
         behind = {"name": "behind", "why": "there is something to learn", "op": ">"}
         behind |= {"left": side("teacher", "test/avg_at_k"), "right": side("student_sft", "test/avg_at_k")}
@@ -135,6 +135,7 @@ class FakeResults:
                 {"id": "baseline", "says": "the control variate improves accuracy at equal budget", "op": ">", **claim}
                 | {"left": side("vopd", "test/avg_at_k"), "right": side("opd", "test/avg_at_k")},
                 {"id": "worse", "says": "a claim that goes the wrong way", "op": "<", **claim}
+                | {"unequal": [{"what": "steps", "left": "60", "right": "80", "why": "as in the paper"}]}
                 | {"left": side("vopd", "test/accuracy"), "right": side("student_sft", "test/accuracy")},
                 {"id": "sign", "says": "reverse KL falls", "op": "<", **claim, "test": "sign"}
                 | {"left": side("vopd", "own/reverse_kl"), "right": side("opd", "own/reverse_kl")},

@@ -88,7 +88,22 @@ def test_prefixes_mislead_the_teacher():
     at = [found[f"distortion/accuracy_at_{f}"] for f in (0, 25, 50, 75)]
     assert at == [1, 1, 0, 0]  # of 8 tokens, the third is wrong: cuts after 2 and 4
     assert found["distortion/model_accuracy"] == 0 and found["distortion/slope"] == pytest.approx(-1.6)
+    assert [found[f"distortion/wrong_at_{f}"] for f in (0, 25, 50, 75)] == at
+    assert found["distortion/right_at_50"] is None  # the model is never right
     assert slope([0.1, 0.35, 0.6, 0.85]) == pytest.approx(1)
+
+
+def test_prefixes_of_right_and_of_wrong_answers_apart():
+    # Two prompts of six ask for no 9, the others for one, as the model says it: there it is right, and so is where it leads.
+    model, teacher = path([0, 1, 2, 9, 4, 5, 6, 7], 12), path([0, 1, 2, 3, 4, 5, 6, 7], 12)
+    teacher.logits_VV[9, 4] = 50.0
+    pool = Prompts(6, lambda i, tokens: float((9 in tokens) == bool(i % 3)))
+    found = PrefixDistortion().measure(context(pool, model=model, teacher=teacher))
+    assert found["distortion/model_accuracy"] == pytest.approx(4 / 6)
+    assert [found[f"distortion/right_at_{f}"] for f in (0, 25, 50, 75)] == [0, 0, 1, 1]
+    assert [found[f"distortion/wrong_at_{f}"] for f in (0, 25, 50, 75)] == [1, 1, 0, 0]
+    both = [4 / 6 * r + 2 / 6 * w for r, w in zip([0, 0, 1, 1], [1, 1, 0, 0], strict=True)]
+    assert [found[f"distortion/accuracy_at_{f}"] for f in (0, 25, 50, 75)] == pytest.approx(both)
 
 
 def test_at_fraction_zero_the_teacher_is_alone():

@@ -70,6 +70,16 @@ def test_a_plug_that_changes_its_name_drops_the_old_options():
     assert deep_merge(base, {"method": {"signal": {"beta": 0.2}}})["method"]["signal"] == {"name": "jsd", "beta": 0.2}
 
 
+@pytest.mark.parametrize("named", ["overlap", {"name": "overlap"}, {"name": "overlap", "n": 2}])
+def test_options_without_a_name_are_those_of_the_plug_that_is_named_over_them(named):
+    """As a paper's `kinds` give them, and its nodes name the plug; they were dropped without a word."""
+    given = named if isinstance(named, dict) else {}
+    assert deep_merge({"analysis": {"k": 16, "n": 1}}, {"analysis": named}) == {
+        "analysis": {"k": 16, "n": 1, "name": "overlap"} | given
+    }
+    assert deep_merge({"analysis": {}}, {"analysis": "overlap"}) == {"analysis": "overlap"}
+
+
 def test_the_conda_environments_pin_what_the_lock_pins():
     lines = (ROOT / "envs/lock.txt").read_text().replace("_", "-").lower().splitlines()
     lock = dict(line.split("==") for line in lines if "==" in line)

@@ -13,7 +13,9 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation import harness
 from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
+from opd_steps.evaluation.suites.lm_eval import LmEval
 from opd_steps.evaluation.vllm_lm import vllm_lm
+from opd_steps.findings.results import Result
 from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.steps.evaluate import run
@@ -105,6 +107,11 @@ def test_sampled_figures_follow_from_the_counts(evaluated):
     metrics = manifest["metrics"]
     assert metrics["test/avg_at_k"] == pytest.approx(sum(counts) / 3 / len(counts))
     assert metrics["test/pass_at_k"] == pytest.approx(sum(c > 0 for c in counts) / len(counts))
+    result = Result(folder, "")
+    for name, value in LmEval.PROMPTS.items():  # what a verdict over prompts reads
+        values = result.by_prompt("samples/test.jsonl", value)
+        assert list(values) == [f"r{i}" for i in range(8)]
+        assert metrics[f"test/{name}"] == pytest.approx(sum(values.values()) / 8)
     table = json.loads((folder / "tables" / "passk.json").read_text())
     assert table["test"]["1"] == pytest.approx(metrics["test/avg_at_k"])
     assert table["test"]["3"] == pytest.approx(metrics["test/pass_at_k"])
@@ -113,7 +120,7 @@ def test_sampled_figures_follow_from_the_counts(evaluated):
 def test_everything_promised_is_measured_and_missing_values_are_dropped(evaluated):
     _, manifest = evaluated
     per_split = {f"{name}{end}" for name in ("accuracy", "avg_at_k", "pass_at_k") for end in ("", "_stderr")}
-    own = {"own/entropy", "own/length", "own/truncated", "own/reverse_kl"}
+    own = {"own/entropy", "own/length", "own/truncated", "own/repetition", "own/reverse_kl"}
     one_row = {f"ood/{name}" for name in per_split if not name.endswith("_stderr")}  # one prompt has no spread
     assert set(manifest["metrics"]) == {f"test/{n}" for n in per_split} | one_row | own
     assert manifest["metrics"]["own/reverse_kl"] > 0

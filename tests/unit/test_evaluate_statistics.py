@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opd_steps.evaluation.own_rollouts import own_statistics
+from opd_steps.evaluation.own_rollouts import own_statistics, repetition
 from opd_steps.evaluation.pass_at_k import pass_at_k, pass_at_k_table
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.trajectory import Trajectory
@@ -72,6 +72,20 @@ def test_own_statistics_equal_the_formulas_however_they_are_cut(micro_batch, chu
     assert found["own/reverse_kl"] == pytest.approx(float(kl), rel=1e-5)
     assert found["own/length"] == 15 / 4 and found["own/truncated"] == 0.25
     assert len(set(student.seeds[0])) == 4
+
+
+def test_repetition_by_hand_and_by_a_plain_loop():
+    say = lambda *rows: [torch.tensor(row) for row in rows]
+    assert repetition(say([1, 2, 3, 1, 2, 3, 1])) == pytest.approx(2 / 5)  # 123 231 312 123 231
+    assert repetition(say([4] * 102)) == pytest.approx(0.99) and repetition(say([1, 2, 3], [1, 2])) == 0
+    assert repetition(say([1, 2], [3])) is None
+    draw = torch.Generator().manual_seed(0)
+    rows = [torch.randint(3, (n,), generator=draw) for n in (0, 3, 9, 30)]
+    shares = []
+    for row in rows[1:]:
+        grams = [tuple(row[i : i + 3].tolist()) for i in range(len(row) - 2)]
+        shares.append(sum(gram in grams[:i] for i, gram in enumerate(grams)) / len(grams))
+    assert repetition(rows) == pytest.approx(sum(shares) / 3) and shares[-1] > 0
 
 
 def test_own_statistics_without_teacher_has_no_divergence():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +14,20 @@ from hypothesis import strategies as st
 from opd_steps.config.asks import Asks
 from opd_steps.loop.batches import rollout_metrics, unsampled
 from opd_steps.loop.objective import Objective
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.tokenizers import char_tokenizer, encode
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.columns import pack, unpack
 from opd_steps.nouns.heard import apart, woven
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts, write_rollouts
+from opd_steps.tasks.asking import Task
+from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.turns import Reply, converse
+from opd_steps.tasks.worlds.walk_slips import WalkSlips
 from opd_steps.teachers.engine import EngineTeacher
 from tests.unit.test_loop_objective import gradients, policies
-from tests.unit.tiny import FakeTokenizer, method
+from tests.unit.tiny import FakeTokenizer, method, qwen
 
 BUDGET = 6
 EXACT = {"signal": {"name": "rkl"}, "support": {"name": "full"}, "estimator": {"name": "exact"}}
@@ -94,7 +101,7 @@ def test_sampler_and_trainer_agree():
     assert (policy.dist(rows).chunk(0, len(rows.action_N)).logp(rows.action_N) - rows.logp_N).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, EXACT], ids=["sampled", "exact"])
+@pytest.mark.parametrize("options", [{}, EXACT, {"estimator": {"name": "mle"}}], ids=["sampled", "exact", "sft"])
 @pytest.mark.parametrize("micro_batch", [3, 64])
 def test_loss_and_gradient_are_those_of_the_decisions_scored_by_hand(options, micro_batch):
     objective = Objective.from_method({**method(**options), "add": []}, BUDGET)
@@ -194,3 +201,49 @@ def test_a_teacher_behind_an_engine_says_what_a_local_one_says(told):
     local = teacher.dist(rows, "teacher").chunk(0, len(rows.action_N))
     torch.testing.assert_close(said.logp(rows.action_N), local.logp(rows.action_N), atol=1e-5, rtol=0)
     torch.testing.assert_close(said.topk(3)[0], local.topk(3)[0], atol=1e-5, rtol=0)
+
+
+class Elsewhere:
+    """An engine in the place of the torch model, whose weights are sent to it."""
+
+    def __init__(self, policy, longest: int):
+        self.policy, self.longest, self.version, self.synced, self.asked = policy, longest, 0, [], 0
+
+    def sync(self, model, version):
+        self.version = version
+        self.synced.append(version)
+
+    def generate(self, contexts, seeds, **sampling):
+        assert max(map(len, contexts)) + sampling["max_new_tokens"] <= self.longest
+        self.asked += 1
+        return self.policy._decode(contexts, seeds, sampling)
+
+
+def test_an_engine_is_asked_again_with_longer_contexts_that_fit():
+    policy, _ = policies()
+    local = talk(policy)
+    engine = Elsewhere(policies()[0], 3 + WalkSlips().room(BUDGET))  # it too answers a token with two
+    policy.engine = engine
+    rows = converse(policy, local.contexts, list(range(12)), list(range(12)), 5, echo)
+    same(rows, local)
+    assert engine.synced == [5] and engine.asked > 2 and rows.version_B.tolist() == [5] * 12
+
+
+def test_the_example_of_the_docs():
+    """A user who tells a question bit by bit: his words stand between the policy's turns, and no more are said than he has."""
+    page = (Path(__file__).parents[2] / "docs/architecture.md").read_text()
+    (example,) = re.findall(r"```python\n(class Shards.*?)```", page, re.S)
+    exec(example, known := {"PromptPool": PromptPool, "Reply": Reply, "converse": converse, "encode": encode})
+    tokenizer = char_tokenizer("abcdefgh: ")
+    rows = [
+        {"prompt": "a:", "answer": "b", "meta": {"shards": [" c:", " d:"]}},
+        {"prompt": "b:", "answer": "b", "meta": {"shards": []}},
+    ]
+    pool = known["Shards"](rows, Task({"name": "exact", "after": ":"}, {"name": "none"}, False, None), tokenizer)
+    policy = LMPolicy(qwen(24, 0), tokenizer, max_new_tokens=50)
+    played = pool.play(policy, [0] * 20 + [1] * 2, list(range(22)))
+    assert played.ended_B[:20].any() and int(played.length_B.max()) <= 50 and played.reward_B.isfinite().all()
+    for i, (heard, text) in enumerate(zip(played.heard, pool.show(played), strict=True)):
+        told, all_of_it = tokenizer.decode(heard[:, 1]), " c: d:" if i < 20 else ""
+        assert told == all_of_it if played.ended_B[i] else all_of_it.startswith(told)
+        assert all(part in text for part in (told[:3], told[3:]))

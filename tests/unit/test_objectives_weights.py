@@ -18,7 +18,7 @@ from opd_steps.objectives.weights.pass_rate import PassRate
 from opd_steps.objectives.weights.perplexity_route import PerplexityRoute
 from opd_steps.objectives.weights.teacher_entropy_above import TeacherEntropyAbove
 from opd_steps.objectives.weights.teacher_prefers import TeacherPrefers
-from opd_steps.objectives.weights.tip import TIP
+from opd_steps.objectives.weights.tip import TIP, composition
 from tests.unit.objectives_toys import close, draw
 from tests.unit.test_objectives_stream import row
 
@@ -62,9 +62,29 @@ def test_tip_by_brute_force_keeps_confident_errors_that_entropy_leaves_out():
     assert kept == {"importance": [0, 1], "entropy": [1, 3]}  # token 0: sure, and wrong
 
 
+def test_what_tip_keeps_by_quadrant():
+    draw = torch.Generator().manual_seed(0)
+    h_N, d_N, keep_N = torch.rand(101, generator=draw), torch.rand(101, generator=draw), torch.rand(101, generator=draw) < 0.3
+    found, halves = composition(keep_N, h_N, d_N), [sorted(x_N.tolist())[50] for x_N in (h_N, d_N)]  # the medians of 101
+    cells = [
+        ("unsure" if h > halves[0] else "sure") + "_" + ("apart" if d > halves[1] else "agreed")
+        for h, d in zip(h_N, d_N, strict=True)
+    ]
+    kept = [cell for cell, keep in zip(cells, keep_N, strict=True) if keep]
+    for name in ("sure_agreed", "sure_apart", "unsure_agreed", "unsure_apart"):
+        assert found[f"kept_{name}"] == pytest.approx(kept.count(name) / len(kept))
+    assert found["sure_apart_kept"] == pytest.approx(kept.count("sure_apart") / cells.count("sure_apart"))
+    assert set(found) == set(TIP.METRICS) and "sure_apart_kept" not in composition(keep_N, h_N, h_N)  # none is sure and apart
+    rest = {"distance": d_N, "importance": h_N + d_N - h_N * d_N, "entropy": h_N}
+    figures = {by: TIP(0.3, by).over_batch(one_row(101), rest, Moment())[1] for by in ("importance", "entropy")}
+    assert figures["importance"]["sure_apart_kept"] > 0 == figures["entropy"]["sure_apart_kept"]
+
+
 def test_tip_at_random_is_a_function_of_seed_and_step():
+    found = {name: torch.rand(40) for name in ("entropy", "distance")}
     draws = [
-        TIP(0.5, "random").over_batch(one_row(40), {}, Moment(step, seed))[0] for step, seed in [(1, 0), (1, 0), (2, 0), (1, 1)]
+        TIP(0.5, "random").over_batch(one_row(40), found, Moment(step, seed))[0]
+        for step, seed in [(1, 0), (1, 0), (2, 0), (1, 1)]
     ]
     assert all(d.sum() == 20 for d in draws)
     assert torch.equal(draws[0], draws[1])

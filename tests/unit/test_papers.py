@@ -47,11 +47,25 @@ def test_papers_build(plans, paper, scale):
     assert len(found["claims"]) >= 3
 
 
+def test_each_inequality_that_a_claim_names_is_one_at_some_scale(plans):
+    named, found = set(), set()
+    for scale, plan in plans.items():
+        entries = graph(papers=[paper for paper, other in CASES if other == scale], scale=scale).papers
+        for paper, entry in plan["papers"].items():
+            named |= {(paper, claim["id"], what) for claim in entries[paper]["claims"] for what in claim["unequal"]}
+            found |= {(paper, claim["id"], side["what"]) for claim in entry["claims"] for side in claim["unequal"]}
+    assert named == found
+
+
 def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     block = re.search(r"```yaml\n(# workflow/papers/mine.yaml.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
     (tmp_path / "mine.yaml").write_text(block)
     built = graph(papers=[str(tmp_path / "mine.yaml")])
     keys = {node.key for node in wanted(built)}
+    more = re.search(r"```yaml\n(preconditions:.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    (tmp_path / "mine.yaml").write_text(block[: block.index("claims:")] + more)
+    other = graph(papers=[str(tmp_path / "mine.yaml")])
+    assert ("quickstart", "evaluate", "opd_exact") in {node.key for node in wanted(other)}
     assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= keys
     assert ("quickstart", "opd", "vopd") not in keys  # nobody asked for it
 

@@ -105,6 +105,7 @@ def test_claims_keep_contract_and_direction_apart(tmp_path):
         "here": UNTESTABLE,
     }
     assert found["baseline"]["same_contract"] is False and found["baseline"]["differs"]
+    assert not found["baseline"]["unequal"] and found["worse"]["unequal"][0]["what"] == "steps"
     (left,) = found["baseline"]["seeds"][3]["left"]["figures"]
     assert left["path"] == "vopd/evaluate/vopd/seed3" and left["fingerprint"] == fake.fingerprints[left["path"]]
 

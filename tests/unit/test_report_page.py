@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -74,7 +75,7 @@ def test_page_is_whole_and_offline(fake, tmp_path):
     assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
     assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
     assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not testable here", "not measured"}
-    for text in ("tiny model, built-in arithmetic", "+2.1 points"):
+    for text in ("tiny model, built-in arithmetic", "+2.1 points", "unequal steps: 60 against 80; as in the paper"):
         assert text in page
     assert "One seed" not in page
 
@@ -119,6 +120,44 @@ def test_one_seed_is_said_plainly(tmp_path):
     assert "± 0.031 s.e." in page and 'class="badge holds"' not in page
     few = build(FakeResults(tmp_path / "few", seeds=(0, 1, 2)), tmp_path / "few.html")
     assert "3 seeds: intervals are shown, but a claim is judged from 5 seeds on." in few
+
+
+def test_one_seed_says_what_it_can_of_these_checkpoints(tmp_path):
+    page = build(FakeResults(tmp_path, seeds=(0,)), tmp_path / "index.html")
+    Tags(page)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).split())
+    assert "Pairs of checkpoints 3 as claimed 1 the other way" in text  # untestable claims aside
+    row = re.search(r"helps distillation.*?half reward", text).group(0)
+    assert re.search(r"not enough evidence 1 seed; a claim needs at least 5 left is higher \[0\.\d+, 0\.\d+\]", row)
+    assert "another seed may come out the other way" in text and "claims of this run are tested" not in text
+    assert re.search(r'title="seed 0: 0\.\d+ \[0\.\d+, 0\.\d+\], 300 prompts"', page)
+
+
+def test_several_seeds_are_counted_and_chance_is_said(fake, tmp_path):
+    page = build(fake, tmp_path / "index.html")
+    text = " ".join(re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).split())
+    assert "left is higher 5 of 5 seeds" in text
+    assert "6 claims of this run are tested and 5 of them decided." in text and "about 0.3 would be decided by chance" in text
+    assert "2 tested, 2 decided (about 0.1 would be by chance alone), 2 ✓ survive" in text
+    claims = json.loads((tmp_path / "claims.json").read_text())
+    assert claims["chance"] == {"tested": 6, "decided": 5, "by_chance": 0.3, "survive": 5}
+    assert len(re.findall(r"<small>[^<]* ✓</small>", page)) == sum(claim["survives"] for claim in claims["claims"]) == 5
+    assert "not whether the method is better" in claims["these_checkpoints"]
+
+
+def test_what_claims_require_has_a_table(fake, tmp_path):
+    page = build(fake, tmp_path / "index.html")
+    table = re.search(r'<table class="requires">.*?</table>', page, re.S).group(0)
+    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in re.findall(r"<tr>.*?</tr>", table, re.S)][1:]
+    assert len(rows) == 2 and page.count('class="requires"') == 1
+    assert re.fullmatch(
+        r"behind there is something to learn teacher\.\S+ > student_sft\.\S+ 0\.82\d 0\.4\d* met", html.unescape(rows[0])
+    )
+    assert re.fullmatch(
+        r"weak a student that knows it all student_sft\.\S+ > 0\.9 0\.4\d* 0\.9 not met", html.unescape(rows[1])
+    )
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "needs student_sft.test/accuracy &gt; 0.9, found 0.41" in text and "requires behind, weak" in text
 
 
 def test_text_is_escaped(fake, tmp_path):

@@ -32,7 +32,15 @@ def weights(folder, reference, **options) -> dict[str, torch.Tensor]:
     student = LMPolicy(qwen(seed=0), tokenizer, max_new_tokens=5)
     teacher = LMPolicy(qwen(seed=1).requires_grad_(False), tokenizer)
     folder.mkdir()
-    settings = {"steps": 3, "optim": OPTIM, "micro_batch": 4, "checkpoint_every": 10, "on_nonfinite": "stop", "max_skips": 5}
+    settings = {
+        "steps": 3,
+        "optim": OPTIM,
+        "micro_batch": 4,
+        "checkpoint_every": 10,
+        "on_nonfinite": "stop",
+        "max_skips": 5,
+        "keep": {},
+    }
 
     def make_batch(step: int) -> Batch:
         return Batch(student.rollout([[1, 2, 3]] * 6, list(range(6)), [10 * step + i for i in range(6)], step - 1))

@@ -18,7 +18,7 @@ from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.special import leading_ids, names_in
-from opd_steps.models.tokenizers import encode
+from opd_steps.models.tokenizers import CHATML, encode
 from opd_steps.tasks import chat as chats
 from opd_steps.tasks.asking import Task
 from opd_steps.tasks.pool import PromptPool
@@ -183,6 +183,34 @@ def test_templates_that_cannot_show_the_data_are_refused_in_one_line(template, s
     with pytest.raises(UserError, match=says) as caught:
         chats.check_chat(tokenizer, system)
     assert "\n" not in str(caught.value)
+
+
+THINKS = CHATML + "{% if add_generation_prompt and enable_thinking is false %}{{ '<think></think>' }}{% endif %}"
+
+
+def test_what_a_template_is_told_is_in_every_prompt():
+    tokenizer = made("byte_level", "chatml")
+    tokenizer.chat_template = THINKS
+    pool = pool_of(["7+5"], tokenizer, chat=True, template={"enable_thinking": False})
+    (ids,) = pool.contexts([0])
+    assert ids == tokenizer.apply_chat_template(
+        [{"role": "user", "content": "7+5"}], add_generation_prompt=True, enable_thinking=False, return_dict=False
+    )
+    assert tokenizer.decode(ids).endswith("<think></think>")
+    assert not tokenizer.decode(prompt_ids(tokenizer, "7+5", chat=True)).endswith("<think></think>")
+    shown = Recorder({"test": pool}, tokenizer).apply_chat_template([{"role": "user", "content": "7+5"}])
+    assert shown.endswith("<think></think>")  # lm-eval's own tasks
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("thinking", "template.thinking: .*does not read it"), ("messages", "chat: .*fails on")]
+)
+def test_what_a_template_cannot_be_told_is_refused(name, says):
+    tokenizer = made("byte_level", "chatml")
+    tokenizer.chat_template = THINKS
+    chats.check_chat(tokenizer, None, {"enable_thinking": False})
+    with pytest.raises(UserError, match=says):
+        chats.check_chat(tokenizer, None, {name: False})
 
 
 def test_every_other_template_passes():

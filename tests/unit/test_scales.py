@@ -86,12 +86,15 @@ def test_a_used_node_with_other_options_is_a_copy_of_its_own(tmp_path):
     assert copy.parents["student"] is made.nodes["shared", "sft", "start"]
 
 
-def test_a_copy_is_evaluated_where_the_original_is_as_this_paper_evaluates(tmp_path):
-    claims = "\nclaims: [{id: c, says: s, left: mine.test/avg_at_k, right: plain.test/avg_at_k, op: '>'}]"
-    made = graph(tmp_path, "scales: {tiny: {nodes: {plain: {}, teacher: {}}, evaluate: {k: 2}}}" + claims, nodes=NODES)
+def test_a_copy_that_a_claim_names_is_evaluated_where_the_original_is_as_this_paper_evaluates(tmp_path):
+    claims = (
+        "\nclaims: [{id: c, says: s, left: mine.test/avg_at_k, right: plain.test/avg_at_k, unequal: {steps: x, samples: x}}]"
+    )
+    made = graph(tmp_path, "scales: {tiny: {nodes: {start: {}, plain: {}, teacher: {}}, evaluate: {k: 2}}}" + claims)
     found = made.evaluation("user", "plain")
     assert found.paper == "user" and found.options["k"] == 2 and found.parents["model"] is made.find("user", "plain")
-    assert ("user", "evaluate", "teacher") not in made.nodes  # the original is not either
+    assert ("user", "evaluate", "start") not in made.nodes  # no claim names it
+    assert ("user", "evaluate", "teacher") not in made.nodes
     assert made.nodes["shared", "evaluate", "plain"].options["k"] == 4
 
 

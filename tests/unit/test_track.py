@@ -116,6 +116,18 @@ def test_what_is_not_finite_is_said(fake):
     assert repr(dump(fake)) == before
 
 
+def test_claims_are_tags_with_their_reasons(fake):
+    tags = run_of(fake, imported(fake)["vopd"]).data.tags
+    assert tags["opd.claim.here"] == "not testable here"
+    assert tags["opd.why.here"].startswith("needs student_sft.test/accuracy > 0.9, found 0.4")
+    assert (tags["opd.claim.baseline"], tags["opd.why.baseline"]) == (
+        "not enough evidence",
+        "2 seeds; a claim needs at least 5",
+    )
+    assert tags["opd.checkpoints.baseline"] == "left is higher: 2"
+    assert tags["opd.checkpoints.missing"] == "no verdict over prompts"
+
+
 def test_importing_twice_changes_nothing(fake):
     first, before = imported(fake), dump(fake)
     assert imported(fake) == first

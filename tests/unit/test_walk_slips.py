@@ -15,6 +15,7 @@ from scipy.stats import chisquare
 from opd_steps.errors import UserError
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph as Nodes
+from opd_steps.graph.row_lengths import Rows
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import bpe_tokenizer, char_tokenizer
 from opd_steps.nouns.heard import woven
@@ -23,6 +24,7 @@ from opd_steps.seeds import rng
 from opd_steps.tasks.asking import Task
 from opd_steps.tasks.errands import Errand, Graph
 from opd_steps.tasks.pool import PromptPool
+from opd_steps.tasks.room import check_rows
 from opd_steps.tasks.slip_pool import SlipPool
 from opd_steps.tasks.slips import MARK, landed, slipping
 from opd_steps.tasks.worlds.walk_slips import WalkSlips
@@ -230,6 +232,23 @@ def test_the_splits_are_written_in_the_world(tmp_path):
         options = {"source": source, "verifier": "walk", option: value}
         with pytest.raises(UserError, match=f"{option}: the task walk_slips is about walks: expected walk"):
             stages.run(f"no_{option}", "data", task="walk_slips", **options)
+
+
+def test_preflight_leaves_room_for_what_the_world_writes(tmp_path):
+    source = {"name": "walk", "nodes": 8, "chords": 2, "starts": 4, "train": 20, "test": 5, "ood": 5}
+    stages, shape = Stages(tmp_path), {"hidden_size": 32, "num_hidden_layers": 1, "max_position_embeddings": 30}
+    for name, answer in (("prompts", 9), ("walk_slips", 4 * 9)):
+        stages.run(name, "data", source=source, verifier="walk", task=name)
+        stages.run(f"for_{name}", "model", {"data": f"data/{name}"}, config=shape)
+        model = f"p/model/for_{name}/seed0"
+        asked = [Rows("n", f"p/data/{name}/seed0", model, (model,), answer=9)]
+        if 6 + answer <= 30:
+            assert check_rows(tmp_path, asked)[0][0]["answer"] == answer
+            continue
+        with pytest.raises(
+            UserError, match=r"node n: the longest prompt has 6 tokens .* an answer of up to 36 makes 42; .* 30"
+        ):
+            check_rows(tmp_path, asked)
 
 
 def test_a_node_is_one_token():

@@ -56,5 +56,5 @@ def publish_data(results: Path, name: str, splits: dict[str, list[dict]], **fact
     for split, rows in splits.items():
         write_jsonl(folder / f"{split}.jsonl", rows)
     plugs = {"task": {"name": "prompts"}, "verifier": {"name": "exact"}, "hints": {"name": "none"}}
-    publish(folder, plugs | {"chat": False, "system": None, "bos": "auto"} | facts)
+    publish(folder, plugs | {"chat": False, "system": None, "template": {}, "bos": "auto"} | facts)
     return str(folder.relative_to(results))

@@ -32,12 +32,18 @@ OWN_PROMPTS = 256
 @dataclass(frozen=True)
 class LmEval(Suite):
     """Greedy accuracy of each split, Avg@k and Pass@k of k samples, what the data's verifier measures of these, lm-eval's own
-    benchmarks; entropy, length and truncation of one sample of each of the first 256 prompts, and its distance from a teacher.
+    benchmarks; entropy, length, truncation and repetition of one sample of each of the first 256 prompts, and its distance from a teacher.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "benchmarks", "benchmark_data", "fewshot", "backend", "options")
     METRICS: ClassVar[dict[str, str]] = {"accuracy": "up", "avg_at_k": "up", "pass_at_k": "up"}
-    OWN: ClassVar[dict[str, str]] = {"own/entropy": "", "own/length": "", "own/truncated": "", "own/reverse_kl": "down"}
+    OWN: ClassVar[dict[str, str]] = {
+        "own/entropy": "",
+        "own/length": "",
+        "own/truncated": "",
+        "own/repetition": "",
+        "own/reverse_kl": "down",
+    }
     WHEN: ClassVar[dict[str, str]] = {"avg_at_k": "k", "pass_at_k": "k", "own/reverse_kl": "teacher"}
     PROMPTS: ClassVar[dict[str, str]] = {"accuracy": "correct", "avg_at_k": "c / k", "pass_at_k": "c > 0"}
     VERIFIER: ClassVar[str] = "k"

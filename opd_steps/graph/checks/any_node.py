@@ -10,6 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checks.apart import check_apart
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
+from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.processes import check_processes
 from opd_steps.store.sources import is_there
 
@@ -24,6 +25,8 @@ def check_node(node: GraphNode, where: str) -> None:
     check_processes(node, where)
     check_families(node, where)
     check_apart(node, where)
+    if node.says.TRAINS:
+        check_milestones(node, where)
     node.says.check(node, where)
     for key, given in node.says.sources(node.options).items():
         if not given.path.strip():

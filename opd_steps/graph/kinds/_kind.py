@@ -35,6 +35,7 @@ class Node:
     CHECKED    its models are checked by the preflight, which runs before it
     VARIANTS   its nodes are the variants of a paper's method: the report says in what they differ, and which is best
     TRAINS     its step may be several processes, that train as one
+    MEASURES   the role of the model that it measures; "" = what it measures is its own
     FIXED      plugs that its step runs and nobody chooses: (group, name)
     OF_DATA    groups of the plugs that its data node names and its step runs
     CODE       {(option, value): files that run where the option has the value}
@@ -49,6 +50,7 @@ class Node:
     CHECKED: ClassVar[bool] = True
     VARIANTS: ClassVar[bool] = False
     TRAINS: ClassVar[bool] = False
+    MEASURES: ClassVar[str] = ""
     FIXED: ClassVar[tuple[tuple[str, str], ...]] = ()
     OF_DATA: ClassVar[tuple[str, ...]] = ()
     CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {}
@@ -67,9 +69,9 @@ class Node:
         return ()
 
     @classmethod
-    def start(cls, part: str) -> str:
+    def start(cls, node: GraphNode, part: str) -> str:
         """The role whose weights a part goes on from; "" = it goes on from none."""
-        return f"learners.{part}.model" if part else cls.START
+        return f"learners.{part}.model" if part in node.options.get("learners", ()) else cls.START
 
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
@@ -85,6 +87,11 @@ class Node:
     def measures(cls, node: GraphNode, metric: str) -> bool:
         """Whether a claim may name this metric of it."""
         return metric in cls.metrics(node)
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        """What was spent on its model or a part of it, or how it measures one, by the names of graph.equal.WHAT; {} = it cannot tell."""
+        return {}
 
     @classmethod
     def by_prompt(cls, node: GraphNode, metric: str) -> dict[str, str] | None:
@@ -130,6 +137,9 @@ class Training(Node):
     TRAINS: ClassVar[bool] = True
 
     steps: Annotated[int, "at least 1"] = 100
+    keep: Annotated[dict[str, int], "at least 1"] = field(
+        default_factory=dict
+    )  # milestones: {early: 40} keeps the model after step 40, which others read as `node:early`
     optim: Optim = field(default_factory=Optim)
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
@@ -137,6 +147,10 @@ class Training(Node):
     dtype: Literal["float32", "bfloat16"] = "float32"
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
     max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
+
+    @classmethod
+    def parts(cls, node: GraphNode) -> tuple[str, ...]:
+        return (*node.options.get("learners", ()), *node.options["keep"])
 
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 from opd_steps.config.plugs import constant, plug
 from opd_steps.errors import UserError
 from opd_steps.graph import opd_needs
+from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.measured import asked_of, check_measured, text_columns
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.method import Method
@@ -29,6 +30,7 @@ class AnalyzeNode(Node):
     PRODUCES: ClassVar[str] = "analysis"
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 90
+    MEASURES: ClassVar[str] = "model"
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers", "tasks/hints")
 
     model: str = ref("model")
@@ -76,6 +78,11 @@ class AnalyzeNode(Node):
         methods = node.options[METHODS].items()
         found = [each for name, method in methods for each in opd_needs.of_method(method, f"{METHODS}.{name}")]
         return [(key, k, node.root_of("model")) for key, k in found]
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        how = ("split", "limit", "temperature", "max_new_tokens") if "data" in node.parents else ()
+        return measurement(node, how, {"analysis": node.options["analysis"]["name"]})
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
 
 from opd_steps.config import plugs
@@ -32,6 +32,9 @@ class DataNode(Node):
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
     chat: bool = False  # render prompts through the tokenizer's chat template
     system: Optional[str] = None  # system message, with chat
+    template: dict[str, Any] = field(
+        default_factory=dict
+    )  # with chat: what the template is told, e.g. {enable_thinking: false}
     bos: Literal["auto", "always", "never"] = (
         "auto"  # in front of prompts; auto: the tokenizer's own rule, or the chat template's
     )
@@ -43,6 +46,8 @@ class DataNode(Node):
             return
         if options["system"] is not None and not options["chat"]:
             raise UserError(f"{where}.system", "a system message is shown only with chat: true")
+        if options["template"] and not options["chat"]:
+            raise UserError(f"{where}.template", "a template is told something only with chat: true")
         hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
         if any(hinted[1:]):
             raise UserError(

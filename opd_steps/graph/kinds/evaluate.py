@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.plugs import chain, constant, constants, plug
 from opd_steps.errors import UserError
+from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import ref
@@ -26,6 +27,7 @@ class EvaluateNode(Node):
     PRODUCES: ClassVar[str] = "evaluation"
     PHASE: ClassVar[str] = "benchmarks"
     PLACE: ClassVar[int] = 80
+    MEASURES: ClassVar[str] = "model"
     ENV: ClassVar[str] = "eval"
     OF_DATA: ClassVar[tuple[str, ...]] = (
         "tasks/worlds",
@@ -87,6 +89,15 @@ class EvaluateNode(Node):
                 of_split |= constant("tasks/verifiers", verifier["name"], "METRICS")
         found = {f"{split}/{name}": way for split in node.options["splits"] for name, way in of_split.items()}
         return found | {name: way for name, way in suite["OWN"].items() if measured(name)}
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        return measurement(
+            node,
+            ("limit", "max_new_tokens", "k", "temperature", "fewshot"),
+            {"suite": node.options["suite"]["name"]},
+            ("data", "teacher"),
+        )
 
     @classmethod
     def measures(cls, node: GraphNode, metric: str) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
-from opd_steps.config.plugs import constant, plug
-from opd_steps.config.teachers import named, samples
+from opd_steps.config.needs import label, terms
+from opd_steps.config.plugs import constant, constants, plug
+from opd_steps.config.teachers import method_of, named, origin, samples, sources
 from opd_steps.graph import opd_needs
+from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
@@ -63,10 +65,6 @@ class OpdNode(Training):
         check_opd(node, where)
 
     @classmethod
-    def parts(cls, node: GraphNode) -> tuple[str, ...]:
-        return tuple(node.options["learners"])
-
-    @classmethod
     def curves(cls, options: dict) -> Iterable[str]:
         return opd_curves(options)
 
@@ -81,6 +79,23 @@ class OpdNode(Training):
             if kind == "teachers"
             else {"student": "engine", "teacher": "teacher_engine"}.get(role, "")
         )
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        o = node.options
+        looked_at = {label(row["rows"]) for row in terms(method_of(o, part))}  # sources of rows, each as many a step
+        optim = o["learners"][part]["optim"] if part else o["optim"]
+        return training(o, o["prompts"] * o["sampling"]["n"] * len(looked_at), optim, cls._tokens(node, part))
+
+    @classmethod
+    def _tokens(cls, node: GraphNode, part: str) -> int | str | None:
+        """The cap on what a policy writes for a learner, which is nobody's where a data set alone is read."""
+        if cached := next((parent for parent in node.parents.values() if parent.says.PRODUCES == "scores"), None):
+            return tokens_of(cached.parents["rollouts"])
+        made = [
+            constants("prefixes", origin(source, node.options)["name"]) for source in sources(method_of(node.options, part))
+        ]
+        return tokens_of(node) if any(source["OWN"] or source["SAMPLER"] for source in made) else None
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from opd_steps.graph.budget import training
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import MLE
 from opd_steps.graph.options import ref
@@ -29,6 +30,10 @@ class PretrainNode(Training):
     column: str = "corpus"  # text column of the train split
     batch: Annotated[int, "at least 1"] = 64
     loss_on: Literal["all", "response"] = "all"
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        return training(node.options, node.options["batch"])
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

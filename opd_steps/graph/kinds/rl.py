@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.config.curve_names import POLICY
 from opd_steps.errors import UserError
+from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import ROW
 from opd_steps.graph.options import Engine, Sampling, ref
@@ -64,6 +65,11 @@ class RlNode(Training):
     def check(cls, node: GraphNode, where: str) -> None:
         if node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0:
             raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        o = node.options
+        return training(o, o["prompts"] * o["sampling"]["n"], tokens=tokens_of(node))
 
     @classmethod
     def curves(cls, options: dict) -> tuple[str, ...]:

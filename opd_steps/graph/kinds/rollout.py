@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from opd_steps.graph.budget import measurement, tokens_of
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import Engine, Sampling, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
@@ -19,6 +20,7 @@ class RolloutNode(Node):
 
     PRODUCES: ClassVar[str] = "rollouts"
     PLACE: ClassVar[int] = 50
+    MEASURES: ClassVar[str] = "policy"
     OF_DATA: ClassVar[tuple[str, ...]] = (
         "tasks/worlds",
         "tasks/verifiers",
@@ -35,6 +37,11 @@ class RolloutNode(Node):
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
         return ["rollout/accuracy", "rollout/length", "rollout/kept", "rollout/truncated"]
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        sampling = {key: node.options["sampling"][key] for key in ("n", "temperature", "top_p")}
+        return measurement(node, ("split", "limit", "keep"), sampling | {"max_new_tokens": tokens_of(node)})
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import MLE
 from opd_steps.graph.options import ref
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SftNode(Training):
-    """Supervised fine-tuning on response tokens, end token included."""
+    """Supervised fine-tuning on response tokens, end token included, or on the prompt's as well."""
 
     PHASE: ClassVar[str] = "students"
     PLACE: ClassVar[int] = 40
@@ -28,6 +29,11 @@ class SftNode(Training):
     data: str = ref("rollouts", "data")  # traces, or a data set's `column`
     column: str = "solution"
     batch: Annotated[int, "at least 1"] = 64
+    loss_on: Literal["all", "response"] = "response"  # all: the prompt's tokens too, but for the first
+
+    @classmethod
+    def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
+        return training(node.options, node.options["batch"], tokens=tokens_of(node.parents["data"]))
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:

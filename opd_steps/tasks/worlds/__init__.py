@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class World(Protocol):
     """A task: questions, images, an environment. The options of the plug itself are read beside those that it READS.
 
-    READS       options of the data node that it looks at, of source, verifier, drop_unreadable, hints, chat, system, bos; a node that
-                sets another one is refused
+    READS       options of the data node that it looks at, of source, verifier, drop_unreadable, hints, chat, system, template, bos; a node
+                that sets another one is refused
     CODE        files of the package that `pool` imports when it is called: they belong to the code of those who read the data
     WRITTEN_BY  those that `write` imports when it is called: they belong to the code of the data node
     TEXTS       whether its contexts are text, which preflight measures in the tokens of every model that reads them (tasks/audit.py)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Prompts(World):
     """Rows of `source`, each a prompt with an answer and a solution, judged by `verifier`. For models that have a tokenizer."""
 
-    READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "bos")
+    READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "template", "bos")
     CODE: ClassVar[tuple[str, ...]] = ("tasks/pool.py",)
     WRITTEN_BY: ClassVar[tuple[str, ...]] = ("tasks/written.py",)
     TEXTS: ClassVar[bool] = True

@@ -29,7 +29,7 @@ class WalkSlips(World):
     writes is context there too, never learned as a decision.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "bos")
+    READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "template", "bos")
     CODE: ClassVar[tuple[str, ...]] = ("tasks/slip_pool.py",)
     WRITTEN_BY: ClassVar[tuple[str, ...]] = ("tasks/written.py", "tasks/slipped.py")
     TEXTS: ClassVar[bool] = True
