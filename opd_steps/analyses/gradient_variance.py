@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, ClassVar
 
 import torch
@@ -47,11 +48,12 @@ class GradientVariance(Analysis):
         policy, teachers = ctx.policies["model"], {name: p for name, p in ctx.policies.items() if name != "model"}
         objectives = {name: Objective.from_method(m, policy.max_new_tokens) for name, m in ctx.methods.items()}
         moments = {name: Moments(policy.model) for name in ctx.methods}
+        written = cache(ctx.pool.written)  # all rows of a column, for every batch
         policy.model.requires_grad_(True)
         for k in range(self.batches):
             seed, made = derive(ctx.seed, "batch", k), {}
             for name, method in ctx.methods.items():
-                batch = self._batch(ctx, method, teachers, seed, made)
+                batch = self._batch(ctx, method, teachers, seed, written, made)
                 moment = Moment(seed=seed, window=policy.max_new_tokens)
                 columns = {"outcome": outcome_B(batch.rows, method)} if any(map(outcome_need, terms(method))) else {}
                 with torch.enable_grad():
@@ -60,11 +62,11 @@ class GradientVariance(Analysis):
         policy.model.requires_grad_(False)
         return {f"variance/{name}/{key}": value for name, found in moments.items() for key, value in found.figures().items()}
 
-    def _batch(self, ctx: Context, method: dict, teachers: Mapping, seed: int, made: dict) -> Batch:
+    def _batch(self, ctx: Context, method: dict, teachers: Mapping, seed: int, written: Callable, made: dict) -> Batch:
         """The rows of a method. `made`: those of the methods before it, by their sources."""
         key = (label(method["prefix"]), *sorted({label(row["rows"]) for row in terms(method)}))
         if key not in made:
-            rows = StepRows(ctx.policies["model"], teachers, ctx.pool, Uniform(), seed, ctx.pool.written)
+            rows = StepRows(ctx.policies["model"], teachers, ctx.pool, Uniform(), seed, written)
             made[key] = rows.batch(1, {"prompts": self.prompts, "sampling": {"n": self.n}}, method)
         return made[key]
 

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 LENGTH = "sampling.max_new_tokens"
 
 
-def training(options: dict, rows: int, optim: dict | None = None, tokens: int | str | None = None) -> dict[str, Any]:
-    """steps     updates of the weights: those of all minibatches
+def training(
+    node: GraphNode, part: str, rows: int, optim: dict | None = None, tokens: int | str | None = None
+) -> dict[str, Any]:
+    """steps     updates of the weights: those of all minibatches; of a milestone those before it
     samples   rows that these are made of, `rows` a step, counted as often as they are used
     lr        the learning rate and its schedule
     tokens    the longest answer that may be written for it, where somebody writes one
     """
-    optim = optim or options["optim"]
+    options = node.options
+    optim, steps = optim or options["optim"], options["keep"].get(part, options["steps"])
     warmup = f", warm-up {optim['warmup']:g}" if optim["warmup"] else ""
-    found = {"steps": options["steps"] * options.get("minibatches", 1), "samples": options["steps"] * rows}
+    found = {"steps": steps * options.get("minibatches", 1), "samples": steps * rows}
     found["lr"] = f"{optim['lr']:g} {optim['schedule']}{warmup}"
     return found | ({} if tokens is None else {"tokens": tokens})
 

@@ -37,7 +37,6 @@ class Graph:
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
         self._names: dict[str, dict[str, GraphNode]] = {}
-        self._lines: dict[str, list[str]] = {}
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:
@@ -52,15 +51,11 @@ class Graph:
                 raise UserError(paper["file"], f"another paper file has the same name: {self.papers[name]['file']}")
             return name
         scope: dict[str, GraphNode] = {}
-        line: list[str] = []
         for used in paper["use"]:
-            used = self._add(used, (*users, name), f"{paper['file']}.use")
-            line += self._lines[used]
-            for key, node in self._names[used].items():
+            for key, node in self._names[self._add(used, (*users, name), f"{paper['file']}.use")].items():
                 if scope.setdefault(key, node) is not node:
                     raise UserError(f"{paper['file']}.use", f"two of the used papers define a node '{key}'")
         self.papers[name], self._names[name] = paper, scope
-        self._lines[name] = list(dict.fromkeys([*line, name]))
         self._build(paper, scope)
         return name
 
@@ -117,7 +112,8 @@ class Graph:
 
     def _line(self, name: str) -> list[dict]:
         """The papers whose scales a paper's nodes follow, each once: those that it uses, and itself."""
-        return [self.papers[each] for each in self._lines[name]]
+        used = [paper for each in self.uses(name) for paper in self._line(each)]
+        return list({paper["name"]: paper for paper in [*used, self.papers[name]]}.values())
 
     def _own(self, paper: str, name: str, raw: object, last: tuple[str, dict]) -> GraphNode:
         """A node of the paper's section `nodes`; `last`: what the scale writes for it by name."""

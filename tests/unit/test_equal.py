@@ -168,6 +168,22 @@ def test_each_kind_says_its_budget(tmp_path, options):
     assert [each["what"] for each in unequal(graph, "toy", 0)] == KINDS[options]
 
 
+def test_a_learner_has_the_rows_and_steps_of_its_node_and_a_rate_of_its_own(tmp_path):
+    peer = "learners: {peer: {model: start, optim: {lr: 5.0e-3}, method: {signal: fkl, support: full, estimator: exact}}}"
+    text = PAPER.replace("OPTIONS", peer).replace("[start, a, b, after]", "[a, b, 'b:peer']").replace("UNEQUAL", "lr: its own")
+    (tmp_path / "toy.yaml").write_text(text.replace("LEFT", "'b:peer.test/accuracy'").replace("RIGHT", "a.test/accuracy"))
+    graph = checked(Graph([str(tmp_path / "toy.yaml")]))
+    assert [(each["what"], each["left"]) for each in unequal(graph, "toy", 0)] == [("lr", "0.005 constant")]
+
+
+def test_a_milestone_cost_the_steps_before_it(tmp_path):
+    text = PAPER.replace("OPTIONS", "steps: 12, keep: {half: 6}").replace("[start, a, b, after]", "[a, b, 'b:half']")
+    for left, named, differs in (("b:half.test/accuracy", "", []), ("b.test/accuracy", "steps: x, samples: x", ["12", "192"])):
+        edited = text.replace("UNEQUAL", named).replace("LEFT", f"'{left}'").replace("RIGHT", "a.test/accuracy")
+        (tmp_path / "toy.yaml").write_text(edited)
+        assert [each["left"] for each in unequal(checked(Graph([str(tmp_path / "toy.yaml")])), "toy", 0)] == differs
+
+
 USER = """
 paper: {title: U}
 use: '{0}/toy.yaml'

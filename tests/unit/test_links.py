@@ -161,9 +161,9 @@ def test_a_part_is_evaluated_and_claimed_by_its_name(tmp_path):
     assert made.evaluation("toy", "both", "b").parts["model"] == "b"
     plan = outline.make(made, {"seeds": [0]})["papers"]["toy"]
     assert plan["nodes"]["evaluate/both__b"]["parents"]["model"] == "toy/mutual/both:b"
-    left = [claim["left"] for claim in plan["claims"]]
-    assert left[0]["paths"]["0"] == "toy/evaluate/both__b/seed0" and left[0]["label"] == "both:b.test/accuracy"
-    assert (left[1]["paths"]["0"], left[1]["metric"]) == ("toy/mutual/both/seed0", "train/b/loss")
+    left = [(claim["left"]["label"], *claim["left"]["terms"]) for claim in plan["claims"]]
+    assert (left[0][0], left[0][1]["paths"]["0"]) == ("both:b.test/accuracy", "toy/evaluate/both__b/seed0")
+    assert (left[1][1]["metric"], left[1][1]["paths"]["0"]) == ("train/b/loss", "toy/mutual/both/seed0")
 
 
 def test_a_job_reads_the_folder_of_the_part(tmp_path):

@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from opd_steps.errors import UserError
-from opd_steps.graph.checked import checked
+from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.equal import unequal
 from opd_steps.graph.nodes import Graph
 from tests.pipeline.stages import Stages
 from tests.unit.opd_toys import NODE, Killed, nodes, read_weights, run
@@ -114,3 +115,14 @@ def test_mistakes_end_with_one_line(tmp_path, edit, said):
 
 def test_the_toys_hold_no_milestones():
     assert not list(nodes().rglob("parts"))
+
+
+def test_a_milestone_has_cost_what_came_before_it(tmp_path):
+    """Claims hold it against another training's by its own steps and samples."""
+    other = ("evaluate:", "  other: {kind: pretrain, model: small, data: data, steps: 10}\nevaluate:")
+    models = ('[base, "base:early"]', '[base, "base:early", other]')
+    held = ("left: base.test/accuracy", "left: other.test/accuracy")
+    found = graph(tmp_path, other, models, held)
+    assert unequal(found, "toy", 0) == []
+    with pytest.raises(UserError, match="at unequal steps: 20 against 10; samples: 1280 against 640"):
+        wanted(graph(tmp_path, other, models, held, ("steps: 10}", "steps: 20}")))

@@ -82,18 +82,18 @@ class OpdNode(Training):
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
-        o = node.options
-        looked_at = {label(row["rows"]) for row in terms(method_of(o, part))}  # sources of rows, each as many a step
-        optim = o["learners"][part]["optim"] if part else o["optim"]
-        return training(o, o["prompts"] * o["sampling"]["n"] * len(looked_at), optim, cls._tokens(node, part))
+        o, learner = node.options, part if part in node.options["learners"] else ""
+        looked_at = {label(row["rows"]) for row in terms(method_of(o, learner))}  # sources of rows, each as many a step
+        rows, optim = o["prompts"] * o["sampling"]["n"] * len(looked_at), o["learners"].get(part, o)["optim"]
+        return training(node, part, rows, optim, cls._tokens(node, learner))
 
     @classmethod
-    def _tokens(cls, node: GraphNode, part: str) -> int | str | None:
+    def _tokens(cls, node: GraphNode, learner: str) -> int | str | None:
         """The cap on what a policy writes for a learner, which is nobody's where a data set alone is read."""
         if cached := next((parent for parent in node.parents.values() if parent.says.PRODUCES == "scores"), None):
             return tokens_of(cached.parents["rollouts"])
         made = [
-            constants("prefixes", origin(source, node.options)["name"]) for source in sources(method_of(node.options, part))
+            constants("prefixes", origin(source, node.options)["name"]) for source in sources(method_of(node.options, learner))
         ]
         return tokens_of(node) if any(source["OWN"] or source["SAMPLER"] for source in made) else None
 

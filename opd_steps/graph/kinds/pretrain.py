@@ -33,7 +33,7 @@ class PretrainNode(Training):
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
-        return training(node.options, node.options["batch"])
+        return training(node, part, node.options["batch"])
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

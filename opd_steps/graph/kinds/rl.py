@@ -68,8 +68,7 @@ class RlNode(Training):
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
-        o = node.options
-        return training(o, o["prompts"] * o["sampling"]["n"], tokens=tokens_of(node))
+        return training(node, part, node.options["prompts"] * node.options["sampling"]["n"], tokens=tokens_of(node))
 
     @classmethod
     def curves(cls, options: dict) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class SftNode(Training):
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
-        return training(node.options, node.options["batch"], tokens=tokens_of(node.parents["data"]))
+        return training(node, part, node.options["batch"], tokens=tokens_of(node.parents["data"]))
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
