@@ -44,6 +44,10 @@ def test_pruning_by_hand():
     assert weight.tolist() == pytest.approx([1.25, 0.75, 0.75, 0.25, 0.25, 1.25, 1.25])
     assert figures == {"effective_length": 2.5, "prune_hits": 1.0, "overlap": pytest.approx(5.75 / 7)}
     assert plug.over_batch(rows([5, 2]), {"overlap": overlap}, Moment(window=4))[1]["prune_hits"] == 0.5
+    strict = OverlapDecay(
+        k=4, gamma=0.7, drop=0.5, base=0.25, margin=1, least=3
+    )  # under it no row counts, however short the budget
+    assert strict.over_batch(rows([5, 2]), {"overlap": overlap}, Moment(window=3))[1]["prune_hits"] == 0.5
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30), st.sampled_from([0.05, 0.1, 0.25]))
