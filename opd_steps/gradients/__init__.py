@@ -16,13 +16,15 @@ class Gradient(Protocol):
 
     ROWS     rows of one backward pass; 0: the node's micro_batch
     PARALLEL whether a training of several processes may use it
+    APART    whether it speaks of records: each comes by its own chance, as one row, whose loss knows no other
     METRICS  the figures that it draws
     """
 
     ROWS: ClassVar[int] = 0
     PARALLEL: ClassVar[bool] = True
+    APART: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def make(self, model: torch.nn.Module, seed: int) -> GradientWork:
-        """For a learner's model."""
+    def make(self, model: torch.nn.Module, seed: int, updates: int) -> GradientWork:
+        """For a learner's model, which will be updated so many times in all."""

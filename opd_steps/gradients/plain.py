@@ -12,5 +12,5 @@ from opd_steps.nouns.gradient import GradientWork
 class Plain(Gradient):
     """The gradient as it is: the sum over all rows."""
 
-    def make(self, model: torch.nn.Module, seed: int) -> GradientWork:
+    def make(self, model: torch.nn.Module, seed: int, updates: int) -> GradientWork:
         return GradientWork()

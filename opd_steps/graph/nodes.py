@@ -15,8 +15,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import link, require_part, unknown
 from opd_steps.graph.node import GraphNode
-from opd_steps.graph.references import names
-from opd_steps.graph.scales import EVALUATE, of_evaluation, of_kind, scale_of
+from opd_steps.graph.scales import EVALUATE, names, of_evaluation, of_kind, scale_of
 
 FROZEN = "frozen"  # teachers/sources: weights that stay
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -87,7 +86,8 @@ class Graph:
 
     def _evaluated(self, paper: dict, copied: dict[str, GraphNode]) -> list[str]:
         """What is evaluated of nodes that are copied: what their own papers evaluate and this one's claims name."""
-        asked = {id(node) for name, node in copied.items() if name in names(paper)}
+        named = names(self._line(paper["name"]))
+        asked = {id(node) for name, node in copied.items() if name in named}
         found = [node for node in self.nodes.values() if node.kind == EVALUATE and id(node.parents["model"]) in asked]
         return [model for node in found if (model := node.options["model"]) not in paper[EVALUATE]["models"]]
 

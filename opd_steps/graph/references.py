@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import TYPE_CHECKING
 
 from opd_steps.config.scalars import NUMBER, scalar
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     """(measuring node, metric), one or two of which the second is subtracted; or a number."""
 
 MINUS = " - "
-_NAMED = re.compile(r"(\w+)(?::\w+)?\.\w")
 
 
 def resolve(graph: Graph, paper: str, reference: str, where: str) -> tuple[GraphNode, str]:
@@ -71,9 +69,3 @@ def sides(graph: Graph, paper: str, index: int) -> list[Side]:
     """The two sides of a claim."""
     entry = graph.papers[paper]
     return compared(graph, paper, entry["claims"][index], f"{entry['file']}.claims[{index}]")
-
-
-def names(paper: dict) -> set[str]:
-    """The nodes that a paper's claims and preconditions name, unchecked."""
-    entries = [*paper["claims"], *paper["preconditions"].values()]
-    return {name for entry in entries for side in ("left", "right") for name in _NAMED.findall(str(entry[side]))}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import unknown
 
 EVALUATE = "evaluate"  # the kind of the nodes that a paper's section of this name makes
 _NOTHING = {"kinds": {}, "nodes": {}, EVALUATE: {}}
+_NAMED = re.compile(r"(\w+)(?::\w+)?\.\w")  # node.metric, node:part.metric
 Written = list[tuple[str, dict]]  # (place, options), those that win last
 
 
@@ -37,3 +40,9 @@ def of_evaluation(papers: list[dict], scale: str) -> Written:
         out += of_kind([paper], scale, EVALUATE)
         out += [(f"{paper['file']}.evaluate.options", paper[EVALUATE]["options"]), (f"{place}.evaluate", found[EVALUATE])]
     return out
+
+
+def names(papers: list[dict]) -> set[str]:
+    """The nodes that the last one's claims name, and the preconditions that they may require, unchecked."""
+    entries = [*papers[-1]["claims"], *(entry for paper in papers for entry in paper["preconditions"].values())]
+    return {name for entry in entries for side in ("left", "right") for name in _NAMED.findall(str(entry[side]))}

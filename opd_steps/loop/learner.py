@@ -38,26 +38,26 @@ class Learner:
         self.name, self.seed, self.options = name, seed, options
         self.optim = self.optim or options["optim"]
         self.optimizer = make_optimizer(self.policy.model, self.optim)
-        self.work: GradientWork = self.gradient.make(self.policy.model, seed)
         self.inner = options.get("minibatches", 1)
+        self.updates = options["steps"] * self.inner
+        self.work: GradientWork = self.gradient.make(self.policy.model, seed, self.updates)
 
     def update(self, step: int, batch: Batch, allows: Callable[[dict], bool], hooks: Iterable[Hook] = ()) -> dict[str, float]:
         """Train on the rows of a step. `allows(figures)`: whether an update may be made; `hooks` see the gradient first."""
         stats: dict[str, float] = {}
-        updates = self.options["steps"] * self.inner
         for k, index in enumerate(self._split(len(batch.rows), step)):
             rows, columns = (batch.rows, batch.columns) if self.inner == 1 else _pick(batch, index)
-            moment = Moment(step, self.seed, self.objective.window)
+            moment = Moment(step, self.seed, self.objective.window, rows=batch.expected)
             at_once = self.gradient.ROWS or self.options["micro_batch"]
             number = (step - 1) * self.inner + k + 1
-            self.work.begin(number, len(rows))
+            self.work.begin(number, batch.expected or len(rows), batch.rate)
             found = self.objective.backward(self.policy, rows, columns, self.teachers, at_once, moment, self.work.after_rows)
             found |= self.work.finish()
             for hook in hooks:
                 hook.before_step(self.policy)
             found["grad_norm"] = clip_gradient(self.optimizer, self.optim)
             if allows({f"{self.curve}{name}": value for name, value in found.items()}):
-                stats |= found | apply_gradient(self.optimizer, number, updates, self.optim)
+                stats |= found | apply_gradient(self.optimizer, number, self.updates, self.optim)
             self.optimizer.zero_grad(set_to_none=True)
         if self.optimizer.state and (step % VARIANCE_EVERY == 0 or step == self.options["steps"]):
             stats["grad_variance"] = gradient_variance(self.optimizer)

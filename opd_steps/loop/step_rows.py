@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opd_steps.config import plugs
@@ -42,6 +42,14 @@ class StepRows:
         wanted = [("", method["prefix"])] if "" in others else []
         wanted += sorted((name, rows) for name, rows in others.items() if name)
         picks = self.select.pick(len(self.pool), self.seed, step, options["prompts"], self.rates)
+        chance = self.select.CHANCE
+        drawn = (
+            {"rate": options["prompts"] / len(self.pool), "expected": options["prompts"] * options["sampling"]["n"]}
+            if chance
+            else {}
+        )
+        if not picks:
+            return replace(Batch.empty(), **drawn)
         draw = Draw(
             step,
             step - 1 if version is None else version,
@@ -57,7 +65,7 @@ class StepRows:
         )
         parts = [plugs.load("prefixes", source).rows(draw) for _, source in wanted]
         if [name for name, _ in wanted] == [""]:
-            return parts[0]
+            return replace(parts[0], **drawn)
         labels = [name for (name, _), part in zip(wanted, parts, strict=True) for _ in range(len(part.rows))]
         rows = Trajectory.concat([part.rows for part in parts])
         return Batch(rows.with_columns(extra={**rows.extra, "source": labels}), metrics=parts[0].metrics)

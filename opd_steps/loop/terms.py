@@ -56,7 +56,9 @@ def terms_of(
             wide = stream.over_batch(rows, own, moment)
             figures |= {prefix(k) + name: value for name, value in wide.figures.items()}
         tokens = int(rows.length_B.sum() if wide.mask_N is None else wide.mask_N.sum())
-        scale_N = weights_N(aggregate, rows.length_B, len(rows), max(tokens, 1), window, wide.mask_N) * wide.weight_N
+        scale_N = (
+            weights_N(aggregate, rows.length_B, moment.rows or len(rows), max(tokens, 1), window, wide.mask_N) * wide.weight_N
+        )
         spread = lambda value_N, member_N=member_N: torch.zeros(len(member_N)).masked_scatter(member_N, value_N)
         shift_N = None if wide.shift_N is None else spread(wide.shift_N)
         counted_N = member_N if wide.mask_N is None else spread(wide.mask_N.float()).bool()

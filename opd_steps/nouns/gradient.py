@@ -7,8 +7,8 @@ class GradientWork:
     """It reads and leaves `.grad` of the learner's parameters. What it must remember is its state. This one does nothing: the sum
     over all rows stays as it is."""
 
-    def begin(self, update: int, rows: int) -> None:
-        """Before the first backward pass of update number `update` (from 1), on so many rows."""
+    def begin(self, update: int, rows: int, rate: float) -> None:
+        """Before the first backward pass of update number `update` (from 1). `rows`: what means divide by; `rate`: nouns.batch."""
 
     def after_rows(self) -> None:
         """After each backward pass, of one micro-batch."""

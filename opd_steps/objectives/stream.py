@@ -20,12 +20,13 @@ from opd_steps.objectives.evidence import Evidence
 @dataclass(frozen=True)
 class Moment:
     """Where training stands: optimizer step (from 1), the node's seed, the generation budget in decisions; `against`: of the term
-    that asks."""
+    that asks; `rows`: by which means over the step's rows divide, 0: as many as a term is about."""
 
     step: int = 1
     seed: int = 0
     window: int = 0
     against: str = "teacher"
+    rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class PrefixSource(Protocol):
     SAMPLER  the teacher whose own model must sample for it; "" for none
     JUDGED   whether some of its rows have a reward
     TEXTS    whether it reads a text column of the data, named by its option `column`
+    RECORDS  TEXTS alone: whether its texts are those of the step's own prompts
     LEARNER  whether they are the rows of the learner that its option `learner` names
     MIXED    whether it samples tokens from two models at once, which no engine does
     """
@@ -27,6 +28,7 @@ class PrefixSource(Protocol):
     OWN: ClassVar[bool] = False
     SAMPLER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
+    RECORDS: ClassVar[bool] = False
     LEARNER: ClassVar[bool] = False
     MIXED: ClassVar[bool] = False
 

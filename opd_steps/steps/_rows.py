@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -102,13 +102,16 @@ class Rows:
         bench = Bench(self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed)
         out = {}
         for name, batch in made.items():
+            if not len(batch.rows):
+                out[name] = batch
+                continue
             rows, metrics = batch.rows, dict(batch.metrics)
             for judge in () if name else self._judges:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
             for teacher in self._teachers[name].values():
                 rows = teacher.prepare(rows)
-            out[name] = Batch(rows, dict(batch.columns) | self._outcome(name, rows), metrics)
+            out[name] = replace(batch, rows=rows, columns=dict(batch.columns) | self._outcome(name, rows), metrics=metrics)
         return out
 
     def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:

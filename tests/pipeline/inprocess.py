@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from opd_steps.config.load import load_root
+from opd_steps.config.needs import terms
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.nodes import Graph, GraphNode
 from opd_steps.store.artifacts import Job, read_manifest
@@ -48,6 +49,9 @@ def cut(graph: Graph) -> Graph:
             options["source"] |= {key: value for key, value in few.items() if key in options["source"]}
         if node.kind == "model" and options["config"]:
             options["config"] = options["config"] | {k: v for k, v in SMALL.items() if k in options["config"]}
+        if node.kind == "opd":  # of those models, which have one layer
+            for plug in (row["estimator"] for row in terms(options["method"])):
+                plug.update({"layers": [1], "student_layers": []} if "layers" in plug else {})
         if node.kind in ("evaluate", "analyze"):
             options |= {"k": min(options.get("k", 2), 2), "max_new_tokens": 16}
     return graph

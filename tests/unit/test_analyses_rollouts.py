@@ -12,6 +12,7 @@ from opd_steps.analyses._continue import continued
 from opd_steps.analyses.alignment import Alignment, align
 from opd_steps.analyses.forgetting import Forgetting
 from opd_steps.analyses.overlap import Overlap
+from opd_steps.analyses.perplexity import Perplexity
 from opd_steps.analyses.position_signal import PositionSignal
 from opd_steps.analyses.prefix_distortion import PrefixDistortion, slope
 from opd_steps.analyses.ranking import Ranking, rank
@@ -54,6 +55,16 @@ def test_forgetting_is_the_kl_of_the_visited_states():
     swapped = Forgetting().measure(context(POOL, model=other, other=model))
     assert swapped["forgetting/symmetric"] == pytest.approx(found["forgetting/symmetric"]) and found["forgetting/symmetric"] > 0
     assert set(Forgetting().measure(context(POOL, model=model, other=model)).values()) == {0.0}
+
+
+def test_perplexity_is_that_of_the_texts_tokens():
+    """Each of the texts is one token and the end."""
+    model = random_bigram(1)
+    rows = POOL.written("solution")
+    logp_VV, states_N = model.logits_VV.log_softmax(-1), states(rows)
+    nll = -sum(float(logp_VV[a, b]) for a, b in zip(states_N, rows.action_N, strict=True)) / len(states_N)
+    found = Perplexity().measure(context(POOL, model=model))
+    assert found == pytest.approx({"text/nll": nll, "text/perplexity": math.exp(nll)})
 
 
 def test_overlap():

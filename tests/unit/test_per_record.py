@@ -39,8 +39,8 @@ def each() -> list[torch.Tensor]:
 
 def private(update: int = 1, seed: int = 0, **options) -> tuple[torch.Tensor, dict]:
     plug = PerRecord(**options)
-    work = plug.make(STUDENT, seed)
-    work.begin(update, len(ROWS))
+    work = plug.make(STUDENT, seed, 9)
+    work.begin(update, len(ROWS), 0.0)
     backward(ROWS, plug.ROWS, work.after_rows)
     figures = work.finish()
     return flat(), figures

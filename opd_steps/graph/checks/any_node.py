@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.scalars import shown
 from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.apart import check_apart
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.milestones import check_milestones
@@ -23,6 +24,7 @@ def check_node(node: GraphNode, where: str) -> None:
         check_engine(engine, f"{where}.{key}")
     check_processes(node, where)
     check_families(node, where)
+    check_apart(node, where)
     if node.says.TRAINS:
         check_milestones(node, where)
     node.says.check(node, where)

@@ -9,6 +9,7 @@ from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import Teaching, learners, named, origin
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.apart import check_chance
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
 from opd_steps.graph.checks.method_rules import ENGINE, HIDDEN, LIVE, SAMPLER, Answer, check_stream, table
@@ -69,6 +70,7 @@ def check_method(node: GraphNode, options: dict, where: str) -> None:
             raise UserError(
                 f"{where}.{key}", f"reads train/{name}, which this method does not draw; it draws {', '.join(known)}"
             )
+    check_chance(options, where)
     teachings = named(options, node.parents)
     answers = {name: _answer(node, teaching, teachings) for name, teaching in teachings.items()}
     for learner, method in learners(options):

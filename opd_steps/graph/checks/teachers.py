@@ -29,7 +29,7 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     options, roles = node.options, node.parents
     if "teacher" in roles and "scores" in roles:
         raise UserError(where, "an opd node reads either a teacher or scores, not both")
-    if not options["teachers"] and not {"teacher", "scores"} & roles.keys():
+    if not options["teachers"] and not {"teacher", "scores"} & roles.keys() and asked(options, {}):
         raise UserError(where, "an opd node reads either a teacher or scores")
     for key in ("teachers", "learners"):
         for name in options[key]:
