@@ -30,7 +30,9 @@ class ProjectNode(Node):
     examples: Annotated[int, "at least 1"] = 50  # first rows of the train split
     column: str = "solution"
     after: str = ""  # what makes an answer right stands behind the last such text of it, e.g. "="; "" = all of it does
-    layers: list[int] = field(default_factory=list)  # from 0, or from -1 backwards; [] = the middle and the last
+    layers: Annotated[list[int], "any"] = field(
+        default_factory=list
+    )  # from 0, or from -1 backwards; [] = the middle and the last
     rank: Annotated[int, "at least 0"] = 0  # of the projectors; 0 = half of the width of keys
     subspace: Literal["gradient", "random"] = "gradient"  # random: the control
     micro_batch: Annotated[int, "at least 1"] = 16  # rows in one forward and backward pass
