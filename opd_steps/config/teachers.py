@@ -109,7 +109,7 @@ def asked(options: dict, teachings: Mapping[str, Teaching], learner: str | None 
             if learner not in (None, name):
                 continue
             parts += [asks(row) for row in terms(method)]
-            parts += [{constant("prefixes", source["name"], "SAMPLER"): Asks(sampled=True)} for source in sources(method)]
+            parts += [{name: Asks(sampled=True)} for source in sources(method) for name in samplers(source)]
     for judge in options["judges"] if not learner else ():
         parts += others("judges", judge)
     found = union(parts)
@@ -142,6 +142,12 @@ def text_columns(options: dict) -> Iterator[str]:
             for source in sources(method):
                 if constant("prefixes", source["name"], "TEXTS"):
                     yield source["column"]
+
+
+def samplers(source: dict) -> list[str]:
+    """The teachers whose models sample for a prefix source: the one that it always asks, or those that its options name."""
+    found = [constant("prefixes", source["name"], "SAMPLER")]
+    return [name for name in (*found, *union(others("prefixes", source))) if name]
 
 
 def origin(source: dict, options: dict) -> dict:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.needs import asks, rows_need, terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import sources
+from opd_steps.config.teachers import samplers, sources
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.method_rules import LIVE, check_stream
 
@@ -20,7 +20,7 @@ TEACHERS = ("teacher", "reference")  # by the names that terms know them by
 def asked_of(methods: Mapping[str, dict]) -> set[str]:
     """The teachers that the methods ask, or let sample."""
     asked = {whom for method in methods.values() for row in terms(method) for whom in asks(row)}
-    return (asked | {_of(source, "SAMPLER") for source in _sources(methods)}) & {*TEACHERS}
+    return (asked | {name for source in _sources(methods) for name in samplers(source)}) & {*TEACHERS}
 
 
 def text_columns(methods: Mapping[str, dict]) -> list[str]:
@@ -39,6 +39,8 @@ def check_measured(node: GraphNode, where: str) -> None:
             source = method["prefix"] if row["rows"] is None else row["rows"]
             if _of(source, "LEARNER"):
                 raise UserError(f"{at}.{'prefix' if row['rows'] is None else 'rows'}", "there is no other learner here")
+            if strangers := {*samplers(source)} - {*TEACHERS}:
+                raise UserError(at, f"{source['name']} lets '{min(strangers)}' sample; here are {' and '.join(TEACHERS)} alone")
             for item in row["transform"]:
                 if constant("objectives/transforms", item["name"], "SOURCE"):
                     raise UserError(f"{at}.transform", f"{item['name']} needs a teacher of its own source; here all are frozen")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config import plugs
 from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import SOURCES, Teaching, asked, learners, method_of, named
+from opd_steps.config.teachers import SOURCES, Teaching, asked, learners, method_of, named, samplers
 from opd_steps.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,22 +126,24 @@ def check_source(source: dict, where: str, at: str, learner: str, teachings: dic
     """What a learner's prefix source, which stands at `at` in the node at `where`, needs of other learners, a teacher and the
     student's engine."""
     of = lambda attribute: constant("prefixes", source["name"], attribute)
-    sampler, names_of = of("SAMPLER"), [name for name, _ in learners(options)]
+    names_of = [name for name, _ in learners(options)]
     before = names_of[: names_of.index(learner)]
     if of("LEARNER") and source["learner"] not in before:
         known = ", ".join(name or "the student ('')" for name in before) or "none"
         raise UserError(f"{at}.learner", f"no learner '{source['learner']}' before this one; before it: {known}")
     if of("LEARNER") and all(row["rows"] is not None for row in terms(method_of(options, source["learner"]))):
         raise UserError(f"{at}.learner", "all terms of that learner look at other `rows`; there are none of its own prefix")
-    who = teachings.get(sampler)
-    if sampler and not (who and (who.scores or constant(SOURCES, who.weights["name"], "MODEL") == "node")):
-        raise UserError(at, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
+    for sampler in samplers(source):
+        who = teachings.get(sampler)
+        if not (who and (who.scores or constant(SOURCES, who.weights["name"], "MODEL") == "node")):
+            raise UserError(at, f"{source['name']} lets '{sampler}' sample, and the node names no such model")
     if of("MIXED") and options["engine"]["name"] != "local":
         raise UserError(
             f"{where}.engine.name", f"tokens are drawn from student and teacher at once ({source['name']}): use local"
         )
-    if sampler and sampler in teachings and teachings[sampler].engine["name"] != "local":
-        raise UserError(
-            f"{where}.{teachings[sampler].engine_key}.name",
-            f"rows that the teacher samples ({source['name']}) need its own model: use local",
-        )
+    for sampler in samplers(source):
+        if teachings[sampler].engine["name"] != "local":
+            raise UserError(
+                f"{where}.{teachings[sampler].engine_key}.name",
+                f"rows that the teacher samples ({source['name']}) need its own model: use local",
+            )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 from opd_steps.config.needs import label, terms
-from opd_steps.config.plugs import constant, constants, plug
-from opd_steps.config.teachers import method_of, named, origin, samples, sources
+from opd_steps.config.plugs import constant, plug
+from opd_steps.config.teachers import method_of, named, origin, samplers, samples, sources
 from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
@@ -92,10 +92,9 @@ class OpdNode(Training):
         """The cap on what a policy writes for a learner, which is nobody's where a data set alone is read."""
         if cached := next((parent for parent in node.parents.values() if parent.says.PRODUCES == "scores"), None):
             return tokens_of(cached.parents["rollouts"])
-        made = [
-            constants("prefixes", origin(source, node.options)["name"]) for source in sources(method_of(node.options, learner))
-        ]
-        return tokens_of(node) if any(source["OWN"] or source["SAMPLER"] for source in made) else None
+        made = [origin(source, node.options) for source in sources(method_of(node.options, learner))]
+        writes = any(constant("prefixes", source["name"], "OWN") or samplers(source) for source in made)
+        return tokens_of(node) if writes else None
 
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
