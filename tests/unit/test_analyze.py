@@ -129,6 +129,11 @@ OF_DATA = {"model": "a", "data": "d"}
         (OF_DATA | {"teacher": "b"}, {"a": {}, "b": {"against": "peer"}}, r"x\.methods\.b\.against: this term asks 'peer'; .* are teacher"),
         (OF_DATA | {"teacher": "b"}, {"a": {"add": [{"estimator": "exact"}]}}, r"x\.methods\.a\.add\[0\]\.support: exact sums over a set"),
         (OF_DATA | {"teacher": "b"}, {"a": {"prefix": "shared"}}, r"x\.methods\.a\.prefix: there is no other learner here"),
+        (
+            OF_DATA | {"teacher": "b"},
+            {"a": {"prefix": {"name": "routed", "to": {"x": "teacher", "y": "peer"}}}},
+            r"x\.methods\.a\.prefix: routed lets 'peer' sample; here are teacher and reference alone",
+        ),
         (OF_DATA | {"teacher": "b"}, {"a": {"transform": [{"name": "span_sum"}]}}, r"x\.methods\.a\.transform: span_sum needs a teacher"),
         (OF_DATA | {"teacher": "b"}, {"a": {"signal": "outcome"}, "b": {}}, r"x\.methods\.a: this term compares samples .* analysis\.n to 2"),
     ],

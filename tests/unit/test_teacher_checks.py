@@ -144,6 +144,17 @@ REFUSED = {
         {"teachers": {"a": {"model": "one"}}, "method": {"against": "a", "add": [{"against": "a", "rows": "teacher"}]}},
         "x.method.add[0].rows: teacher lets 'teacher' sample, and the node names no such model",
     ),
+    "a teacher of a domain that is nobody": (
+        {"teachers": A_AND_B, "method": {"prefix": {"name": "routed", "to": {"x": "a", "y": "c"}}, "estimator": "mle"}},
+        "x.method.prefix: routed lets 'c' sample, and the node names no such model",
+    ),
+    "a teacher of a domain behind a server": (
+        {
+            "teachers": {**A_AND_B, "b": {"model": "two", "engine": {"name": "server"}}},
+            "method": {"prefix": {"name": "routed", "to": {"x": "a", "y": "b"}}, "estimator": "mle"},
+        },
+        "x.teachers.b.engine.name: rows that the teacher samples (routed) need its own model: use local",
+    ),
     "mixed in an engine": (
         {"teacher": "one", "engine": {"name": "vllm"}, **against("teacher", prefix="token_mix")},
         "x.engine.name: tokens are drawn from student and teacher at once (token_mix): use local",

@@ -37,10 +37,13 @@ def check_measured(node: GraphNode, where: str) -> None:
         for i, row in enumerate(terms(method)):
             at = f"{where}.methods.{name}" + (f".add[{i - 1}]" if i else "")
             source = method["prefix"] if row["rows"] is None else row["rows"]
+            key = f"{at}.{'prefix' if row['rows'] is None else 'rows'}"
             if _of(source, "LEARNER"):
-                raise UserError(f"{at}.{'prefix' if row['rows'] is None else 'rows'}", "there is no other learner here")
+                raise UserError(key, "there is no other learner here")
             if strangers := {*samplers(source)} - {*TEACHERS}:
-                raise UserError(at, f"{source['name']} lets '{min(strangers)}' sample; here are {' and '.join(TEACHERS)} alone")
+                raise UserError(
+                    key, f"{source['name']} lets '{min(strangers)}' sample; here are {' and '.join(TEACHERS)} alone"
+                )
             for item in row["transform"]:
                 if constant("objectives/transforms", item["name"], "SOURCE"):
                     raise UserError(f"{at}.transform", f"{item['name']} needs a teacher of its own source; here all are frozen")
