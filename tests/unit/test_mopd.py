@@ -23,7 +23,7 @@ from opd_steps.objectives.supports.full import Full
 from opd_steps.objectives.supports.teacher_topk import TeacherTopk
 from opd_steps.prefixes.routed import Routed
 from opd_steps.steps.merge import run as merge
-from opd_steps.store.artifacts import Job
+from opd_steps.store.artifacts import Job, read_manifest
 from opd_steps.tasks.sources.domains import Domains
 from opd_steps.tasks.sources.walk import Walk
 from opd_steps.tasks.verifiers.walk import Walk as Verifier
@@ -190,19 +190,23 @@ def test_merged_weights_are_the_mean(tmp_path):
     read = lambda folder: load_file(tmp_path / "p" / folder / "model/model.safetensors")
     each = [read(f"model/{name}") for name in names]
 
-    def merged(of, shares=()) -> dict:
+    def merged(of, shares=()) -> tuple[dict, float]:
         name = f"merged{len(list((tmp_path / 'p').glob('merge/*')))}"
         roles = {f"models.{i}": f"p/model/{n}" for i, n in enumerate(of)}
         config = {"kind": "merge", "options": {"models": [None] * len(of), "shares": shares}, "parents": roles, "seed": 0}
         with Job(config, {}, tmp_path / f"p/merge/{name}/seed0/manifest.json", {}) as job:
             merge(job)
-        return read(f"merge/{name}/seed0")
+        return read(f"merge/{name}/seed0"), read_manifest(tmp_path / f"p/merge/{name}/seed0")["metrics"]["merge/spread"]
 
-    for name, value in merged(names).items():
+    for name, value in merged(names)[0].items():
         torch.testing.assert_close(value, sum(x[name] for x in each) / 3, rtol=1e-6, atol=1e-8)
-    for name, value in merged(names[:2], shares=[1.0, 3.0]).items():
+    apart, spread = merged(names[:2], shares=[1.0, 3.0])
+    for name, value in apart.items():
         torch.testing.assert_close(value, (each[0][name] + 3 * each[1][name]) / 4, rtol=1e-6, atol=1e-8)
-    same = merged([names[0]] * 2)
-    assert all(torch.equal(same[name], value) for name, value in each[0].items())
+    far = lambda theta: sum(float((theta[name].double() - value).square().sum()) for name, value in apart.items())
+    length = sum(float(value.double().square().sum()) for value in apart.values())
+    assert spread == pytest.approx(((far(each[0]) + 3 * far(each[1])) / 4 / length) ** 0.5, rel=1e-5)
+    same, spread = merged([names[0]] * 2)
+    assert spread < 1e-6 and all(torch.equal(same[name], value) for name, value in each[0].items())
     with pytest.raises(UserError, match="other names or shapes"):
         merged(["student/seed0", "wide/seed4"])

@@ -27,5 +27,9 @@ class MergeNode(Node):
     shares: Annotated[list[float], "above 0"] = field(default_factory=list)  # w_i; [] = equal ones
 
     @classmethod
+    def metrics(cls, node: GraphNode) -> list[str]:
+        return ["merge/spread"]
+
+    @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(node.root_of("models.0"), node.root_of(f"models.{i}")) for i in range(1, len(node.options["models"]))]
