@@ -25,7 +25,7 @@ def projections(model: nn.Module, layers: Sequence[int]) -> dict[str, nn.Linear]
 
     Raises UserError for a layer, or projections, that the model does not have.
     """
-    blocks = getattr(model.get_decoder(), "layers", ())
+    blocks = getattr(model.get_decoder() if hasattr(model, "get_decoder") else None, "layers", ())
     if not blocks:
         raise UserError("model", "it has no decoder layers whose keys and values could be projected")
     count = len(blocks)

@@ -8,9 +8,11 @@ from opd_steps.schedules import Schedule
 
 @dataclass(frozen=True)
 class EntropyGate(Schedule):
-    """Stage values L_0 < L_1 < ...: after `every` steps go on to the next if the student's mean entropy is at least h_min, else stay for good.
+    """Stage values L_0 < L_1 < ...: after `every` steps go on to the next while the student's mean entropy is at least h_min.
 
-    The entropy is that of the stage's last step, on prompts that were not trained on before (arXiv 2605.16826; h_min is not disclosed there).
+    The first stage that ends below it was one too far: the value goes back to that of the stage before, the last stable one, for
+    good; the first stage has none before it. The entropy is that of the stage's last step, on prompts that were not trained on
+    before (arXiv 2605.16826; h_min is not disclosed there).
     """
 
     VALUES: ClassVar[tuple[str, ...]] = ("stages",)  # options that hold values of what it sets
@@ -28,5 +30,5 @@ class EntropyGate(Schedule):
         stage, stopped = state["stage"], state["stopped"]
         if step % self.every == 0 and not stopped and stage + 1 < len(self.stages):
             stopped = metrics["train/entropy"] < self.h_min
-            stage += not stopped
+            stage = max(stage - 1, 0) if stopped else stage + 1
         return self.stages[stage], {"stage": stage, "stopped": stopped}

@@ -101,6 +101,12 @@ def moving(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
     return opd(folder, kill_at, teacher_source="ema", buffer={"batches": 3}, hooks=[ahead], controllers=[length])
 
 
+def milestone(folder: Path) -> dict[str, Tensor]:
+    """What the run kept of its third step."""
+    opd(folder, keep={"early": 3}, method=FULL_RKL)
+    return opd_toys.read_weights(folder / opd_toys.NODE / "parts/early")
+
+
 def stopped(train: Callable, kill_at: int) -> Callable:
     """Dies while making the batch of a step, and goes on from its checkpoint."""
 
@@ -135,6 +141,7 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "opd, sparse": lambda folder: opd(
         folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]
     ),
+    "opd, a milestone": milestone,
     "opd, all that has a state": moving,
     "opd, all that has a state, killed": stopped(moving, 5),
 }

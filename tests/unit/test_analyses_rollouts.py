@@ -67,6 +67,14 @@ def test_perplexity_is_that_of_the_texts_tokens():
     assert found == pytest.approx({"text/nll": nll, "text/perplexity": math.exp(nll)})
 
 
+def test_overlap_by_quarter():
+    """Eight tokens, two a quarter; the teacher thinks of another token than the model at the last three states."""
+    model, teacher = path([0, 1, 2, 3, 4, 5, 6, 7], 12), path([0, 1, 2, 3, 4, 5, 6, 7], 12)
+    teacher.logits_VV[[5, 6, 7]] = path([0, 9, 9, 9], 12).logits_VV[0]
+    found = Overlap(k=1).measure(context(Prompts(5, lambda i, tokens: 1.0), model=model, teacher=teacher))
+    assert [found[f"overlap/ratio_q{i}"] for i in (1, 2, 3, 4)] == [1.0, 1.0, 0.5, 0.0] and found["overlap/ratio"] == 5 / 8
+
+
 def test_overlap():
     model = random_bigram(1)
     same = Overlap(k=3).measure(context(POOL, model=model, teacher=model))

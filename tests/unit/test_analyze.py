@@ -167,10 +167,13 @@ def test_an_analysis_must_be_named():
         merge(KINDS["analyze"], {"kind": "analyze", "model": "a"}, "x")
 
 
+QUARTERS = tuple(f"ratio_q{i}" for i in (1, 2, 3, 4))
+
+
 def test_claims_and_preflight_know_the_node():
     found = node({"model": "a", "teacher": "b", "data": "d"}, "overlap")
     check_node(found, "x")
-    assert found.says.metrics(found) == ["overlap/ratio", "overlap/teacher_mass", "overlap/model_mass"]
+    assert found.says.metrics(found) == [f"overlap/{n}" for n in ("ratio", "teacher_mass", "model_mass", *QUARTERS)]
     for parent in found.parents.values():
         parent.options["seed"] = 0
     pairs = preflight_pairs(SimpleNamespace(nodes={found.key: found}), "p", 0)

@@ -29,11 +29,12 @@ def test_hit_rate_stays_in_its_bounds():
     assert found(1.0, 4) == [8, 15, 20, 20] and found(0.0, 40) == [20, 13, 8, 8]
 
 
-def test_entropy_gate_stops_for_good():
+def test_entropy_gate_goes_back_to_the_last_stable_length_for_good():
     gate = EntropyGate(SETS, stages=[4, 8, 16, 32], every=2, h_min=0.5)
-    entropies = [0.1, 0.5, 0.9, 0.4, 0.9, 0.9, 0.9, 0.9]  # read at steps 2, 4, 6, 8
+    entropies = [0.1, 0.5, 0.9, 0.6, 0.9, 0.4, 0.9, 0.9]  # read at steps 2, 4, 6, 8
     found = trace(gate, 99, [{"train/entropy": h} for h in entropies])
-    assert found == [4, 4, 8, 8, 8, 8, 8, 8, 8]
+    assert found == [4, 4, 8, 8, 16, 16, 8, 8, 8]
+    assert trace(gate, 99, [{"train/entropy": 0.4}] * 5) == [4] * 6
     assert trace(gate, 99, [{"train/entropy": 0.5}] * 9)[-1] == 32  # and stays at the last stage
 
 

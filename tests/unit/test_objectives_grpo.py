@@ -13,6 +13,7 @@ from opd_steps.objectives.baselines.none import NoBaseline
 from opd_steps.objectives.estimators.pg import PolicyGradient
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.outcome import group_advantage, kl_k3, silent_groups, soft_overlong
+from opd_steps.objectives.signals.log_ratio import LogRatio
 from opd_steps.objectives.signals.outcome import Outcome
 from opd_steps.objectives.supports.sampled import Sampled
 from tests.unit.objectives_toys import close, draw
@@ -126,6 +127,17 @@ def test_importance_ratio_removes_the_bias_of_a_stale_sampler():
     _, _, grad = surrogate(z.expand(12, -1), action, outcome, sampler, ratio="sampler")
     _, _, own = surrogate(z.expand(12, -1), action, outcome, None)
     close(sampler.exp() @ grad, z[0].softmax(-1) @ own)
+
+
+def test_an_advantage_at_rollout_stays_while_the_student_moves():
+    (z, p), action = draw(4), torch.tensor([1])
+    q = Categorical.from_logits(z)
+    for moved in (0.0, 0.5):
+        evidence = Evidence(action, teacher=p, sampler_logp_N=q.logp(action) - moved)
+        for at_rollout in (False, True):
+            estimator = PolicyGradient(ratio="sampler", at_rollout=at_rollout)
+            _, stats = estimator.loss(q, evidence, Sampled(), LogRatio(), NoBaseline())
+            close(stats["advantage"], p.logp(action) - q.logp(action) + moved * at_rollout)
 
 
 def test_a_ratio_needs_its_sampler():

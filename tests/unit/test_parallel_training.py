@@ -43,7 +43,10 @@ def test_two_processes_train_as_one(two, tmp_path, case):
     expected, found = curves(tmp_path / "one"), curves(folder_of(two, case))
     assert [row.keys() for row in found] == [row.keys() for row in expected] and len(found) == 6
     for row, other in zip(found, expected, strict=True):
-        assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
+        near = {name: pytest.approx(value, rel=1e-5, abs=1e-5) for name, value in other.items()}
+        if worst := other.get("train/sampler_gap_max"):  # of one token, and of log-probs of either sign, which are not small
+            near["train/sampler_gap_max"] = pytest.approx(worst, rel=1e-4, abs=1e-5)
+        assert row == near
 
 
 @pytest.mark.parametrize("case", ["sft", "opd, all that has a state", "dropout"])

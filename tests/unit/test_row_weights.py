@@ -44,6 +44,10 @@ def test_pruning_by_hand():
     assert weight.tolist() == pytest.approx([1.25, 0.75, 0.75, 0.25, 0.25, 1.25, 1.25])
     assert figures == {"effective_length": 2.5, "prune_hits": 1.0, "overlap": pytest.approx(5.75 / 7)}
     assert plug.over_batch(rows([5, 2]), {"overlap": overlap}, Moment(window=4))[1]["prune_hits"] == 0.5
+    strict = OverlapDecay(
+        k=4, gamma=0.7, drop=0.5, base=0.25, margin=1, least=3
+    )  # under it no row counts, however short the budget
+    assert strict.over_batch(rows([5, 2]), {"overlap": overlap}, Moment(window=3))[1]["prune_hits"] == 0.5
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30), st.sampled_from([0.05, 0.1, 0.25]))
@@ -65,7 +69,7 @@ def test_pruning_falls_along_a_row_and_with_gamma(overlap, drop):
 def test_freshness_by_hand_and_its_order():
     f = lambda age, drift, **options: float(
         Freshness(xi=0.0, **options).over_batch(
-            rows([2], version=[9 - age]), {"k3": torch.tensor([0.0, 2 * drift])}, Moment(step=10)
+            rows([2], version=[9 - age]), {"drift": torch.tensor([0.0, 2 * drift])}, Moment(step=10)
         )[0][0]
     )
     assert f(0, 0.0) == 1
@@ -75,20 +79,21 @@ def test_freshness_by_hand_and_its_order():
 
 
 def test_freshness_cuts_below_xi_and_reports():
-    weight, figures = Freshness(xi=0.3).over_batch(rows([1, 2], version=[9, 6]), {"k3": torch.zeros(3)}, Moment(step=10))
+    weight, figures = Freshness(xi=0.3).over_batch(rows([1, 2], version=[9, 6]), {"drift": torch.zeros(3)}, Moment(step=10))
     assert weight.tolist() == pytest.approx([0.7, 0.0, 0.0])
     assert figures == {"freshness": pytest.approx(0.625), "drift": 0.0, "aligned": 0.5}
 
 
-def test_drift_estimates_the_kl_from_the_sampler():
-    """E over the sampler of rho - 1 - log rho is KL(sampler || student), exactly."""
+def test_drift_estimates_the_kl_to_the_sampler():
+    """E over the sampler of rho log rho - (rho - 1) is KL(student || sampler), exactly, and no term is negative."""
     q, mu = (
         Categorical(torch.tensor([x], dtype=torch.float64).log().expand(3, -1)) for x in ([0.5, 0.3, 0.2], [0.2, 0.2, 0.6])
     )
     actions = torch.arange(3)
-    k3 = Freshness().survey(q, Evidence(actions, sampler_logp_N=mu.logp(actions)))["k3"]
-    kl = (mu.logp_NV[0].exp() * (mu.logp_NV[0] - q.logp_NV[0])).sum()
-    assert float((mu.logp_NV[0].exp() * k3).sum()) == pytest.approx(float(kl))
+    drift_N = Freshness().survey(q, Evidence(actions, sampler_logp_N=mu.logp(actions)))["drift"]
+    kl = (q.logp_NV[0].exp() * (q.logp_NV[0] - mu.logp_NV[0])).sum()
+    assert bool((drift_N >= 0).all())
+    assert float((mu.logp_NV[0].exp() * drift_N).sum()) == pytest.approx(float(kl))
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["both", "correct_up", "wrong_down"]), st.sampled_from(["mean", "minmax"]))

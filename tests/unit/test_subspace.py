@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from opd_steps.errors import UserError
+from opd_steps.graph.kinds import project
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.subspace import energy, fold, main_directions, projections, projector, random_directions
@@ -247,3 +248,11 @@ def test_others_read_it_as_a_model_and_train_on_what_it_says(toys):
 def test_what_does_not_fit_is_one_line(toys, options, said):
     with pytest.raises(UserError, match=said):
         toys.project("wrong", **options)
+
+
+def test_examples_must_be_text(monkeypatch):
+    node = SimpleNamespace(parents={"data": SimpleNamespace(options={"task": {"name": "prompts"}})})
+    project.ProjectNode.check(node, "p")
+    monkeypatch.setattr(project, "constant", lambda group, name, attribute: False)
+    with pytest.raises(UserError, match=r"p\.data: expected solved examples in text"):
+        project.ProjectNode.check(node, "p")

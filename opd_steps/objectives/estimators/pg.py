@@ -27,6 +27,7 @@ class PolicyGradient(Estimator):
         + is_cap                -sg[min(rho, cap)] A log q(a)                      (truncated importance sampling)
         + mask_low, mask_high   actions with rho outside [low, high] count for 0
     On a set of tokens, ratio none: -sum_v sg[q~_v] A_v log q_v, q~ the student renormalised on the set (arXiv 2604.13016).
+    at_rollout: log q in the reward is the sampler's, as it was when the rows were made: A stays while minibatches move q.
     A clip, cap or mask of 0 is off. Unbiased for any state-only baseline; clip, cap and mask trade bias for variance.
     """
 
@@ -34,7 +35,7 @@ class PolicyGradient(Estimator):
     SIGNAL: ClassVar[str] = "any"
     BASELINE: ClassVar[bool] = True
     TRANSFORM: ClassVar[bool] = True
-    CHECKS: ClassVar[tuple[str, ...]] = ("mask_low < mask_high or mask_high == 0",)
+    CHECKS: ClassVar[tuple[str, ...]] = ("mask_low < mask_high or mask_high == 0", "not at_rollout or ratio == 'sampler'")
 
     ratio: Literal["none", "sampler"] = "none"
     clip_low: Annotated[float, "0 to 1"] = 0.0
@@ -42,15 +43,19 @@ class PolicyGradient(Estimator):
     is_cap: Annotated[float, "at least 0"] = 0.0
     mask_low: Annotated[float, "at least 0"] = 0.0
     mask_high: Annotated[float, "at least 0"] = 0.0
+    at_rollout: bool = False  # log q in the reward as the sampler had it
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any, transforms: tuple = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         on = support.select(q, evidence.teacher, evidence.action_N)
+        if self.ratio == "sampler" and (evidence.sampler_logp_N is None or on.logq_NK.shape[1] != 1):
+            raise ValueError("ratio: sampler needs the sampled support, and actions with their sampler's log-probs")
         if signal.KIND == "observed":
             reward_NK = signal.observed(evidence)[:, None]
         else:
-            reward_NK = signal.reward(on.logq_NK.detach(), on.logp_NK)
+            logq_NK = evidence.sampler_logp_N[:, None] if self.at_rollout else on.logq_NK.detach()
+            reward_NK = signal.reward(logq_NK, on.logp_NK)
         advantage_NK = (reward_NK - baseline.value_N(q, evidence.teacher, signal)[:, None]).detach()
         if evidence.shift_N is not None:
             advantage_NK = advantage_NK + evidence.shift_N[:, None]
@@ -64,9 +69,7 @@ class PolicyGradient(Estimator):
         loss_N, ratio_stats = self._with_ratio(on, advantage_NK[:, 0], evidence.sampler_logp_N)
         return loss_N, stats | ratio_stats
 
-    def _with_ratio(self, on: Selected, advantage_N: Tensor, sampler_logp_N: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        if sampler_logp_N is None or on.logq_NK.shape[1] != 1:
-            raise ValueError("ratio: sampler needs the sampled support, and actions with their sampler's log-probs")
+    def _with_ratio(self, on: Selected, advantage_N: Tensor, sampler_logp_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logq_N = on.logq_NK[:, 0]
         rho_N = (logq_N - sampler_logp_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
         fixed_N = rho_N.detach()

@@ -18,8 +18,8 @@ class Freshness(Weight):
     """ReLU(f - xi), f = exp(-alpha sqrt(D)) / (age + 1): trust in rollouts of older weights (f-OPD, arXiv 2605.17862).
 
     age  optimizer steps since the row's weights
-    D    drift of the student on the row, estimated on its tokens: mean_t of the k3 estimate of KL(sampler || student),
-         rho - 1 - log rho with rho = q(a) / sampler(a)
+    D    drift of the student on the row, KL(student || sampler), estimated on its tokens, which are the sampler's: mean_t of
+         rho log rho - (rho - 1) with rho = q(a) / sampler(a), never negative and unbiased
     `lag_only` leaves the drift out (the paper's ablation). The paper does not disclose alpha and xi. Its second term, the
     drift of the teacher's context, is 0 here: contexts are made anew at each use.
     """
@@ -35,10 +35,10 @@ class Freshness(Weight):
 
     def survey(self, q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
         log_rho_N = (q.logp(evidence.action_N) - evidence.sampler_logp_N).clamp(-20, 20)
-        return {"k3": torch.expm1(log_rho_N) - log_rho_N}
+        return {"drift": log_rho_N.exp() * log_rho_N - torch.expm1(log_rho_N)}
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        drift_B = rows.mean_B(found["k3"])
+        drift_B = rows.mean_B(found["drift"])
         age_B = moment.step - 1 - rows.version_B
         trust_B = torch.zeros(len(rows)) if self.lag_only else -self.alpha * drift_B.clamp(min=0).sqrt()
         f_B = trust_B.exp() / (age_B + 1)

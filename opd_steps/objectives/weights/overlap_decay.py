@@ -19,7 +19,7 @@ class OverlapDecay(Weight):
     """L_t = R_t + base, R_t = clip(1 - drop C_t, 0, 1), C_t the number of bad tokens up to t (Prune-OPD, arXiv 2605.07804).
 
     A token is bad where |topk of student and teacher| / k < gamma. Early tokens weigh 1 + base, those after 1 / drop bad
-    ones weigh base. prune_hits: share of rows whose effective length #{R_t > 1e-8} comes within `margin` of the budget.
+    ones weigh base. prune_hits: share of rows whose effective length #{R_t > 1e-8} is at least max(least, budget - margin).
     """
 
     TEACHER: ClassVar[str] = "full"
@@ -32,6 +32,7 @@ class OverlapDecay(Weight):
     drop: Annotated[float, "at least 0"] = 0.01
     base: Annotated[float, "at least 0"] = 0.5
     margin: Annotated[int, "at least 0"] = 100  # tokens
+    least: Annotated[int, "at least 0"] = 0  # tokens that a row must use to count as a hit, however short the budget
 
     def survey(self, q: Categorical, evidence: Evidence) -> dict[str, Tensor]:
         mine_NK, theirs_NK = (topk(d, self.k)[1] for d in (q, evidence.teacher))
@@ -43,7 +44,7 @@ class OverlapDecay(Weight):
         effective_B = torch.tensor([float((r > 1e-8).sum()) for r in reliable])
         figures = {
             "effective_length": float(effective_B.mean()),
-            "prune_hits": float((effective_B >= moment.window - self.margin).float().mean()),
+            "prune_hits": float((effective_B >= max(self.least, moment.window - self.margin)).float().mean()),
             "overlap": float(found["overlap"].mean()),
         }
         return torch.cat(reliable) + self.base, figures

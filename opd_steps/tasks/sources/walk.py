@@ -32,7 +32,7 @@ class Walk(Source):
 
     nodes: Annotated[int, "4 to 62"] = 36  # a character each
     chords: Annotated[int, "at least 0"] = 6  # edges beside those of the ring
-    graph: int = 0  # its seed: which chords
+    graph: Annotated[int, "any"] = 0  # its seed: which chords
     starts: Annotated[int, "at least 1"] = 6  # nodes at which walks begin
     way_points: Annotated[int, "at least 0"] = 1  # of a prompt, to be met in order
     noise: Annotated[float, "0 to 1"] = 0.15  # probability of a step to any neighbour, in the corpus

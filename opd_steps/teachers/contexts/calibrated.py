@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -16,17 +16,22 @@ class Calibrated(TeacherContext):
 
     In three places: the sampled completion that is trained on, the demonstration that the teacher sees, and a note that
     asks it to state the value. Completions cut at the budget stay as they are. Edited tokens have no sampler: their
-    log-probs are dropped, so no importance ratio is possible. Text is tokenised anew behind the edit.
+    log-probs are dropped, so no importance ratio is possible. Text is tokenised anew behind the edit. With `oracle` every
+    prompt's rate is this one: the paper's sanity check, of which a student learns nothing but the number.
     """
 
     HINTS: ClassVar[bool] = True
     GROUP: ClassVar[bool] = True
     EDITS: ClassVar[bool] = True  # of tokens; needs a verifier that can restate a confidence
 
+    oracle: Annotated[float, "-1 to 1"] = -1.0  # below 0: the empirical rate
+
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         verifier, texts = pool.task.verifier, pool.show(rows)
         _, group_B, size_G = rows.prompt_B.unique(return_inverse=True, return_counts=True)
         rate_G = torch.zeros(len(size_G)).index_add(0, group_B, rows.reward_B.float()) / size_G
+        if self.oracle >= 0:
+            rate_G = torch.full_like(rate_G, self.oracle)
         actions, shown = [], []
         for i, (prompt, rate) in enumerate(zip(rows.prompt_B.tolist(), rate_G[group_B].tolist(), strict=True)):
             edited = encode(pool.tokenizer, verifier.restate(texts[i], rate))
