@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
@@ -81,7 +82,15 @@ def group_batch(policy, pool: Pool, step: int, seed: int, options: dict) -> Batc
         reward_B = reward_B + soft_overlong(rows.length_B, options["sampling"]["max_new_tokens"], options["overlong_buffer"])
     group_B = torch.arange(wanted).repeat_interleave(n)
     outcome_B = group_advantage(reward_B, group_B, options["advantage"], options["divide_by_std"])
-    return Batch(rows, {"outcome": outcome_B}, rollout_metrics(rows) | {"silent_groups": silent / seen})
+    told = {"silent_groups": silent / seen, "refills": seen // wanted - 1}
+    return Batch(rows, {"outcome": outcome_B}, rollout_metrics(rows) | told | trained_on(rows, group_B))
+
+
+def trained_on(rows: Trajectory, group_B: Tensor) -> dict[str, float]:
+    """silent_trained: share of the step's groups without spread; wrong_length: mean tokens of wrong answers, where there are any."""
+    wrong_B = rows.reward_B < 0.5
+    found = {"silent_trained": float(silent_groups(rows.reward_B, group_B).float().mean())}
+    return found | ({"wrong_length": float(rows.length_B[wrong_B].float().mean())} if wrong_B.any() else {})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
-from opd_steps.steps.rl import group_batch, objective
+from opd_steps.steps.rl import group_batch, objective, trained_on
 
 
 class FakePool(Pool):
@@ -78,6 +78,24 @@ def test_dynamic_sampling_never_yields_a_group_without_spread(step):
 def test_dynamic_sampling_gives_up_after_its_cap():
     with pytest.raises(UserError, match="3 generation batches gave 0 of 8 groups with spread"):
         batch([0.0] * 20, dynamic_sampling=True, max_refills=3)
+
+
+def test_refills_and_what_is_trained_on_are_counted():
+    chance = [0.0] * 10 + [0.5] * 10 + [1.0] * 5
+    plain, refilled = batch(chance), batch(chance, dynamic_sampling=True)
+    assert plain.metrics["refills"] == 0 and plain.metrics["silent_trained"] == plain.metrics["silent_groups"] > 0
+    assert refilled.metrics["refills"] > 0 and refilled.metrics["silent_trained"] == 0
+    generated = 8 * (refilled.metrics["refills"] + 1)
+    assert refilled.metrics["silent_groups"] * generated <= generated - 8  # the others filled the step
+
+
+def test_lengths_of_wrong_answers_by_hand():
+    lengths, reward_B = (3, 1, 5, 2), torch.tensor([0.0, 1, 1, 1])
+    rows = Trajectory([[0]] * 4, [torch.ones(n).long() for n in lengths], torch.tensor([0, 0, 1, 1]), reward_B=reward_B)
+    group_B = torch.tensor([0, 0, 1, 1])
+    assert trained_on(rows, group_B) == {"silent_trained": 0.5, "wrong_length": 3.0}
+    right = rows.with_columns(reward_B=torch.ones(4))
+    assert trained_on(right, group_B) == {"silent_trained": 1.0}  # no wrong answer, no length
 
 
 def test_reward_range_and_length_penalty():

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class RlNode(Training):
-    """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476)."""
+    """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476).
+
+    Curves of its own: silent_groups, the share without spread of all groups generated; silent_trained, of those trained on;
+    refills, generation batches beyond the first; wrong_length, mean tokens of wrong answers, at steps that have any.
+    """
 
     PHASE: ClassVar[str] = "teachers"
     PLACE: ClassVar[int] = 30
@@ -72,7 +76,7 @@ class RlNode(Training):
 
     @classmethod
     def curves(cls, options: dict) -> tuple[str, ...]:
-        return (*POLICY, "ratio", "clipped", "silent_groups")
+        return (*POLICY, "ratio", "clipped", "silent_groups", "silent_trained", "refills", "wrong_length")
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
