@@ -37,6 +37,20 @@ def test_overlap_is_the_share_of_common_likeliest_tokens():
     assert found == pytest.approx([0, 1 / 2, 2 / 3, 1])
 
 
+def test_a_token_outside_of_the_teachers_nucleus_is_bad():
+    """p = .4, .3, .2, .1: before token 2 lies a mass of .7, before token 3 one of .9."""
+    p = Categorical(torch.tensor([[0.4, 0.3, 0.2, 0.1]] * 4).log())
+    evidence = Evidence(torch.tensor([0, 1, 2, 3]), teacher=p)
+    found = lambda **options: OverlapDecay(event="nucleus", **options).survey(p, evidence)["outside"].tolist()
+    assert (
+        found(k=4, top_p=0.8) == [0, 0, 0, 1]
+        and found(k=4, top_p=0.5) == [0, 0, 1, 1]
+        and found(k=2, top_p=0.95) == [0, 0, 1, 1]
+    )
+    plug = OverlapDecay(k=2, event="nucleus", drop=0.5, base=0.0)
+    assert plug.over_batch(rows([4]), plug.survey(p, evidence), Moment(window=4))[0].tolist() == [1.0, 1.0, 0.5, 0.0]
+
+
 def test_pruning_by_hand():
     plug = OverlapDecay(k=4, gamma=0.7, drop=0.5, base=0.25, margin=1)
     overlap = torch.tensor([1.0, 0.5, 0.75, 0.5, 1.0, 1.0, 1.0])  # bad below .7: tokens 1 and 3 of the first row
