@@ -155,6 +155,10 @@ def test_the_corpus_shows_hints_and_answers_at_their_shares():
     answers = sum(text == row["solution"] for text, row in zip(shown, found["train"], strict=True))
     assert 0.35 < answers / 120 < 0.65 and 0.1 < sum(text is None for text in shown) / 120 < 0.3
     assert all(row["corpus"] == row["solution"] for row in found["train"] if "hints" in row)
+    clean = Guided(WALK, hints=0.3, answers=0.5, clean=True).rows(0)
+    assert all(row["corpus"] == row["solution"] for row in clean["train"])
+    assert [row["prompt"] for row in clean["train"]] == [row["prompt"] for row in found["train"]]
+    assert any(row["corpus"] != row["solution"] for row in found["train"])
     assert not any("hints" in row for split in ("test", "ood") for row in found[split])
 
 

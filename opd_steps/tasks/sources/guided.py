@@ -16,7 +16,7 @@ class Guided(Source):
 
     landmarks: every `stride`-th character of the solution but the last, as nodes that a walk passes; lines: the first half of its
     lines. In pretraining a share `hints` of the train rows shows its hint in front of the prompt, and a share `answers` its solution;
-    behind either stands the solution, behind the others their own corpus text. The data node's option `hints` says how they are written.
+    behind either stands the solution, behind the others their own corpus text; clean: behind all the solution. The data node's option `hints` says how they are written.
     """
 
     HINTS: ClassVar[bool] = True
@@ -27,6 +27,7 @@ class Guided(Source):
     stride: Annotated[int, "at least 2"] = 3
     hints: Annotated[float, "0 to 1"] = 0.35
     answers: Annotated[float, "0 to 1"] = 0.35
+    clean: bool = False
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found, draw = self.of.rows(seed), rng(seed, "guided")
@@ -43,6 +44,6 @@ class Guided(Source):
 
     def _shown(self, row: dict, chance: float) -> dict:
         if chance >= self.hints + self.answers:
-            return row
+            return row | ({"corpus": row["solution"]} if self.clean else {})
         shown = row["meta"]["hint"] if chance < self.hints else row["solution"]
         return row | {"hints": {"right": [shown], "wrong": []}, "corpus": row["solution"]}
