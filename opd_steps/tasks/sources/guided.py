@@ -16,7 +16,8 @@ class Guided(Source):
 
     landmarks: every `stride`-th character of the solution but the last, as nodes that a walk passes; lines: the first half of its
     lines. In pretraining a share `hints` of the train rows shows its hint in front of the prompt, and a share `answers` its solution;
-    behind either stands the solution, behind the others their own corpus text; clean: behind all the solution. The data node's option `hints` says how they are written.
+    behind either stands the solution, behind the others their own corpus text; clean: behind all the solution. The data node's
+    option `hints` says how they are written.
     """
 
     HINTS: ClassVar[bool] = True
