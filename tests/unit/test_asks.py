@@ -31,7 +31,8 @@ ASKED = {  # of the teacher that the term is against; plugs that are not named h
     "weight": dict.fromkeys(("gap_mask", "perplexity_route", "teacher_prefers"), SAMPLED)
     | dict.fromkeys(("change_point", "overlap_decay", "teacher_entropy_above", "tip", "watch_topk"), FULL),
 }
-REQUIRED = {"more_likely_by": {"first": "a", "second": "b"}, "hidden_mse": {"layers": [1]}}
+TWO = {"more_likely_by": ("first", "second"), "gap_drop": ("first", "second"), "dual_route": ("student", "teacher")}
+REQUIRED = {name: dict(zip(keys, "ab", strict=True)) for name, keys in TWO.items()} | {"hidden_mse": {"layers": [1]}}
 HIDDEN = dict.fromkeys(("teacher", "student"), Asks(hidden=frozenset({1})))
 SILENT = {"mle", "outcome"}  # estimator, signal: with one of these a term does not look at its support
 
@@ -70,7 +71,7 @@ def test_every_plug_asks_what_the_table_says(slot):
     assert ASKED.get(slot, {}).keys() <= set(names)
     for name in names:
         found = of_plug(GROUPS[slot], options(GROUPS[slot], name), "t")
-        routed = {"a": SAMPLED, "b": SAMPLED} if name == "more_likely_by" else {}
+        routed = {"a": SAMPLED, "b": SAMPLED} if name in TWO else {}
         own = {"t": ASKED[slot][name]} if name in ASKED.get(slot, {}) else {}
         assert found == own | routed, name
 
