@@ -133,10 +133,10 @@ def test_room():
 
 
 def test_shards_of_errands_and_talks_of_the_corpus():
-    source = WalkShards(WALK, talk=0.8, anchored=0.5)
+    source = WalkShards(WALK, talk=0.7, anchored=0.5, joined=0.2)
     made, plain = source.rows(3), WALK.rows(3)
     assert made == source.rows(3)
-    counts = {"plain": 0, "first": 0, "again": 0, "anew": 0}
+    counts = {"plain": 0, "joined": 0, "first": 0, "again": 0, "anew": 0}
     for split, rows in made.items():
         for row, bare in zip(rows, plain[split], strict=True):
             errand, shards = Errand.read(row["answer"]), row["meta"]["shards"]
@@ -147,6 +147,10 @@ def test_shards_of_errands_and_talks_of_the_corpus():
                 assert row == bare | {"meta": bare["meta"] | {"shards": shards}}
                 continue
             assert split == "train"
+            if row["corpus_prompt"] == "".join(shards):
+                counts["joined"] += 1
+                assert row["corpus"] == bare["corpus"]
+                continue
             rest, replies = row["corpus_prompt"], []
             for turn, shard in enumerate(shards):
                 assert rest.startswith(shard)
@@ -166,7 +170,7 @@ def test_shards_of_errands_and_talks_of_the_corpus():
             else:
                 counts["anew"] += 1
                 assert right
-    assert counts["first"] > 15 and counts["again"] > 15 and counts["anew"] > 15
+    assert counts["joined"] > 10 and counts["first"] > 15 and counts["again"] > 15 and counts["anew"] > 15
 
 
 def test_sentences():

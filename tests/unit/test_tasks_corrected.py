@@ -10,6 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.tasks.errands import Errand, Graph
 from opd_steps.tasks.hints.marks import Marks
 from opd_steps.tasks.sources.corrected import Corrected
+from opd_steps.tasks.sources.many_walks import ManyWalks
 from opd_steps.tasks.sources.told import Told
 from opd_steps.tasks.sources.walk import Walk
 from opd_steps.tasks.verifiers.numeric import Numeric
@@ -72,6 +73,20 @@ def test_corrections_need_a_verifier_that_says_something():
     silent = type("Silent", (Verifier,), {"feedback": lambda self, completion, answer: ""})()
     with pytest.raises(UserError, match="says nothing of wrong attempts"):
         Corrected(WALK, silent, share=1.0, demo=0.0).rows(0)
+
+
+def test_many_walks_are_on_as_many_graphs():
+    source = ManyWalks(WALK, graphs=7)
+    made = source.rows(0)
+    assert made == source.rows(0) and len(made["test"]) == 30
+    assert (
+        10 < len(made["ood"]) <= 20 and 30 < len(made["train"]) <= 90
+    )  # a prompt of one split may be another graph's in the next
+    graphs = {Errand.read(row["answer"]).graph.edges for row in made["train"]}
+    assert len(graphs) == 7 and WALK.made().edges in graphs
+    assert all(Verifier().score(row["solution"], row["answer"]) for rows in made.values() for row in rows)
+    one = ManyWalks(WALK, graphs=1).rows(0)
+    assert [row["prompt"] for row in one["test"]] == [row["prompt"] for row in WALK.rows(0)["test"]]
 
 
 def test_told_prompts_show_their_solution_or_another_rows():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -20,18 +20,27 @@ class WalkShards(Source):
 
     In pretraining a share `talk` of the train rows is a talk up to any of its turns: behind each shard but the last a walk that serves
     what was said so far, a guess where facts are missing, and behind the last one more; that one is, with probability `anchored`, what
-    was said before once again, whatever the new fact: a model that drifts with its own replies.
+    was said before once again, whatever the new fact: a model that drifts with its own replies. A share `joined` has all shards at once.
     """
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("talk + joined <= 1",)
 
     of: Any = plug("tasks/sources", "walk")
     talk: Annotated[float, "0 to 1"] = 0.4
     anchored: Annotated[float, "0 to 1"] = 0.4
+    joined: Annotated[float, "0 to 1"] = 0.2
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found, draw = {}, rng(seed, "walk_shards")
         for split, rows in self.of.rows(seed).items():
             found[split] = [row | {"meta": row["meta"] | {"shards": shards(Errand.read(row["answer"]))}} for row in rows]
-        return found | {"train": [self._talked(row, draw) if draw.random() < self.talk else row for row in found["train"]]}
+        return found | {"train": [self._shown(row, draw) for row in found["train"]]}
+
+    def _shown(self, row: dict, draw: np.random.Generator) -> dict:
+        chance = draw.random()
+        if chance < self.talk:
+            return self._talked(row, draw)
+        return row | {"corpus_prompt": "".join(row["meta"]["shards"])} if chance < self.talk + self.joined else row
 
     def _talked(self, row: dict, draw: np.random.Generator) -> dict:
         errand, said = Errand.read(row["answer"]), row["meta"]["shards"]
