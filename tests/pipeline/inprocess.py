@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -23,6 +24,8 @@ FEW = {"steps": 3, "prompts": 4, "batch": 8, "checkpoint_every": 2, "limit": 12,
 ROWS = {"train": 200, "test": 16, "ood": 8}
 TOWN = {"nodes": 5, "chords": 5, "starts": 5, "way_points": 0, "held_out": 0.4, "train": 8, "test": 4, "ood": 4}
 """A source `walk` of which a model that learned nothing gets some right: every node is next to every other."""
+INNER = TOWN | {"chords": 1}
+"""The same within another source, which may want a step that is no edge; with the way points that it has."""
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -45,8 +48,10 @@ def cut(graph: Graph) -> Graph:
             options["sampling"]["max_new_tokens"] = min(options["sampling"]["max_new_tokens"], 16)
             options["sampling"]["n"] = min(options["sampling"]["n"], 4)
         if node.kind == "data":
-            few = TOWN if options["source"]["name"] == "walk" else ROWS
-            options["source"] |= {key: value for key, value in few.items() if key in options["source"]}
+            for depth, source in enumerate(sources(options["source"])):
+                few = (INNER if depth else TOWN) if source["name"] == "walk" else ROWS | {"keep": 4}
+                few = few | {"way_points": min(source.get("way_points", 0), 2)} if depth else few
+                source |= {key: value for key, value in few.items() if key in source}
         if node.kind == "model" and options["config"]:
             options["config"] = options["config"] | {k: v for k, v in SMALL.items() if k in options["config"]}
         if node.kind == "opd":  # of those models, which have one layer
@@ -55,6 +60,14 @@ def cut(graph: Graph) -> Graph:
         if node.kind in ("evaluate", "analyze"):
             options |= {"k": min(options.get("k", 2), 2), "max_new_tokens": 16}
     return graph
+
+
+def sources(source: dict) -> Iterator[dict]:
+    """A source and those within it."""
+    yield source
+    for value in source.values():
+        if isinstance(value, dict) and "name" in value:
+            yield from sources(value)
 
 
 def run_node(node: GraphNode, results: Path, seed: int) -> dict:

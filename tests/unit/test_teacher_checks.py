@@ -121,6 +121,10 @@ REFUSED = {
         {"teachers": {"a": {"model": "one", "context": "demo"}}, **against("a")},
         "x.teachers.a.context: demo shows attempts",
     ),
+    "feedback of a silent verifier": (
+        {"data": "hinted", "sampling": {"n": 2}, "teachers": {"a": {"model": "self", "context": "retrospect"}}, **against("a")},
+        "x.teachers.a.context.feedback: retrospect shows what the verifier says of wrong samples, and 'numeric' says nothing",
+    ),
     "attempts of the short form": ({"teacher": "one", "context": "demo"}, "x.context: demo shows attempts, and the data node"),
     "peers of one sample": (
         {"data": "hinted", "teachers": {"a": {"model": "one", "context": "peers"}}, **against("a")},
