@@ -26,13 +26,16 @@ ASKED = {  # of the teacher that the term is against; plugs that are not named h
         "full": FULL,
     },
     "baseline": {"neg_kl": FULL, "optimal": FULL},
-    "target": {"taid": FULL, "veto": FULL},
+    "target": {"taid": FULL, "trust_region": FULL, "veto": FULL},
     "transform": dict.fromkeys(("margin_shift", "return_to_go", "span_sum", "zscore"), SAMPLED),
     "weight": dict.fromkeys(("gap_mask", "perplexity_route", "teacher_prefers"), SAMPLED)
     | dict.fromkeys(("change_point", "overlap_decay", "teacher_entropy_above", "tip", "watch_topk"), FULL),
 }
 TWO = {"more_likely_by": ("first", "second"), "gap_drop": ("first", "second"), "dual_route": ("student", "teacher")}
-REQUIRED = {name: dict(zip(keys, "ab", strict=True)) for name, keys in TWO.items()} | {"hidden_mse": {"layers": [1]}}
+REQUIRED = {name: dict(zip(keys, "ab", strict=True)) for name, keys in TWO.items()} | {
+    "hidden_mse": {"layers": [1]},
+    "trust_region": {"start": "a"},
+}
 HIDDEN = dict.fromkeys(("teacher", "student"), Asks(hidden=frozenset({1})))
 SILENT = {"mle", "outcome"}  # estimator, signal: with one of these a term does not look at its support
 
@@ -71,7 +74,7 @@ def test_every_plug_asks_what_the_table_says(slot):
     assert ASKED.get(slot, {}).keys() <= set(names)
     for name in names:
         found = of_plug(GROUPS[slot], options(GROUPS[slot], name), "t")
-        routed = {"a": SAMPLED, "b": SAMPLED} if name in TWO else {}
+        routed = {"a": SAMPLED, "b": SAMPLED} if name in TWO else {"a": FULL} if name == "trust_region" else {}
         own = {"t": ASKED[slot][name]} if name in ASKED.get(slot, {}) else {}
         assert found == own | routed, name
 
