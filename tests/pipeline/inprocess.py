@@ -42,6 +42,8 @@ def cut(graph: Graph) -> Graph:
         options.update(
             {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
         )
+        if options.get("select", {}).get("name") == "by_pass_rate":
+            options["select"]["low"] = 0.0  # of few samples by such a model perhaps none is right
         if isinstance(options.get("keep"), dict):
             options["keep"] = dict.fromkeys(options["keep"], 1)
         if "sampling" in options:
@@ -49,7 +51,7 @@ def cut(graph: Graph) -> Graph:
             options["sampling"]["n"] = min(options["sampling"]["n"], 4)
         if node.kind == "data":
             for depth, source in enumerate(sources(options["source"])):
-                few = (INNER if depth else TOWN) if source["name"] == "walk" else ROWS | {"keep": 4}
+                few = (INNER if depth else TOWN) if source["name"] == "walk" else ROWS | {"keep": 4, "graphs": 1}
                 few = few | {"way_points": min(source.get("way_points", 0), 2)} if depth else few
                 source |= {key: value for key, value in few.items() if key in source}
         if node.kind == "model" and options["config"]:

@@ -18,8 +18,20 @@ from tests.pipeline.inprocess import cut, run_node
 
 pytestmark = pytest.mark.xdist_group("papers")  # one worker runs them, once
 ROOT = Path(__file__).parents[2]
-MAY_BE_OF_NOTHING = ("stderr", "spr", "parsed", "correct", "wrong", "inverted", "context/gap", "alignment/", "detour")
-"""Means over right, wrong or parsed samples, which a model that learned nothing may not have: left out."""
+MAY_BE_OF_NOTHING = (
+    "stderr",
+    "spr",
+    "parsed",
+    "correct",
+    "wrong",
+    "inverted",
+    "context/gap",
+    "alignment/",
+    "detour",
+    "distortion/right",
+    "power/snr",
+)
+"""Means over right, wrong or parsed samples, which a model that learned nothing may not have, and a ratio to no gradient: left out."""
 
 
 def of_nothing(metric: str) -> bool:
