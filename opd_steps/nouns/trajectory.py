@@ -68,6 +68,10 @@ class Trajectory:
         """Mean of a column over each row's decision points, [B]."""
         return value_N.new_zeros(len(self)).index_add(0, self.owner_N, value_N) / self.length_B
 
+    def with_context(self, role: str, contexts: Sequence[Any]) -> Trajectory:
+        """The rows with what that teacher sees in place of their own contexts, an entry a row."""
+        return self.with_columns(extra={**self.extra, f"context:{role}": contexts})
+
     def has_context_B(self, role: str) -> Tensor:
         """Whether that teacher sees more than the row's own context, [B] bool."""
         told = self.extra.get(f"context:{role}", self.contexts)

@@ -197,7 +197,7 @@ class Shown:
     rows: list[dict] = field(default_factory=lambda: [{"answer": "x", "solution": "s0"}, {"answer": "y", "solution": "s1"}])
     task: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
-            verifier=SimpleNamespace(feedback=lambda text, answer: f"{text} is not {answer}")
+            verifier=SimpleNamespace(SPEAKS=True, feedback=lambda text, answer: f"{text} is not {answer}")
         )
     )
 

@@ -103,7 +103,9 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
         raise UserError(at, f"{context} shows attempts, and the data node does not say how: hints: marks or words")
     if has("GROUP") and options["sampling"]["n"] < 2:
         raise UserError(f"{where}.sampling.n", f"the context {context} compares samples of one prompt: 2 or more")
-    if teaching.context.get("feedback", "never") != "never" and not _speaks(data["verifier"]["name"]):
+    if teaching.context.get("feedback", "never") != "never" and not constant(
+        "tasks/verifiers", data["verifier"]["name"], "SPEAKS"
+    ):
         what = f"{context} shows what the verifier says of wrong samples, and '{data['verifier']['name']}' says nothing"
         raise UserError(f"{at}.feedback", f"{what}: never, or a verifier with feedback, as walk_feedback")
     task = data["task"]["name"]
@@ -123,10 +125,6 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
             raise UserError(
                 f"{where}.method", f"the context {context} edits sampled tokens: there is no ratio to their sampler"
             )
-
-
-def _speaks(verifier: str) -> bool:
-    return any(getattr(part, "name", "") == "feedback" for part in plugs.class_def("tasks/verifiers", verifier).body)
 
 
 def check_source(source: dict, where: str, at: str, learner: str, teachings: dict[str, Teaching], options: dict) -> None:

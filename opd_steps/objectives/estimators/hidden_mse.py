@@ -8,6 +8,7 @@ from torch import Tensor
 
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.objectives.estimators import Estimator
 from opd_steps.objectives.evidence import Evidence
 
@@ -47,8 +48,8 @@ class HiddenMSE(Estimator):
     def _pair(self, q: StepDist, p: StepDist, i: int, j: int) -> tuple[Tensor, Tensor]:
         """States of student and teacher that compare, at least fp32. Raises UserError where widths differ."""
         own_ND, other_ND = (h_ND.to(torch.promote_types(h_ND.dtype, torch.float32)) for h_ND in (q.layers[i], p.layers[j]))
-        if maps := getattr(p, "maps", {}):
-            own_ND = own_ND @ maps[i, j].T.to(own_ND.dtype)
+        if isinstance(p, HiddenStates) and p.maps:
+            own_ND = own_ND @ p.maps[i, j].T.to(own_ND.dtype)
         if (mine := own_ND.shape[-1]) != (theirs := other_ND.shape[-1]):
             raise UserError(
                 "method.estimator.layers",

@@ -12,9 +12,11 @@ class Verifier(Protocol):
 
     METRICS   what `measure` gives beside correctness, with its direction: "up" (more is better), "down", "" (neither); claims may use
               it as `<split>/<name>`
+    SPEAKS    whether it says something of wrong completions, in `feedback`
     """
 
     METRICS: ClassVar[dict[str, str]] = {}
+    SPEAKS: ClassVar[bool] = False
 
     @property
     def alphabet(self) -> str:
@@ -28,6 +30,10 @@ class Verifier(Protocol):
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping]) -> list[float]:
         """The score of every completion, each to a row of the data; all samples of a prompt come together, and may be compared."""
         return [self.score(completion, row["answer"]) for completion, row in zip(completions, rows, strict=True)]
+
+    def feedback(self, completion: str, answer: str) -> str:
+        """What a context may show of a wrong completion; "" = nothing."""
+        return ""
 
     def unreadable(self, answer: str) -> str:
         """What is wrong with an answer against which nothing can be judged; "" if nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from opd_steps.tasks.verifiers._answers import stated_number
 from opd_steps.tasks.verifiers.numeric import Numeric
@@ -12,8 +13,9 @@ from opd_steps.tasks.verifiers.numeric import Numeric
 class NumericFeedback(Numeric):
     """As `numeric`; of a wrong completion it says (feedback) which number was read as its answer, or that none was."""
 
+    SPEAKS: ClassVar[bool] = True
+
     def feedback(self, completion: str, answer: str) -> str:
-        """What a context may show of a wrong completion."""
         said = (
             "no number could be read as the answer"
             if (found := stated_number(completion)) is None

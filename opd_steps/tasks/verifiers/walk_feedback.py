@@ -16,9 +16,9 @@ class WalkFeedback(Walk):
     none leads on to x; or `bcj>k`, all were, and it did not come to k, or it did not end there."""
 
     METRICS: ClassVar[dict[str, str]] = {"legal_moves": "up", "way_point": "up", "detour": "down"}
+    SPEAKS: ClassVar[bool] = True
 
     def feedback(self, completion: str, answer: str) -> str:
-        """What a context may show of a wrong completion."""
         errand, walk = Errand.read(answer), completion.strip()
         legal = walk[: sum(1 for _ in takewhile(bool, errand.legal(walk)))]
         if len(legal) < len(walk):

@@ -38,4 +38,4 @@ class Calibrated(TeacherContext):
             actions.append(torch.tensor([*edited, int(rows.actions[i][-1])]) if rows.ended_B[i] else rows.actions[i])
             demonstration = verifier.restate(pool.rows[prompt]["solution"], rate)
             shown.append(pool.hinted(prompt, right=[demonstration], note=verifier.instruction(rate)))
-        return rows.with_columns(actions=actions, logp=None, extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown).with_columns(actions=actions, logp=None)

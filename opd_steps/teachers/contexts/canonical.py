@@ -12,4 +12,4 @@ class Canonical(TeacherContext):
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         shown = [pool.task.prompt_ids(pool.tokenizer, pool.column("prompt", i)) for i in rows.prompt_B.tolist()]
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)

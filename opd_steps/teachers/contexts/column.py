@@ -17,4 +17,4 @@ class Column(TeacherContext):
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         shown = [pool.hinted(i, right=[str(pool.column(self.column, i))]) for i in rows.prompt_B.tolist()]
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)

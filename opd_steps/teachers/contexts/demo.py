@@ -15,4 +15,4 @@ class Demo(TeacherContext):
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         shown = [pool.hinted(i, right=[pool.rows[i]["solution"]]) for i in rows.prompt_B.tolist()]
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)

@@ -16,4 +16,4 @@ class OtherDemo(TeacherContext):
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         other = lambda i: pool.rows[(i + 1) % len(pool.rows)]["solution"]
         shown = [pool.hinted(i, right=[other(i)]) for i in rows.prompt_B.tolist()]
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)

@@ -39,4 +39,4 @@ class Peers(TeacherContext):
             right = [texts[j] for j in peers if correct[j]][: self.right]
             wrong = [texts[j] for j in peers if not correct[j]][: self.wrong]
             shown.append(pool.hinted(prompt, right, wrong))
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)

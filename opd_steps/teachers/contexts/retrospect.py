@@ -24,7 +24,7 @@ class Retrospect(TeacherContext):
     feedback: Literal["without_success", "always", "alone", "never"] = "without_success"
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
-        if self.feedback != "never" and not hasattr(pool.task.verifier, "feedback"):
+        if self.feedback != "never" and not pool.task.verifier.SPEAKS:
             raise UserError(
                 "retrospect.feedback", "the data's verifier says nothing of wrong samples: never, or one with feedback"
             )
@@ -36,4 +36,4 @@ class Retrospect(TeacherContext):
             says = not right[i] and self.feedback != "never" and not (success and self.feedback == "without_success")
             note = pool.task.verifier.feedback(texts[i], pool.rows[prompt]["answer"]) if says else ""
             shown.append(pool.hinted(prompt, right=success, note=note))
-        return rows.with_columns(extra={**rows.extra, f"context:{name}": shown})
+        return rows.with_context(name, shown)
