@@ -64,18 +64,9 @@ def _differences(left: GraphNode, right: GraphNode) -> dict[str, tuple[str, str]
     both = [left.says.budget(left), right.says.budget(right)] if left.says.MEASURES and right.says.MEASURES else [{}, {}]
     (one, part), (other, another) = _measured(left), _measured(right)
     if one not in other.ancestors() and other not in one.ancestors():
-        both = [{**both[0], **_spent(one, part)}, {**both[1], **_spent(other, another)}]
+        both = [{**both[0], **one.says.budget(one, part)}, {**both[1], **other.says.budget(other, another)}]
     found = {what: _differ(both[0][what], both[1][what]) for what in WHAT if what in both[0] and what in both[1]}
     return {what: shown for what, shown in found.items() if shown}
-
-
-def _spent(node: GraphNode, part: str) -> dict[str, Any]:
-    """On a milestone: what its training had cost by then."""
-    kept = node.options["keep"] if node.says.TRAINS else {}
-    if part not in kept:
-        return node.says.budget(node, part)
-    whole, steps = node.says.budget(node), node.options["steps"]
-    return whole | {what: whole[what] * kept[part] // steps for what in ("steps", "samples") if what in whole}
 
 
 def _measured(node: GraphNode) -> tuple[GraphNode, str]:
