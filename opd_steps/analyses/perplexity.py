@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from opd_steps.analyses import Analysis
 from opd_steps.analyses._context import Context
-from opd_steps.evaluation.points import side_by_side
+from opd_steps.evaluation.points import nll
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,5 @@ class Perplexity(Analysis):
     column: str = "solution"
 
     def measure(self, ctx: Context) -> dict[str, float | None]:
-        rows, total = ctx.pool.written(self.column), 0.0
-        for at, (p,) in side_by_side(rows, {"model": ctx.policies["model"]}):
-            total -= float(p.logp(rows.action_N[at].to(p.logp_NV.device)).double().sum())
-        nll = total / len(rows.action_N)
-        return {"text/nll": nll, "text/perplexity": math.exp(nll)}
+        mean = float(nll(ctx.pool.written(self.column), ctx.policies["model"], "model").mean())
+        return {"text/nll": mean, "text/perplexity": math.exp(mean)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from opd_steps.errors import NotFinite
@@ -27,6 +28,12 @@ def side_by_side(
             found = [_finite(dist.chunk(i, i + chunk), policy) for dist, policy in zip(dists, policies.values(), strict=True)]
             yield slice(start + i, start + i + len(found[0])), found
         start += len(dists[0])
+
+
+def nll(rows: Trajectory, policy: Policy | Teacher, role: str, micro_batch: int = 64) -> Tensor:
+    """-log p of each decision, nats, [N] fp64 on the CPU."""
+    parts = side_by_side(rows, {role: policy}, micro_batch)
+    return torch.cat([-p.logp(rows.action_N[at].to(p.logp_NV.device)).double().cpu() for at, (p,) in parts])
 
 
 def _finite(dist: Categorical, policy: Policy | Teacher) -> Categorical:

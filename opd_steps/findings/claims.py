@@ -51,9 +51,11 @@ def decide(op: Op, places: list[int]) -> str:
 
 
 def stated(claim: dict) -> str:
-    """A claim as one line: "a.test/accuracy >= b.test/accuracy − 0.02"."""
+    """A claim of a plan, or a precondition, as one line: "a.test/accuracy >= b.test/accuracy − 0.02"."""
     allowed = {"=": " ± ", ">=": " − ", "<=": " + "}.get(claim["op"])
-    return f"{claim['left']} {claim['op']} {claim['right']}" + (f"{allowed}{claim['margin']:g}" if allowed else "")
+    return f"{claim['left']['label']} {claim['op']} {claim['right']['label']}" + (
+        f"{allowed}{claim['margin']:g}" if allowed else ""
+    )
 
 
 def verdict(

@@ -25,16 +25,15 @@ def _judge(plan: Plan, paper: str, claim: dict) -> dict:
     direction = verdict(*values, claim["op"], claim["test"], claim["margin"])
     if lacking := sides.lacking(found):
         direction = replace(direction, reason="; ".join(lacking))
-    sided = claim | {"left": claim["left"]["label"], "right": claim["right"]["label"]}
     requires = [held(plan, needed) for needed in claim["requires"]]
     return {
         "paper": paper,
         "id": claim["id"],
         "says": claim["says"],
-        "states": stated(sided),
-        "left": sided["left"],
+        "states": stated(claim),
+        "left": claim["left"]["label"],
         "op": claim["op"],
-        "right": sided["right"],
+        "right": claim["right"]["label"],
         "margin": claim["margin"],
         "test": claim["test"],
         "reported": claim["reported"],

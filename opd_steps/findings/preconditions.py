@@ -6,21 +6,21 @@ from dataclasses import replace
 from statistics import fmean
 
 from opd_steps.findings import sides
-from opd_steps.findings.claims import UNMEASURED, UNTESTABLE, Verdict, difference
+from opd_steps.findings.claims import UNMEASURED, UNTESTABLE, Verdict, difference, stated
 from opd_steps.findings.results import Plan
 
 
 def held(plan: Plan, needed: dict) -> dict:
     """A precondition with its figures: `met` is None where one of them is not measured. `says`: all of that in words."""
     found = sides.measured(plan, needed)
-    stated = f"{needed['left']['label']} {needed['op']} {needed['right']['label']}"
-    out = {"name": needed["name"], "why": needed["why"], "states": stated, "left": None, "right": None, "met": None}
+    states = stated(needed)
+    out = {"name": needed["name"], "why": needed["why"], "states": states, "left": None, "right": None, "met": None}
     if lacking := sides.lacking(found):
-        return out | {"says": f"needs {stated}, not measured: {'; '.join(lacking)}"}
+        return out | {"says": f"needs {states}, not measured: {'; '.join(lacking)}"}
     left, right = _mean(needed, found, "left"), _mean(needed, found, "right")
     apart = difference(left, right)
     against = f" and {right:.4g}" if "terms" in needed["right"] else ""
-    says = f"needs {stated}, found {left:.4g}{against}"
+    says = f"needs {states}, found {left:.4g}{against}"
     return out | {"left": left, "right": right, "met": apart > 0 if needed["op"] == ">" else apart < 0, "says": says}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from opd_steps.nouns.batch import Batch
@@ -9,6 +11,9 @@ from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order, sample_seeds
+
+if TYPE_CHECKING:
+    from opd_steps.nouns.draw import Draw
 
 
 def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
@@ -34,6 +39,16 @@ def unsampled(rows: Trajectory, version: int) -> Trajectory:
         version_B=torch.full((len(rows),), version),
         ended_B=torch.ones(len(rows), dtype=torch.bool),
     )
+
+
+def written_rows(text: Trajectory, draw: Draw) -> Batch:
+    """As many rows of a text column as a step has samples. Nobody sampled or judged them."""
+    return unjudged(unsampled(fixed_rows(text, draw.seed, draw.step, len(draw.picks) * draw.n).rows, draw.version))
+
+
+def unjudged(rows: Trajectory) -> Batch:
+    """Rows of which not all were judged: their mean reward says nothing."""
+    return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
 
 
 def rollout_metrics(rows: Trajectory) -> dict[str, float]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from opd_steps.loop.batches import fixed_rows, rollout_metrics, unsampled
+from opd_steps.loop.batches import written_rows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
 from opd_steps.prefixes import PrefixSource
@@ -25,6 +25,4 @@ class Corpus(PrefixSource):
     loss_on: Literal["all", "response"] = "all"
 
     def rows(self, draw: Draw) -> Batch:
-        text = draw.texts(self.column, self.loss_on, self.column == "corpus")
-        rows = unsampled(fixed_rows(text, draw.seed, draw.step, len(draw.picks) * draw.n).rows, draw.version)
-        return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
+        return written_rows(draw.texts(self.column, self.loss_on, self.column == "corpus"), draw)

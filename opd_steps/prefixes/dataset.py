@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opd_steps.loop.batches import fixed_rows, rollout_metrics, unsampled
+from opd_steps.loop.batches import written_rows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
 from opd_steps.prefixes import PrefixSource
@@ -20,6 +20,4 @@ class Dataset(PrefixSource):
     column: str = "solution"
 
     def rows(self, draw: Draw) -> Batch:
-        rows = fixed_rows(draw.texts(self.column), draw.seed, draw.step, len(draw.picks) * draw.n).rows
-        rows = unsampled(rows, draw.version)
-        return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
+        return written_rows(draw.texts(self.column), draw)

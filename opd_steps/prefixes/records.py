@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from opd_steps.loop.batches import rollout_metrics, sampled_rows, unsampled
+from opd_steps.loop.batches import sampled_rows, unjudged, unsampled
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
 from opd_steps.nouns.trajectory import Trajectory
@@ -34,5 +34,4 @@ class Records(PrefixSource):
             parts.append(made.rows)
         if written:
             parts.append(unsampled(draw.texts(self.column).rows(written), draw.version))
-        rows = Trajectory.concat(parts)
-        return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
+        return unjudged(Trajectory.concat(parts))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from opd_steps.loop import milestones
 from opd_steps.loop.objective import Objective
-from opd_steps.models.families import named
+from opd_steps.models.families import described
 from opd_steps.nouns.policy import Policy
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.store.artifacts import Job
@@ -24,12 +24,12 @@ def publish_model(
         part.family.save(part, job.stage / "parts" / name)
     found = dict.fromkeys(job.options["keep"], policy) | dict(parts or {})
     if found:
-        of_parts = {name: {"family": named(part.family), **part.family.identity(part)} for name, part in found.items()}
+        of_parts = {name: described(part) for name, part in found.items()}
         facts = facts | {"parts": of_parts}
     if job.writes:
         milestones.publish(job.work, job.stage, job.options["keep"])
         (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
-    job.publish(metrics, {"family": named(policy.family), **policy.family.identity(policy), **facts})
+    job.publish(metrics, described(policy) | facts)
 
 
 def mle_objective() -> Objective:

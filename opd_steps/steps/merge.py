@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.models.families import named
+from opd_steps.models.families import described
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, require_same
 from opd_steps.store.artifacts import Job
@@ -41,9 +41,7 @@ def run(job: Job) -> None:
     policy.family.save(policy, job.stage)
     traces = {job.manifests[role]["facts"].get("traces_from") for role in roles}
     same = traces.pop() if len(traces) == 1 else None
-    job.publish(
-        {"merge/spread": spread}, {"family": named(policy.family), **policy.family.identity(policy), "traces_from": same}
-    )
+    job.publish({"merge/spread": spread}, described(policy) | {"traces_from": same})
 
 
 def _square(parameters: dict[str, torch.Tensor]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from opd_steps.errors import UserError
 from opd_steps.loop.chunked import chunked_sum
-from opd_steps.models.families import named
+from opd_steps.models.families import described
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.subspace import energy, fold, main_directions, projections, random_directions
 from opd_steps.nouns.trajectory import Trajectory
@@ -46,7 +46,7 @@ def run(job: Job) -> None:
     policy.family.save(policy, job.stage)
     save_file(bases, job.stage / "projectors.safetensors")
     traces = job.manifests["model"]["facts"].get("traces_from")
-    facts = {"family": named(policy.family), **policy.family.identity(policy), "traces_from": traces}
+    facts = described(policy) | {"traces_from": traces}
     job.publish({"project/energy": fmean(energies), "project/loss": loss / int(member_N.sum())}, facts)
 
 

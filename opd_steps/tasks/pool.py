@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -31,11 +31,12 @@ class PromptPool(Pool):
     place: str = ""
 
     @classmethod
-    def load(cls, folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, limit: int = 0) -> PromptPool:
+    def load(cls, folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, limit: int = 0, **more: object) -> Self:
+        """`more`: fields of a pool of its own kind."""
         rows = load_split(folder, split)
         if not rows:
             raise UserError(str(folder), f"the {split} split has no rows")
-        return cls(rows[: limit or None], load_task(folder), tokenizer, str(folder))
+        return cls(rows[: limit or None], load_task(folder), tokenizer, str(folder), **more)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -26,7 +26,7 @@ def row(prompt: str, answer: str, solution: str, corpus: str | None = None, **me
 
 
 def splits(train: Iterable[dict], test: Iterable[dict], ood: Iterable[dict] = ()) -> dict[str, list[dict]]:
-    """The splits with ids `<split>-<i>`; a prompt of test is dropped from ood and train, one of ood from train.
+    """The splits with ids `<split>-<i>`, whatever ids the rows had; a prompt of test is dropped from ood and train, one of ood from train.
 
     Raises UserError where that leaves no train row.
     """
@@ -37,4 +37,5 @@ def splits(train: Iterable[dict], test: Iterable[dict], ood: Iterable[dict] = ()
     parts = {"train": [r for r in train if r["prompt"] not in held], "test": test, "ood": ood}
     if train and not parts["train"]:
         raise UserError("train split", f"no row is left of {len(train)}: the prompt of each also stands in test or ood")
-    return {name: [{"id": f"{name}-{i}", **r} for i, r in enumerate(rows)] for name, rows in parts.items()}
+    bare = lambda r: {key: value for key, value in r.items() if key != "id"}
+    return {name: [{"id": f"{name}-{i}", **bare(r)} for i, r in enumerate(rows)] for name, rows in parts.items()}

@@ -126,7 +126,7 @@ def test_decisions_by_place():
 
 
 def test_claims_with_a_margin_are_shown():
-    claim = {"left": "a.x", "right": "b.x", "margin": 0.02}
+    claim = {"left": {"label": "a.x"}, "right": {"label": "b.x"}, "margin": 0.02}
     assert [stated(claim | {"op": op}) for op in ("=", ">=", "<=")] == [
         "a.x = b.x ± 0.02",
         "a.x >= b.x − 0.02",

@@ -11,7 +11,7 @@ from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import pack
 from opd_steps.nouns.heard import woven
 from tests.pipeline.stages import Stages
-from tests.unit.opd_toys import read_weights
+from tests.unit.opd_toys import SHAPE, read_weights
 from tests.unit.test_loop_objective import gradients, policies, sample
 from tests.unit.tiny import method
 
@@ -51,14 +51,7 @@ def toys(tmp_path_factory):
         source={"name": "arithmetic", "train": 40, "test": 6, "ood": 4},
         verifier={"name": "exact", "after": "="},
     )
-    shape = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
-    config = shape | {"head_dim": 8, "max_position_embeddings": 64, "initializer_range": 0.3, "tie_word_embeddings": True}
+    config = SHAPE | {"tie_word_embeddings": True}
     for seed, name in enumerate(("small", "large")):
         stages.run(name, "model", {"data": "data/data"}, seed, config=config)
     optim = {"lr": 0.01}

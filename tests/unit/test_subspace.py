@@ -22,6 +22,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.steps.project import activation_gradients
 from opd_steps.tasks.behind import behind
 from tests.pipeline.stages import Stages
+from tests.unit.opd_toys import SHAPE
 from tests.unit.tiny import FakeTokenizer, qwen
 
 CONTEXTS, ACTIONS = [[3], [4, 5, 6], [7, 8]], [[1, 9, 2], [2, 2], [3, 4, 5, 6, 1]]
@@ -189,14 +190,7 @@ def toys(tmp_path_factory):
         source={"name": "arithmetic", "train": 40, "test": 12, "ood": 4},
         verifier={"name": "exact", "after": "="},
     )
-    shape = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
-    config = shape | {"head_dim": 8, "max_position_embeddings": 64, "initializer_range": 0.3, "tie_word_embeddings": True}
+    config = SHAPE | {"tie_word_embeddings": True, "num_hidden_layers": 2}
     stages.run("small", "model", {"data": "data/data"}, config=config)
     project = lambda name, **options: stages.run(name, "project", {"model": "model/small", "data": "data/data"}, **options)
     policy = lambda node: CausalLM().policy(stages.results / f"p/{node}/seed0")

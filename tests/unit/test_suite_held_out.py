@@ -14,6 +14,7 @@ from opd_steps.errors import UserError
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.tasks.pool import PromptPool
 from tests.pipeline.stages import Stages
+from tests.unit.opd_toys import SHAPE
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +22,7 @@ def toys(tmp_path_factory):
     stages = Stages(tmp_path_factory.mktemp("toys"))
     source = {"name": "arithmetic", "train": 20, "test": 11, "ood": 5}
     stages.run("data", "data", source=source, verifier={"name": "exact", "after": "="})
-    shape = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
-    config = shape | {"head_dim": 8, "max_position_embeddings": 64, "initializer_range": 0.3, "tie_word_embeddings": True}
+    config = SHAPE | {"tie_word_embeddings": True}
     stages.run("small", "model", {"data": "data/data"}, config=config)
     policy = CausalLM().policy(stages.results / "p/model/small/seed0")
 

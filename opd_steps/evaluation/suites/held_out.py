@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from opd_steps.evaluation.points import side_by_side
+from opd_steps.evaluation.points import nll
 from opd_steps.evaluation.suites import Suite
 from opd_steps.store.files import write_jsonl
 from opd_steps.tasks.behind import behind
@@ -43,9 +43,7 @@ class HeldOut(Suite):
         for split, pool in pools.items():
             rows = pool.written(self.column, self.loss_on, corpus=self.column == "corpus")
             member_N = behind(rows, policy.tokenizer, self.after)
-            nll_N = torch.zeros(len(member_N), dtype=torch.float64)
-            for at, (q,) in side_by_side(rows, {"student": policy}, job.options["batch"]):
-                nll_N[at] = -q.logp(rows.action_N[at].to(q.logp_NV.device)).double().cpu()
+            nll_N = nll(rows, policy, "student", job.options["batch"])
             owner_N, count = rows.owner_N, len(rows)
             nll_B = torch.zeros(count, dtype=torch.float64).index_add(0, owner_N, nll_N * member_N)
             tokens_B = torch.zeros(count, dtype=torch.long).index_add(0, owner_N, member_N.long())

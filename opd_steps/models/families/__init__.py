@@ -72,6 +72,11 @@ class Family(Protocol):
         return dict(self.policy(folder).model.named_parameters())
 
 
+def described(policy: Policy) -> dict:
+    """What a manifest says of a model: its family, and who it is."""
+    return {"family": named(policy.family), **policy.family.identity(policy)}
+
+
 def named(plug: Any) -> dict:
     """The options that a plug was built from (config.plugs.load): what a manifest says of it."""
     name = type(plug).__module__.rpartition(".")[2]

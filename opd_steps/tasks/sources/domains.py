@@ -37,11 +37,10 @@ class Domains(Source):
 
 
 def _labelled(found: dict[str, list[dict]], name: str, capitals: bool = False) -> dict[str, list[dict]]:
-    """Rows by split without their ids, which are those of the whole, and with the column."""
+    """Rows by split, with the column."""
 
     def labelled(row: dict) -> dict:
         texts = {key: row[key].upper() for key in TEXTS if key in row} if capitals else {}
-        kept = {key: value for key, value in row.items() if key != "id"}
-        return kept | texts | {"meta": row.get("meta", {}) | {"domain": name}}
+        return row | texts | {"meta": row.get("meta", {}) | {"domain": name}}
 
     return {split: [labelled(row) for row in rows] for split, rows in found.items()}

@@ -24,10 +24,7 @@ class ManyWalks(Source):
     def rows(self, seed: int) -> dict[str, list[dict]]:
         share = {name: -(-getattr(self.of, name) // self.graphs) for name in ("train", "test", "ood")}
         parts = [replace(self.of, graph=self.of.graph + i, **share).rows(seed) for i in range(self.graphs)]
-        bare = lambda row: {key: value for key, value in row.items() if key != "id"}
-        found = {
-            name: [bare(row) for rows in zip(*(part[name] for part in parts), strict=True) for row in rows] for name in share
-        }
+        found = {name: [row for rows in zip(*(part[name] for part in parts), strict=True) for row in rows] for name in share}
         return splits(*(found[name][: getattr(self.of, name)] for name in ("train", "test", "ood")))
 
     def right_attempt(self, row: dict, draw: np.random.Generator) -> str:

@@ -27,6 +27,4 @@ class WithOld(Source):
         if self.keep > len(old["train"]):
             raise UserError("with_old.keep", f"expected 0 to {len(old['train'])}, the old task's train rows; found {self.keep}")
         train = [*new["train"], *old["train"][: self.keep]]
-        return splits(
-            *([{k: v for k, v in row.items() if k != "id"} for row in rows] for rows in (train, new["test"], old["test"]))
-        )
+        return splits(train, new["test"], old["test"])

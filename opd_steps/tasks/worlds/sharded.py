@@ -44,11 +44,9 @@ class Sharded(World):
         return write_splits(job)
 
     def pool(self, folder: Path, split: str, policy: Policy, limit: int = 0) -> ShardPool:
-        from opd_steps.tasks.pool import PromptPool
         from opd_steps.tasks.shard_pool import ShardPool
 
-        found = PromptPool.load(folder, split, policy.tokenizer, limit)
-        return ShardPool(found.rows, found.task, found.tokenizer, found.place, self.form, self.turns, self.told)
+        return ShardPool.load(folder, split, policy.tokenizer, limit, form=self.form, turns=self.turns, told=self.told)
 
     def room(self, answer: int) -> int:
         return self.turns * (answer + self.told) if self.form == "raw" else answer + self.turns * self.told

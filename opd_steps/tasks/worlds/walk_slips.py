@@ -49,11 +49,9 @@ class WalkSlips(World):
         return slip_splits(job, self.slip, write_splits(job))
 
     def pool(self, folder: Path, split: str, policy: Policy, limit: int = 0) -> SlipPool:
-        from opd_steps.tasks.pool import PromptPool
         from opd_steps.tasks.slip_pool import SlipPool
 
-        found = PromptPool.load(folder, split, policy.tokenizer, limit)
-        return SlipPool(found.rows, found.task, found.tokenizer, found.place, self.slip)
+        return SlipPool.load(folder, split, policy.tokenizer, limit, slip=self.slip)
 
     def room(self, answer: int) -> int:
         return 4 * answer  # a mark and a node behind every step, and a last turn drawn at full length
