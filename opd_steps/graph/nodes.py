@@ -36,6 +36,7 @@ class Graph:
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
         self._names: dict[str, dict[str, GraphNode]] = {}
+        self.sides: dict[tuple[str, int], list] = {}  # of claims, as references.sides reads them
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:

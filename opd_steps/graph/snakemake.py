@@ -19,6 +19,7 @@ from opd_steps.graph import agreement, outline
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.checks.processes import processes as count_processes
 from opd_steps.graph.currency import Currency
+from opd_steps.graph.equal import unnamed
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.process import warm
@@ -61,6 +62,8 @@ def start(workflow, config: dict) -> None:
         if workflow.is_main_process:
             for folder in _folders():
                 require_place(_results / folder)
+            for line in unnamed(_graph):
+                print(f"distillery: {line}", file=sys.stderr)
             _decide(_results)
         else:
             from opd_steps.graph.needrun import decide_by

@@ -75,7 +75,12 @@ def test_page_is_whole_and_offline(fake, tmp_path):
     assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
     assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
     assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not testable here", "not measured"}
-    for text in ("tiny model, built-in arithmetic", "+2.1 points", "unequal steps: 60 against 80; as in the paper"):
+    for text in (
+        "tiny model, built-in arithmetic",
+        "+2.1 points",
+        "unequal steps: 60 against 80; as in the paper",
+        "unequal lr: 1 against 2; the paper",
+    ):
         assert text in page
     assert "One seed" not in page
 
