@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from opd_steps.errors import UserError
-from opd_steps.graph.checked import checked, wanted
+from opd_steps.graph.checked import checked
 from opd_steps.graph.equal import unequal
 from opd_steps.graph.nodes import Graph
 from tests.pipeline.stages import Stages
