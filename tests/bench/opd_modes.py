@@ -40,21 +40,21 @@ class Work:
     teacher: tuple[int, int] = (128, 4)
     dtype: str = "float32"
     device: str = "cpu"
-    shape: str = ""  # of real models instead of `student` and `teacher`: "0.6b-1.7b", "0.6b-4b"
+    shape: str = ""  # of real models instead of `student` and `teacher`: "135m-135m", "0.6b-1.7b", "0.6b-4b"
 
 
-REAL = {  # Qwen3's: hidden, intermediate, layers, heads, key-value heads
-    "0.6b": (1024, 3072, 28, 16, 8),
-    "1.7b": (2048, 6144, 28, 16, 8),
-    "4b": (2560, 9728, 36, 32, 8),
+REAL = {  # hidden, intermediate, layers, heads, key-value heads, head size: SmolLM2's, then Qwen3's
+    "135m": (576, 1536, 30, 9, 3, 64),
+    "0.6b": (1024, 3072, 28, 16, 8, 128),
+    "1.7b": (2048, 6144, 28, 16, 8, 128),
+    "4b": (2560, 9728, 36, 32, 8, 128),
 }
 
 
 def model(work: Work, whom: str) -> Qwen3ForCausalLM:
     torch.manual_seed(("student", "teacher").index(whom))
     if work.shape:
-        hidden, inner, layers, heads, kv = REAL[work.shape.split("-")[whom == "teacher"]]
-        head = 128
+        hidden, inner, layers, heads, kv, head = REAL[work.shape.split("-")[whom == "teacher"]]
     else:
         hidden, layers = getattr(work, whom)
         inner, heads, kv, head = 3 * hidden, max(2, hidden // 32), max(1, hidden // 64), 32
