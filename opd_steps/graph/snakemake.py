@@ -19,6 +19,8 @@ from opd_steps.graph import agreement, outline
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.checks.processes import processes as count_processes
 from opd_steps.graph.currency import Currency
+from opd_steps.graph.equal import unnamed
+from opd_steps.graph.forecast import forecast
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.process import warm
@@ -61,6 +63,8 @@ def start(workflow, config: dict) -> None:
         if workflow.is_main_process:
             for folder in _folders():
                 require_place(_results / folder)
+            for line in unnamed(_graph):
+                print(f"distillery: {line}", file=sys.stderr)
             _decide(_results)
         else:
             from opd_steps.graph.needrun import decide_by
@@ -135,6 +139,9 @@ def _decide(results: Path) -> None:
         names = list(dict.fromkeys(names))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         print(f"distillery: {cause}; to run again: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
+    missing = {path for path, content in currency.contents.items() if content is None}
+    if line := forecast(results, _jobs(_wanted), missing):
+        print(f"distillery: {line}", file=sys.stderr)
     found = {f"{results / path / MANIFEST}": why for path, why in currency.stale.items()}
     decide_by(found | _reasons_of_views(results))
 

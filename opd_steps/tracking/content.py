@@ -67,6 +67,16 @@ def commit_tags(commit: str) -> dict[str, str]:
     return {"mlflow.source.git.commit": commit.rstrip("+"), "opd.uncommitted": str(commit.endswith("+")).lower()}
 
 
+def sweep_tags(node: dict) -> dict[str, str]:
+    """The family that a variant, or the evaluation of one, belongs to."""
+    return {"opd.family": node["family"]} if node["family"] else {}
+
+
+def sweep_params(node: dict) -> dict[str, str]:
+    """`grid.<option>` of a variant and of its evaluation, so that figures and what was moved are in one run (parallel coordinates)."""
+    return {name(f"grid.{option}"): flatten(value, "value").get("value", str(value)) for option, value in node["point"].items()}
+
+
 def result_params(result: Result) -> dict[str, str]:
     """The options that the result was made with, and its parents without their seeds, so that seeds compare as equal."""
     config = result.manifest["config"]

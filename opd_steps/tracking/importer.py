@@ -37,7 +37,8 @@ class _Importer:
         self.runs: dict[str, list] = {}  # opd.node (path of a result, or paper) -> its runs
 
     def run(self) -> dict[str, str]:
-        results = {path: self.plan.result(path) for path in self.plan.everything()}
+        nodes = self.plan.everything()
+        results = {path: self.plan.result(path) for path in nodes}
         owners = list(dict.fromkeys([*self.plan.papers, *(r.manifest["paper"] for r in results.values())]))
         for paper in owners:
             self._find(paper)
@@ -45,7 +46,7 @@ class _Importer:
             paper: self._paper_run(paper, [r for r in results.values() if r.manifest["paper"] == paper]) for paper in owners
         }
         for path, result in results.items():
-            index[path] = self._import(result, index[result.manifest["paper"]])
+            index[path] = self._import(result, nodes[path], index[result.manifest["paper"]])
         for paper, claims in judge(self.plan).items():
             self._describe(paper, claims, index[paper])
         return index
@@ -60,8 +61,10 @@ class _Importer:
                 self.runs.setdefault(run.data.tags.get("opd.node", ""), []).append(run)
             token = found.token or ""
 
-    def _import(self, result: Result, parent: str) -> str:
-        tags = content.result_tags(result, self._axes(result.manifest["paper"]), self.plan.root["scale"])
+    def _import(self, result: Result, node: dict, parent: str) -> str:
+        tags = content.sweep_tags(node) | content.result_tags(
+            result, self._axes(result.manifest["paper"]), self.plan.root["scale"]
+        )
         run = self._choose(result.path, tags["opd.content"])
         if run is None:
             tags["mlflow.parentRunId"] = parent
@@ -71,7 +74,7 @@ class _Importer:
         run_id, start = run.info.run_id, run.info.start_time
         # Timestamps hang on the run's recorded start, so what an interrupted import has written is written again as it is.
         points = [(name, value, start + step, step) for name, value, step in content.result_points(result)]
-        self._log(run_id, content.result_params(result), points)
+        self._log(run_id, content.result_params(result) | content.sweep_params(node), points)
         with tempfile.TemporaryDirectory() as folder:
             content.write_result_files(result, Path(folder))
             self.client.log_artifacts(run_id, folder)

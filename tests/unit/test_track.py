@@ -253,3 +253,14 @@ def test_the_evaluation_of_a_part_is_tagged_with_its_name(fake):
     manifest["config"]["options"]["teachers"] = {"old": {"model": "self"}}
     params = content.result_params(result)
     assert (params["model"], params["teachers.old.model"]) == ("vopd/opd/vopd:b", "self")
+
+
+def test_a_variant_and_its_evaluation_say_what_the_grid_moved():
+    node = {"family": "opd", "point": {"optim.lr": 0.002, "method.signal": "rkl", "optim.betas": [0.9, 0.95]}}
+    assert content.sweep_tags(node) == {"opd.family": "opd"}
+    assert content.sweep_params(node) == {
+        "grid.optim.lr": "0.002",
+        "grid.method.signal": "rkl",
+        "grid.optim.betas": "[0.9, 0.95]",
+    }
+    assert content.sweep_tags({"family": "", "point": {}}) == content.sweep_params({"family": "", "point": {}}) == {}
