@@ -62,17 +62,17 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attenti
     Raises UserError.
     """
     path = where(folder)
-    how = {"attn_implementation": attention} if attention else {}
-    model = read_model(path, dtype=dtype, **how).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = read_model(path, dtype=dtype, attention=attention).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     if name := not_finite(model.named_parameters()):
         raise NotFinite(path, f"the weight {name} is not finite")
     return model
 
 
-def read_model(path: str, **how) -> PreTrainedModel:
+def read_model(path: str, attention: str | None = None, **how) -> PreTrainedModel:
     """The model in a checkpoint's own folder. Raises UserError unless its weights are those that its config describes: none is
-    missing, left over or of another shape. `how`: of from_pretrained.
+    missing, left over or of another shape. `how`: of from_pretrained; `attention`: its name of an implementation, None: its choice.
     """
+    how |= {"attn_implementation": attention} if attention else {}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY, **how

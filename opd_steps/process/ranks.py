@@ -111,7 +111,7 @@ def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
     rank gets the weights that it does not hold."""
     if world() == 1:
         return model
-    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     blocks = set(model._no_split_modules or ())
     for module in [m for m in model.modules() if type(m).__name__ in blocks]:
@@ -183,6 +183,17 @@ def cut_like(value: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def read_part(into: Tensor, stored) -> None:
+    """Fill this rank's part of a tensor from a slice of a safetensors file, of which no more is read."""
+    if not isinstance(into, DTensor):
+        into.copy_(stored[:])
+        return
+    size = -(-len(into) // world())  # as FSDP2 cuts: the last ranks may have less, or nothing
+    low = min(rank() * size, len(into))
+    mine = into.to_local()
+    mine.copy_(stored[low : low + len(mine)])
 
 
 def for_writing(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

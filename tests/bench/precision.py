@@ -31,7 +31,7 @@ HOW = {
     "the same, blocks recomputed": Numerics(compute="bfloat16", recompute=True),
     "bf16 weights": Numerics(weights="bfloat16", compute="bfloat16"),
 }
-ROWS, TOKENS = 4, 64
+ROWS, TOKENS = 1, 48
 SMOLLM2 = Path.home() / ".cache/distillery/smollm2"
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{date.today()}, {chip()}, one thread; {ROWS} rows of {TOKENS} tokens\n")
+    print(f"{date.today()}, {chip()}, one thread; {ROWS} row of {TOKENS} tokens\n")
     print("| who | CPU s a backward pass | cosine with fp32 | moved |\n|---|---|---|---|")
     exact = None
     for name, numerics in HOW.items():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
-from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
+from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model, where
+from opd_steps.models.hollow import fill, hollow_model
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
 from opd_steps.models.tokenizers import digest
@@ -51,12 +52,16 @@ class CausalLM(Family):
         batch: int = 256,
         train: bool = False,
     ) -> LMPolicy:
-        model = load_model(folder, numerics.weights, numerics.attention).requires_grad_(train)
+        how = {"dtype": numerics.weights, "attention": numerics.attention}
+        hollow = hollow_model(where(folder), **how) if ranks.world() > 1 else None
+        model = (hollow or load_model(folder, **how)).requires_grad_(train)
         if numerics.recompute and train:
             recompute_blocks(model)
+        model = ranks.shard(model, dtype_of(numerics.compute))
+        if hollow:
+            fill(model, where(folder))
         options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
-        tokenizer, model = load_tokenizer(folder), ranks.shard(model, dtype_of(numerics.compute))
-        return LMPolicy(model, tokenizer, family=self, numerics=numerics, batch=batch, **options)
+        return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
         save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
