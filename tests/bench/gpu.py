@@ -22,6 +22,9 @@ from tests.bench.opd_modes import MODES, Stopwatch, Work
 SMOLLM2 = {"shape": "135m-135m", "vocab": 49_152, "batch": 64, "micro_batch": 64, "prompt": 56, "completion": 64}
 QWEN3 = {"shape": "0.6b-1.7b", "vocab": 151_936, "batch": 32, "micro_batch": 8, "prompt": 256, "completion": 256}
 STEPS = [
+    (SMOLLM2 | {"dtype": "mixed"}, 4),
+    (QWEN3 | {"dtype": "mixed"}, 2),
+    (QWEN3 | {"dtype": "mixed", "recompute": True}, 2),
     (SMOLLM2 | {"dtype": "bfloat16"}, 4),
     (SMOLLM2 | {"dtype": "float32"}, 4),
     (QWEN3 | {"dtype": "bfloat16"}, 2),
@@ -52,7 +55,12 @@ def step(options: dict, steps: int, mode: str) -> str:
     columns = [f"{statistics.median(times):.3f}" for times in parts.values()]
     rate = work.batch * work.completion / whole
     shape = work.shape or "64 x 2, 128 x 4"
-    return f"| {shape}, {work.vocab:,} | {work.dtype} | {mode} | {' | '.join(columns)} | {whole:.3f} | {rate:,.0f} | {peak():,.0f} |"
+    dtype = f"{work.dtype}, recomputed" if work.recompute else work.dtype
+    return f"| {shape}, {work.vocab:,} | {dtype} | {mode} | {' | '.join(columns)} | {whole:.3f} | {rate:,.0f} | {peak():,.0f} |"
+
+
+def who(options: dict) -> tuple[str, ...]:
+    return ("ours",) if options.get("recompute") else ("ours", "bare")
 
 
 def of_head(who: str, method: str) -> str:
@@ -87,9 +95,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200.0)
     end = time.monotonic() + parser.parse_args().seconds
     print(f"{date.today()}, {chip('cuda')}, torch {torch.__version__}\n", flush=True)
-    cases = [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[:3] for m in ("ours", "bare")]
+    cases = [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[:3] for m in who(o)]
     cases += [lambda w=w, m=m: of_head(w, m) for w, m in [*(("ours", m) for m in head.METHODS), ("naive", "rkl")]]
-    cases += [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[3:] for m in ("ours", "bare")]
+    cases += [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[3:] for m in who(o)]
     cases += [lambda t=t: of_forwards(t) for t in (1, 4)]
     for case in cases:
         if time.monotonic() > end:

@@ -7,6 +7,7 @@ import torch
 
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
 from opd_steps.nouns.trajectory import Trajectory
 from tests.unit.test_rollout_lean import KINDS, PROMPTS, make
 from tests.unit.tiny import FakeTokenizer, method, qwen
@@ -23,9 +24,15 @@ METHODS = {
 }
 
 
-def policy(seed: int, device: str, dtype: torch.dtype = torch.float32, layers: int = 2) -> LMPolicy:
-    model = qwen(VOCAB, seed, layers=layers).to(device, dtype).eval()
-    return LMPolicy(model, FakeTokenizer(VOCAB), max_new_tokens=BUDGET)
+SHORT = Numerics("bfloat16", "bfloat16")
+MIXED = Numerics(compute="bfloat16", recompute=True)
+
+
+def policy(seed: int, device: str, numerics: Numerics = FP32, layers: int = 2) -> LMPolicy:
+    model = qwen(VOCAB, seed, layers=layers).to(device, dtype_of(numerics.weights)).eval()
+    if numerics.recompute:
+        recompute_blocks(model)
+    return LMPolicy(model, FakeTokenizer(VOCAB), numerics=numerics, max_new_tokens=BUDGET)
 
 
 def rows(count: int = 7) -> Trajectory:
@@ -36,8 +43,8 @@ def rows(count: int = 7) -> Trajectory:
     )
 
 
-def gradient(device: str, dtype: torch.dtype, row: dict, micro_batch: int) -> torch.Tensor:
-    student, teacher = policy(0, device, dtype), policy(1, device, dtype, layers=3)
+def gradient(device: str, numerics: Numerics, row: dict, micro_batch: int) -> torch.Tensor:
+    student, teacher = policy(0, device, numerics), policy(1, device, Numerics.frozen({"dtype": numerics.compute}), layers=3)
     objective = Objective.from_method(method(**row), BUDGET)
     objective.backward(student, rows(), {}, {"teacher": teacher}, micro_batch)
     return torch.cat([p.grad.flatten().float().cpu() for p in student.model.parameters()])
@@ -59,10 +66,10 @@ def test_the_lean_decoder_says_what_the_model_says(kind, prompts):
         assert (expected.cpu() - found).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.5)])
+@pytest.mark.parametrize(("numerics", "most"), [(FP32, 1e-4), (SHORT, 0.5), (MIXED, 0.5)], ids=["fp32", "bf16", "mixed"])
 @torch.no_grad()
-def test_sampler_and_trainer_agree_on_log_probs(dtype, most):
-    who = policy(0, "cuda", dtype)
+def test_sampler_and_trainer_agree_on_log_probs(numerics, most):
+    who = policy(0, "cuda", numerics)
     made = who.rollout([[1, 2, 3], [4, 5], [6, 7, 8, 9]] * 5, range(15), range(15))
     said = who.dist(made).chunk(0, len(made.action_N)).logp(made.action_N.cuda()).cpu()
     assert (said - made.logp_N).abs().max() < most
@@ -71,13 +78,15 @@ def test_sampler_and_trainer_agree_on_log_probs(dtype, most):
 @pytest.mark.parametrize("micro_batch", [7, 2])
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_are_those_of_the_cpu(name, micro_batch):
-    expected = gradient("cpu", torch.float32, METHODS[name], 7)
-    found = gradient("cuda", torch.float32, METHODS[name], micro_batch)
+    expected = gradient("cpu", FP32, METHODS[name], 7)
+    found = gradient("cuda", FP32, METHODS[name], micro_batch)
     assert (found - expected).norm() / expected.norm() < 1e-4
-    rough = gradient("cuda", torch.bfloat16, METHODS[name], micro_batch)
-    assert torch.cosine_similarity(rough, expected, dim=0) > 0.99
+    for numerics in (SHORT, MIXED):
+        rough = gradient("cuda", numerics, METHODS[name], micro_batch)
+        assert torch.cosine_similarity(rough, expected, dim=0) > 0.99
 
 
-def test_equal_runs_give_equal_bits():
-    first, again = (gradient("cuda", torch.float32, FULL, 3) for _ in range(2))
+@pytest.mark.parametrize("numerics", [FP32, MIXED], ids=["fp32", "mixed"])
+def test_equal_runs_give_equal_bits(numerics):
+    first, again = (gradient("cuda", numerics, FULL, 3) for _ in range(2))
     assert torch.equal(first, again)
