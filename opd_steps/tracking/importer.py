@@ -13,10 +13,12 @@ from pathlib import Path
 
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan, Result
+from opd_steps.graph.kinds import KINDS
 from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content
 from opd_steps.tracking.store import connect
 
+MOST_COMPARED = 40  # runs, which is what a link holds
 COMPLETE, SUPERSEDED, PAPER = "opd.complete", "opd.superseded", "paper"
 
 
@@ -48,7 +50,7 @@ class _Importer:
         for path, result in results.items():
             index[path] = self._import(result, nodes[path], index[result.manifest["paper"]])
         for paper, claims in judge(self.plan).items():
-            self._describe(paper, claims, index[paper])
+            self._describe(paper, claims, index)
         return index
 
     def _find(self, paper: str) -> None:
@@ -103,15 +105,30 @@ class _Importer:
         self.runs[paper] = [run]
         return run.info.run_id
 
-    def _describe(self, paper: str, claims: list[dict], run_id: str) -> None:
+    def _links(self, paper: str, index: dict[str, str]) -> dict[str, str]:
+        """What is worth holding against each other: all evaluated models, and the curves of the variants, each at the first seed."""
+        shown = {
+            "Compare the evaluated models": lambda kind: KINDS[kind].PRODUCES == "evaluation",
+            "Compare the variants' curves": lambda kind: KINDS[kind].VARIANTS,
+        }
+        links = {}
+        for says, wanted in shown.items():
+            nodes = [node for node in self.plan.nodes(paper) if wanted(node["kind"])]
+            runs = [index[next(iter(self.plan.seeds(node).values())).path] for node in nodes]
+            if len(runs) > 1:
+                links[says] = content.compare_link(runs[:MOST_COMPARED], self.experiment)
+        return links
+
+    def _describe(self, paper: str, claims: list[dict], index: dict[str, str]) -> None:
         """Bring a paper's own run up to date: claims, plan and tags. Nothing is written where nothing changed."""
-        entry, run = self.plan.papers[paper], self.runs[paper][0]
-        mark = digest([entry, claims, self.plan.root["scale"]])
+        entry, run, run_id = self.plan.papers[paper], self.runs[paper][0], index[paper]
+        note = content.paper_note(entry, claims, self._links(paper, index))
+        mark = digest([entry, claims, self.plan.root["scale"], note])
         if run.data.tags.get(COMPLETE) == mark:
             return
         tags = content.axis_tags(entry["axes"]) | {"opd.scale": self.plan.root["scale"], "opd.title": entry["title"]}
         tags |= {"opd.arxiv": entry["arxiv"]} if entry["arxiv"] else {}
-        tags |= content.claim_tags(claims)
+        tags |= content.claim_tags(claims) | {"mlflow.note.content": note}
         # A claim's figures change when seeds are added; MLflow shows the newest of them, nan where a claim has none any more.
         now, old = _milliseconds(time.time()), run.data.metrics
         figures = content.claim_metrics(claims)
