@@ -21,6 +21,7 @@ class Rows:
     column    text behind the prompt; "" = nothing, or what a policy says
     context   what stands in the prompt's place: canonical JSON of a plug of teachers/contexts; "" = the prompt itself
     answer    tokens that a policy may say behind the prompt
+    shown     tokens of others that may be shown beside the prompt
     caps      (option, tokens): an engine's max_model_len
     """
 
@@ -33,6 +34,7 @@ class Rows:
     column: str = ""
     context: str = ""
     answer: int = 0
+    shown: int = 0
     caps: tuple[tuple[str, int], ...] = ()
 
 

@@ -58,8 +58,8 @@ def _prompts(pool) -> Trajectory:
     return Trajectory(pool.contexts(range(len(pool))), [torch.zeros(0, dtype=torch.long)] * len(pool), torch.arange(len(pool)))
 
 
-def _figures(pool, states: Trajectory, held: list[Debate], replies: list[list[Trajectory]]) -> dict[str, float | None]:
-    """See `run`. Right or wrong are replies to whole prompts: the first states of each."""
+def _figures(pool, states: Trajectory, held: list[Debate], replies: list[list[Trajectory]]) -> dict[str, float]:
+    """See `run`. Right or wrong are replies to whole prompts, the first states of each; without a right or a wrong one a figure is left out."""
     first = [b for b, turn in enumerate(states.extra.get("turn", [0] * len(states))) if turn == 0]
     right = [[_rewards(pool, rows.rows(first)) for rows in of_round] for of_round in replies]
     sure = [(held[b].logprob[k], r) for k, found in enumerate(right[-1]) for b, r in zip(first, found, strict=True)]
@@ -73,7 +73,7 @@ def _figures(pool, states: Trajectory, held: list[Debate], replies: list[list[Tr
         "unstated": fmean(c is None for debate in held for c in debate.verbal),
         "states": float(len(states)),
     }
-    return {f"debate/{name}": value for name, value in figures.items()}
+    return {f"debate/{name}": value for name, value in figures.items() if value is not None}
 
 
 def _rewards(pool, replies: Trajectory) -> list[float]:

@@ -67,6 +67,7 @@ class DebateNode(Node):
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
         o = node.options
         readers = [f"experts.{k}" for k in range(len(o["experts"]))]
-        said = len(readers) * (o["rounds"] - 1) + 1  # what is read before the last reply, and that reply
+        length = o["sampling"]["max_new_tokens"]
+        said = len(readers) * (o["rounds"] - 1) * length  # what is read before the last reply
         bounds = caps(o["engine"], "engine")
-        return [made(node, seed, *readers, limit=o["limit"], answer=said * o["sampling"]["max_new_tokens"], caps=bounds)]
+        return [made(node, seed, *readers, limit=o["limit"], answer=length, shown=said, caps=bounds)]
