@@ -22,3 +22,16 @@ def debates(node: GraphNode) -> tuple[int, int]:
         return 0, 0
     count = len(data.options["experts"])
     return count, count * data.options["rounds"] * data.options["sampling"]["max_new_tokens"]
+
+
+def unheld(node: GraphNode) -> str:
+    """Why the debates of a node's data are not about the states of its rows; "": they are, or are held as the rows are made."""
+    data = node.parents["data"].options
+    for source in (source for _, method in learners(node.options) for source in sources(method)):
+        if "debaters" not in source or source["debaters"]:
+            continue
+        if source["history"] == "student":
+            return "nobody has debated about states that the student comes to: turns needs debaters"
+        if (data["states"], data["column"]) != ("turns", source["column"]):
+            return f"its debates are about other states than those of turns: states: turns, column: {source['column']}"
+    return ""
