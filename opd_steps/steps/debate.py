@@ -26,6 +26,7 @@ def run(job: Job) -> None:
 
     generations               replies a state, of all experts in all rounds
     right_first, right_last   share of the first and of the last round's replies to a prompt that are right
+    split                     share of prompts on which the first round's replies are right and wrong
     sure_right, sure_wrong    mean confidence, 0 to 100 by log-prob, of right and of wrong ones of the last round
     unstated                  share of the last round's replies that state no confidence
     """
@@ -68,6 +69,7 @@ def _figures(pool, states: Trajectory, held: list[Debate], replies: list[list[Tr
         "generations": sum(len(rows) for of_round in replies for rows in of_round) / len(states),
         "right_first": fmean(r for found in right[0] for r in found),
         "right_last": fmean(r for found in right[-1] for r in found),
+        "split": fmean(float(len({r > 0 for r in of_prompt}) > 1) for of_prompt in zip(*right[0], strict=True)),
         "sure_right": mean([c for c, r in sure if r > 0]),
         "sure_wrong": mean([c for c, r in sure if r <= 0]),
         "unstated": fmean(c is None for debate in held for c in debate.verbal),

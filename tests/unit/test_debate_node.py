@@ -92,6 +92,7 @@ def test_a_debate_is_its_data_with_what_was_said(stages):
         ]
     )
     assert figures["debate/right_first"] == pytest.approx(right)
+    assert 0 <= figures["debate/split"] <= 2 * figures["debate/right_first"]
     one = read_manifest(stages.results / "p/debate/two/seed0")["facts"]
     assert len(one["experts"]) == 2 and one["task"] == DATA["task"] and one["splits"]["train"] == len(plain)
     for split in ("test", "ood"):

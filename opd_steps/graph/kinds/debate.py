@@ -52,7 +52,7 @@ class DebateNode(Node):
 
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:
-        names = ("generations", "right_first", "right_last", "sure_right", "sure_wrong", "unstated", "states")
+        names = ("generations", "right_first", "right_last", "split", "sure_right", "sure_wrong", "unstated", "states")
         return [f"debate/{name}" for name in names]
 
     @classmethod
