@@ -211,3 +211,14 @@ def test_lessons_show_debates_of_the_other_domain_always():
     assert 0.2 < np.mean(begun) < 0.4
     with pytest.raises(UserError, match="an expert for each domain"):
         Debated(walk, Marks()).rows(0)
+
+
+def test_lessons_in_a_world_that_slips_keep_what_stands_behind_a_debate(stages):
+    """The other rows are written anew in that world; all keep their domain."""
+    rows = read_jsonl(stages.results / "p/data/lessons/seed0/train.jsonl")
+    shown, plain = ([r for r in rows if ("corpus_prompt" in r) == there] for there in (True, False))
+    assert shown and not any("~" in r["corpus"] for r in shown) and any("~" in r["corpus"] for r in plain)
+    for r in shown:
+        assert Errand.read(r["answer"]).right(r["corpus_prompt"].rpartition("|")[2].removeprefix(r["prompt"]) + r["corpus"])
+    assert {r["meta"]["domain"] for r in rows} == {"first", "second"}
+    assert all("strays" not in r["meta"] and r["meta"]["slips"] == r["solution"].count("~") for r in rows)
