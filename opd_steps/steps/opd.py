@@ -19,6 +19,7 @@ from opd_steps.steps._rows import Rows
 from opd_steps.steps._teachers import Staff
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
+from opd_steps.store.metrics import read_metrics
 
 
 def run(job: Job) -> None:
@@ -39,6 +40,10 @@ def run(job: Job) -> None:
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
     learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
     metrics = train(job, learners, make_batch, (*hooks, conductor))
+    if metrics:
+        curves = [f"{learner.curve}teacher_rows" for learner in learners.values()]
+        read = [row.get(curve, 0.0) for row in read_metrics(job.work / "metrics.jsonl") for curve in curves]
+        metrics["teacher/sequences"] = sum(read)
     publish_model(job, policies[""], metrics, _facts(job, staff), {name: p for name, p in policies.items() if name})
 
 

@@ -66,6 +66,18 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     return teachings
 
 
+def check_answers(node: GraphNode, where: str, split: str = "train") -> None:
+    """Raises UserError where a teacher's texts answer other prompts than the node's."""
+    if "answers" not in node.parents:
+        return
+    found, data = node.parents["answers"], node.parents["data"]
+    if found.parents["data"].key != data.key or found.options["split"] != split:
+        of = f"{found.parents['data'].name}, split {found.options['split']}"
+        raise UserError(
+            f"{where}.answers", f"expected answers to the prompts of {data.name}, split {split}; found those of {of}"
+        )
+
+
 def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
     """Raises UserError for a named teacher that nothing in the node asks, under any version of its options."""
     known = {*asked(options, teachings), *(other for teaching in teachings.values() for other in teaching.others)}
