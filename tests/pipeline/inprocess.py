@@ -37,11 +37,14 @@ SMALL = {
 
 def cut(graph: Graph) -> Graph:
     """The graph with as little work as shows that every node runs; its models learn nothing."""
+    texts = [node.parents["answers"] for node in graph.nodes.values() if "answers" in node.parents]  # of all prompts
     for node in graph.nodes.values():
         options = node.options
         options.update(
             {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
         )
+        if any(node is other for other in texts):
+            options["limit"] = 0
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # of few samples by such a model perhaps none is right
         if isinstance(options.get("keep"), dict):
