@@ -48,6 +48,10 @@ REFUSED = {
         {"teacher": "one", "reference": "init", "teachers": {"reference": {"model": "two"}}},
         "x.teachers.reference: named twice",
     ),
+    "scores at another temperature": (
+        {"scores": "scores", "sampling": {"temperature": 0.7}},
+        "x.sampling.temperature: the rollouts were drawn and scored at 1.0, where the student would be asked at 0.7: expected 1.0",
+    ),
     # a teacher's texts
     "texts for nobody": ({"teacher": "one", "answers": "others"}, "x.answers: is read by nothing in this node"),
     "a judge without texts": ({"teacher": "one", "judges": ["rubric"]}, "x.answers: is needed by this node's select, judges or hooks"),

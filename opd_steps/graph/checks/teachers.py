@@ -63,6 +63,12 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
+    for teaching in teachings.values():
+        drawn = node.parents[teaching.scores].parents["rollouts"].options.get("sampling", {}) if teaching.scores else {}
+        at, mine = drawn.get("temperature"), options["sampling"]["temperature"]
+        if at is not None and at != mine:
+            what = f"the rollouts were drawn and scored at {at}, where the student would be asked at {mine}: expected {at}"
+            raise UserError(f"{where}.sampling.temperature", what)
     return teachings
 
 
