@@ -7,6 +7,7 @@ import torch
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
+from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.store.artifacts import Job
@@ -18,11 +19,13 @@ def family(job: Job, role: str) -> Family:
     return plugs.load("models/families", job.manifests[role]["facts"]["family"])
 
 
-def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> Policy:
-    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`."""
+def load_policy(
+    job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False, numerics: Numerics | None = None
+) -> Policy:
+    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`. `numerics`: instead of the node's."""
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
-    dtype = job.options.get("dtype", "float32")
-    return family(job, role).policy(job.path(role), dtype=dtype, sampling=sampling, batch=batch, train=train)
+    numerics = numerics or (Numerics.trained if train else Numerics.frozen)(job.options)
+    return family(job, role).policy(job.path(role), numerics=numerics, sampling=sampling, batch=batch, train=train)
 
 
 def load_pool(job: Job, split: str, policy: Policy, limit: int = 0) -> Pool:

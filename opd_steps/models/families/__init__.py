@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from opd_steps.models.numerics import FP32, Numerics
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,6 +26,7 @@ class Family(Protocol):
     ENGINES   who may sample or score in the place of the torch model: local, vllm, server
     TEXT      whether its policies have a `tokenizer`, so that prompts in text can be shown to them
     PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
+    NUMERICS  whether its policies are held and computed with as `numerics` says; a node that asks for it of others is refused
 
     The options of the plug itself are what the node reads beside.
     """
@@ -32,6 +35,7 @@ class Family(Protocol):
     ENGINES: ClassVar[tuple[str, ...]] = ("local",)
     TEXT: ClassVar[bool] = False
     PARALLEL: ClassVar[bool] = False
+    NUMERICS: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, job: Job) -> dict:
@@ -43,10 +47,17 @@ class Family(Protocol):
 
     @abstractmethod
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
     ) -> Policy:
         """The model that a node's `folder` holds, on the GPU if there is one; frozen (no gradient, eval mode) unless `train`.
 
+        numerics   dtypes, attention, what is recomputed
         sampling   options of a kind's `sampling`, of which the family takes what it knows; None: nobody will sample
         batch      rows at once where it samples
 

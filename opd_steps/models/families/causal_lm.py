@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
-from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
+from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model, where
+from opd_steps.models.hollow import fill, hollow_model
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
 from opd_steps.models.tokenizers import digest
 from opd_steps.process import ranks
 
@@ -33,6 +35,7 @@ class CausalLM(Family):
     ENGINES: ClassVar[tuple[str, ...]] = ("local", "vllm", "server")
     TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
 
     def make(self, job: Job) -> dict:
         from opd_steps.models.made import fresh, linked  # code of model nodes alone (graph/code.py)
@@ -41,14 +44,27 @@ class CausalLM(Family):
         return fresh(job) if path is None else linked(job, path, job.options["revision"])
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
     ) -> LMPolicy:
-        model = load_model(folder, dtype).requires_grad_(train)
+        how = {"dtype": numerics.weights, "attention": numerics.attention}
+        hollow = hollow_model(where(folder), **how) if ranks.world() > 1 else None
+        model = (hollow or load_model(folder, **how)).requires_grad_(train)
+        if numerics.recompute and train:
+            recompute_blocks(model)
+        model = ranks.shard(model, dtype_of(numerics.compute))
+        if hollow:
+            fill(model, where(folder))
         options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
-        return LMPolicy(ranks.shard(model), load_tokenizer(folder), family=self, batch=batch, **options)
+        return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
-        save_model(policy.model, policy.tokenizer, folder / MODEL)
+        save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
 
     def require_same(self, policy: LMPolicy, other: LMPolicy, where: str, role: str) -> None:
         if other.family.identity(other) != self.identity(policy):
