@@ -64,7 +64,25 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
+    for teaching in teachings.values():
+        drawn = node.parents[teaching.scores].parents["rollouts"].options.get("sampling", {}) if teaching.scores else {}
+        at, mine = drawn.get("temperature"), options["sampling"]["temperature"]
+        if at is not None and at != mine:
+            what = f"the rollouts were drawn and scored at {at}, where the student would be asked at {mine}: expected {at}"
+            raise UserError(f"{where}.sampling.temperature", what)
     return teachings
+
+
+def check_answers(node: GraphNode, where: str, split: str = "train") -> None:
+    """Raises UserError where a teacher's texts answer other prompts than the node's."""
+    if "answers" not in node.parents:
+        return
+    found, data = node.parents["answers"], node.parents["data"]
+    if found.parents["data"].key != data.key or found.options["split"] != split:
+        of = f"{found.parents['data'].name}, split {found.options['split']}"
+        raise UserError(
+            f"{where}.answers", f"expected answers to the prompts of {data.name}, split {split}; found those of {of}"
+        )
 
 
 def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
