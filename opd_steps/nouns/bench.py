@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a judge may look at: the learners by name ("" is the student), the teachers, the prompts, the node's budget and seed."""
+    """What a judge may look at: the learners by name ("" is the student), the teachers, the prompts, the node's budget and seed.
+
+    name   whose rows are judged
+    rows   those of all learners of this step, as they were made: no weights move before all of them are judged
+    """
 
     learners: Mapping[str, Policy]
     teachers: Mapping[str, Teacher]
     pool: Any
     window: int
     seed: int
+    name: str = ""
+    rows: Mapping[str, Trajectory] = field(default_factory=dict)
