@@ -16,9 +16,9 @@ from opd_steps.tasks.sources import Source
 @dataclass(frozen=True)
 class Tutored(Source):
     """Rows of the source `of`, its train rows `times` over. Of these, pretraining shows a share `demo` with a right attempt in front of
-    the prompt, behind which stands that attempt again; `note` with feedback, and behind it the right attempt that it is about; `both` with either, and
-    again the latter; a share `asked` as a tutor is asked: a right attempt and another's try (right or wrong), behind which stands the
-    feedback; the others plainly, with a right attempt.
+    the prompt, behind which stands that attempt again; `note` with feedback, and behind it the right attempt that it is about; `both`
+    with either, and again the latter; a share `asked` as a tutor is asked: a right attempt and another's try (right or wrong), behind
+    which stands the feedback; the others plainly, with a right attempt.
 
     A feedback is a line `k=bcj`: the first concept of the prompt (a match of `concept`), and the first `share` of the characters of a
     right attempt, rounded down. `hints` and `ask` say how all this is written: plugs as those of the data node and of the judge `tutor`.
