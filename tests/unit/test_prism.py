@@ -257,3 +257,17 @@ def test_a_critic_is_warmed_up_alone_and_read_by_its_name(tmp_path):
     assert not torch.equal(moved["model.embed_tokens.weight"], read_weights(made_critic())["model.embed_tokens.weight"])
     again = TextCritic().policy(tmp_path / "p/opd/toy/seed3")
     assert again.scores(said(texts("a7b")))[0].shape == (1, 2)
+
+
+def test_of_text_a_critic_says_what_its_body_does_and_sft_trains_that(tmp_path):
+    """SFT moves the body and leaves the head; its loss falls."""
+    made_critic()
+    for name in ("model", "data"):
+        (tmp_path / "p").mkdir(exist_ok=True)
+        (tmp_path / "p" / name).symlink_to(nodes() / "p" / name)
+    how = {"steps": 12, "batch": 4, "micro_batch": 4, "optim": {"lr": 0.01}}
+    found = Stages(tmp_path).run("sft", "sft", {"student": CRITIC, "data": "data/data"}, 3, **how)
+    assert found["metrics"]["train/loss"] < found["metrics"]["train/loss:first"]
+    before, after = (TextCritic().policy(folder).model for folder in (made_critic(), tmp_path / "p/sft/sft/seed3"))
+    same = {name: torch.equal(p, dict(after.named_parameters())[name]) for name, p in before.named_parameters()}
+    assert {name for name, equal in same.items() if equal} == {name for name in same if name.startswith("head.")}

@@ -16,7 +16,9 @@ from opd_steps.errors import UserError
 from opd_steps.models.experts import ExpertHead, imbalance_N
 from opd_steps.models.families import Family
 from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
+from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest
+from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.duel import Duels, Said
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
@@ -33,7 +35,8 @@ class TextCritic(Family):
     last token of each segment, within [-clip, clip] (PRISM, arXiv 2604.28123).
 
     Its rows are duels (nouns/duel.py): a context holds two responses to one prompt, and decision k, which of them has the better
-    segment k, has the log-odds score_k(first) - score_k(second): Bradley-Terry.
+    segment k, has the log-odds score_k(first) - score_k(second): Bradley-Terry. Of rows of text it says what its body does, as a
+    language model that SFT may train before.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "architecture", "config", "tokenizer", "data")
@@ -86,6 +89,7 @@ class Critic:
 
     def __init__(self, model: nn.ModuleDict, tokenizer, family: TextCritic):
         self.model, self.tokenizer, self.family = model, tokenizer, family
+        self.body = LMPolicy(model["body"], tokenizer)
 
     @property
     def device(self):
@@ -110,7 +114,9 @@ class Critic:
         at_BS = torch.tensor([[len(each.prompt) + end for end in each.ends] for each in said], device=self.device)
         return hidden_BLD[torch.arange(len(rows), device=self.device)[:, None], at_BS]
 
-    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> Duels:
-        """Of every segment of each duel, [B S]."""
+    def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> StepDist:
+        """Of every segment of each duel, [B S]; of every token of a text."""
+        if not isinstance(trajectory.contexts[0][0], Said):
+            return self.body.dist(trajectory, role, asks)
         found = self.scores([said for duel in trajectory.contexts for said in duel])
         return Duels.of(*(x_XS.unflatten(0, (-1, 2)) for x_XS in found))

@@ -33,9 +33,9 @@ class Tutored(Source):
     share: Annotated[float, "0 to 1"] = 0.5
     times: Annotated[int, "at least 1"] = 1  # each anew
     demo: Annotated[float, "0 to 1"] = 0.1
-    note: Annotated[float, "0 to 1"] = 0.25
+    note: Annotated[float, "0 to 1"] = 0.3
     both: Annotated[float, "0 to 1"] = 0.1
-    asked: Annotated[float, "0 to 1"] = 0.2
+    asked: Annotated[float, "0 to 1"] = 0.25
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found = self.of.rows(seed)
