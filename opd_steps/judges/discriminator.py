@@ -28,13 +28,14 @@ class Discriminator(Judge):
 
     learner: str = "critic"
     mark: str = "####"
+    in_prompt: bool = False  # a row's mark is what the pattern `mark` finds in its prompt
     shares: Annotated[list[float], "0 to 1"] = field(default_factory=lambda: [0.5, 0.5])
     penalty: Annotated[float, "at least 0"] = 1.5
     over: Literal["group", "valid"] = "group"
 
     @torch.no_grad()
     def judge(self, rows: Trajectory, bench: Bench) -> tuple[Trajectory, dict[str, float]]:
-        said = in_segments(rows, bench.pool.tokenizer, self.mark)
+        said = in_segments(rows, bench.pool, self.mark, self.in_prompt)
         valid_B = torch.tensor([each is not None for each in said])
         score_BS = torch.zeros(len(rows), 2)
         if valid_B.any():

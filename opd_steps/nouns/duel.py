@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,20 @@ class Said:
 
     prompt: Sequence[int]
     tokens: Sequence[int]
-    ends: tuple[int, ...]
+    ends: Sequence[int]
+
+
+def duel(first: Said, second: Said) -> dict[str, list[int]]:
+    """Two responses to one prompt as the context of a row, in columns that a buffer can keep."""
+    found = {"prompt": list(first.prompt)}
+    for name, said in (("first", first), ("second", second)):
+        found |= {f"{name}_tokens": list(said.tokens), f"{name}_ends": list(said.ends)}
+    return found
+
+
+def both(duel: Mapping[str, list[int]]) -> list[Said]:
+    """The two that a row holds against each other."""
+    return [Said(duel["prompt"], duel[f"{name}_tokens"], duel[f"{name}_ends"]) for name in ("first", "second")]
 
 
 @dataclass(frozen=True)

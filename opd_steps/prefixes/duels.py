@@ -8,6 +8,7 @@ import torch
 from opd_steps.loop.batches import sampled_rows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
+from opd_steps.nouns.duel import duel
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.prefixes import PrefixSource
 from opd_steps.tasks.segments import in_segments
@@ -32,17 +33,19 @@ class Duels(PrefixSource):
     policy: str = ""
     column: str = "solution"
     mark: str = "####"
+    in_prompt: bool = False  # a row's mark is what the pattern `mark` finds in its prompt
 
     def rows(self, draw: Draw) -> Batch:
         made = self._sampled(draw, self.policy) if self.policy else draw.made[""].rows
         prompts = made.prompt_B.tolist()
         texts = self._sampled(draw, self.author) if self.author else draw.texts(self.column).rows(prompts)
-        said = [in_segments(rows, draw.pool.tokenizer, self.mark) for rows in (texts, made)]
+        said = [in_segments(rows, draw.pool, self.mark, self.in_prompt) for rows in (texts, made)]
         pairs = [(i, pair) for i, pair in enumerate(zip(*said, strict=True)) if all(pair)]
         if not pairs:
             return Batch.empty()
         choices = [torch.zeros(len(teachers.ends), dtype=torch.long) for _, (teachers, _) in pairs]
-        return Batch(Trajectory([pair for _, pair in pairs], choices, made.prompt_B[[i for i, _ in pairs]]))
+        prompt_B, version_B = made.prompt_B[[i for i, _ in pairs]], torch.full((len(pairs),), draw.version)
+        return Batch(Trajectory([duel(*pair) for _, pair in pairs], choices, prompt_B, version_B=version_B))
 
     def _sampled(self, draw: Draw, name: str) -> Trajectory:
         return sampled_rows(draw.policies[name], draw.pool, draw.picks, draw.n, draw.step, draw.seed, "duels", name).rows

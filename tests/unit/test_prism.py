@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from opd_steps.models.experts import ExpertHead, imbalance_N
 from opd_steps.models.families.text_critic import Critic, TextCritic
 from opd_steps.models.folder import load_tokenizer
 from opd_steps.nouns.bench import Bench
-from opd_steps.nouns.duel import Said
+from opd_steps.nouns.duel import Said, duel
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.segments import in_segments
@@ -55,15 +56,21 @@ def texts(*made: str | tuple[str, bool], prompts: list[int] | None = None) -> Tr
 
 
 def said(rows: Trajectory) -> list[Said | None]:
-    return in_segments(rows, load_tokenizer(made_critic()), MARK)
+    return in_segments(rows, SimpleNamespace(tokenizer=load_tokenizer(made_critic())), MARK)
 
 
 # segments
 
 
 def test_work_ends_at_the_last_mark_and_the_answer_at_the_end():
-    found = said(texts("a7b", "ab7a7cd", "b7", "7b", "abc", ("a7b", False)))
-    assert [each and each.ends for each in found] == [(1, 3), (4, 7), None, None, None, None]
+    found = said(texts("a7b", "ab7a7cd", "7b", "b7", "abc", ("a7b", False)))
+    assert [each and each.ends for each in found] == [(1, 3), (4, 7), (0, 2), None, None, None]
+
+
+def test_a_mark_may_be_what_stands_in_the_prompt():
+    pool = SimpleNamespace(tokenizer=load_tokenizer(made_critic()), rows=[{"prompt": "a>b>c"}, {"prompt": "a>d>c"}])
+    found = in_segments(texts("abdc", "abdc", prompts=[0, 1]), pool, r">(\w)", in_prompt=True)
+    assert [each.ends for each in found] == [(1, 4), (2, 4)]
 
 
 def test_rewards_of_rlvr_are_four_fifths_right_and_one_fifth_format():
@@ -110,7 +117,7 @@ def test_a_text_scores_alike_alone_and_among_longer_ones_and_within_the_clip():
 
 
 def duels(good: Trajectory, bad: Trajectory) -> Trajectory:
-    pairs = list(zip(said(good), said(bad), strict=True))
+    pairs = [duel(*pair) for pair in zip(said(good), said(bad), strict=True)]
     return Trajectory(pairs, [torch.zeros(2, dtype=torch.long)] * len(pairs), good.prompt_B)
 
 
@@ -250,9 +257,10 @@ def test_a_critic_is_warmed_up_alone_and_read_by_its_name(tmp_path):
     parents = {"teacher": None, "reference": None, "student": CRITIC}
     parents |= {"teachers.author.model": "model/teacher/seed1", "teachers.sft.model": "model/student/seed0"}
     method = {"estimator": "duel", "aggregate": "seq_sum", "prefix": DUELS | {"policy": "sft"}}
-    warmed = run(tmp_path, parents=parents, teachers={"author": {}, "sft": {}}, method=method, **MANY)
+    options = MANY | {"teachers": {"author": {}, "sft": {}}, "method": method, "buffer": {"passes": 4}}
+    warmed = run(tmp_path, parents=parents, **options)
     losses = curve(warmed.metrics, "loss")
-    assert sum(losses[-3:]) < sum(losses[:3])
+    assert losses[3] < losses[0] and losses[7] < losses[4]  # the same pairs four times
     moved = read_weights(tmp_path / "p/opd/toy/seed3")
     assert not torch.equal(moved["model.embed_tokens.weight"], read_weights(made_critic())["model.embed_tokens.weight"])
     again = TextCritic().policy(tmp_path / "p/opd/toy/seed3")

@@ -19,7 +19,7 @@ from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_mode
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.dist import StepDist
-from opd_steps.nouns.duel import Duels, Said
+from opd_steps.nouns.duel import Duels, Said, both
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 
@@ -116,7 +116,7 @@ class Critic:
 
     def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> StepDist:
         """Of every segment of each duel, [B S]; of every token of a text."""
-        if not isinstance(trajectory.contexts[0][0], Said):
+        if not isinstance(trajectory.contexts[0], dict):
             return self.body.dist(trajectory, role, asks)
-        found = self.scores([said for duel in trajectory.contexts for said in duel])
+        found = self.scores([said for duel in trajectory.contexts for said in both(duel)])
         return Duels.of(*(x_XS.unflatten(0, (-1, 2)) for x_XS in found))

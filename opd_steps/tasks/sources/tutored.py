@@ -20,8 +20,8 @@ class Tutored(Source):
     with either, and again the latter; a share `asked` as a tutor is asked: a right attempt and another's try (right or wrong), behind
     which stands the feedback; the others plainly, with a right attempt.
 
-    A feedback is a line `k=bcj`: the first concept of the prompt (a match of `concept`), and the first `share` of the characters of a
-    right attempt, rounded down. `hints` and `ask` say how all this is written: plugs as those of the data node and of the judge `tutor`.
+    A feedback is a right attempt as far as the first concept of the prompt (a match of `concept`) in it: the way to a way point, which
+    is half an answer. `hints` and `ask` say how all this is written: plugs as those of the data node and of the judge `tutor`.
     """
 
     CHECKS: ClassVar[tuple[str, ...]] = ("demo + note + both + asked <= 1",)
@@ -30,7 +30,6 @@ class Tutored(Source):
     hints: Any = plug("tasks/hints", "marks")
     ask: Any = plug("tasks/hints", "marks")
     concept: str = r">(\w)"
-    share: Annotated[float, "0 to 1"] = 0.5
     times: Annotated[int, "at least 1"] = 1  # each anew
     demo: Annotated[float, "0 to 1"] = 0.1
     note: Annotated[float, "0 to 1"] = 0.3
@@ -44,7 +43,8 @@ class Tutored(Source):
         return found | {"train": [self._shown(row, answers, draw) for _ in range(self.times) for row in train]}
 
     def feedback(self, prompt: str, attempt: str) -> str:
-        return f"{re.findall(self.concept, prompt)[0]}={attempt[: int(self.share * len(attempt))]}"
+        head, concept, _ = attempt.partition(re.findall(self.concept, prompt)[0])
+        return head + concept
 
     def _shown(self, row: dict, answers: list[str], draw: np.random.Generator) -> dict:
         kind = np.searchsorted(np.cumsum([self.demo, self.note, self.both, self.asked]), draw.random(), side="right")
