@@ -23,7 +23,7 @@ def opd_curves(options: dict) -> list[str]:
     """Names without `train/`: the loop's own, and those of terms, plugs, buffer, hooks and controllers; of a learner `<name>/<curve>`."""
     found = _of_learner(options["method"], options["gradient"], options)
     for item in options["judges"]:  # of the student's rows
-        found += constant("judges", item["name"], "METRICS")
+        found += _judges(item, "METRICS")
     if options["buffer"]["batches"] * options["buffer"]["passes"] > 1:
         found += ["age", "refilled"]
     for item in options["hooks"]:
@@ -32,7 +32,13 @@ def opd_curves(options: dict) -> list[str]:
     found += [controlled(path) for path in moved if isinstance(get_option(options, path), (int, float))]
     for name, learner in options["learners"].items():
         found += [f"{name}/{curve}" for curve in _of_learner(learner["method"], learner["gradient"], options)]
+        for item in options["judges"]:
+            found += [f"{name}/{curve}" for curve in _judges(item, "METRICS") if _judges(item, "EVERY")]
     return list(dict.fromkeys(found))
+
+
+def _judges(item: dict, attribute: str):
+    return constant("judges", item["name"], attribute)
 
 
 def _of_learner(method: dict, gradient: dict, options: dict) -> list[str]:

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opd_steps.nouns.policy import Policy, Teacher
+from opd_steps.nouns.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a judge may look at: the learners by name ("" is the student), the teachers, the prompts, the node's budget and seed;
-    `texts`: what a teacher of whom nothing else is known answered, by prompt."""
+    """What a judge may look at: the learners by name ("" is the student), the teachers, the prompts, the node's budget and seed.
+
+    texts  what a teacher of whom nothing else is known answered, by prompt
+    name   whose rows are judged
+    rows   those of all learners of this step, as they were made: no weights move before all of them are judged
+    """
 
     learners: Mapping[str, Policy]
     teachers: Mapping[str, Teacher]
@@ -20,3 +25,5 @@ class Bench:
     window: int
     seed: int
     texts: Mapping[int, list[str]] = field(default_factory=dict)
+    name: str = ""
+    rows: Mapping[str, Trajectory] = field(default_factory=dict)

@@ -100,14 +100,17 @@ class Rows:
     def _finished(self, made: Mapping[str, Batch]) -> dict[str, Batch]:
         """Judged, shown to the teachers, with what the objectives look at."""
         budget = self.conductor.options["sampling"]["max_new_tokens"]
-        bench = Bench(self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed, self._answers)
+        rows_of = {name: batch.rows for name, batch in made.items()}
         out = {}
         for name, batch in made.items():
             if not len(batch.rows):
                 out[name] = batch
                 continue
+            bench = Bench(
+                self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed, self._answers, name, rows_of
+            )
             rows, metrics = batch.rows, dict(batch.metrics)
-            for judge in () if name else self._judges:
+            for judge in [judge for judge in self._judges if judge.EVERY or not name]:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
             metrics["teacher_rows"] = float(len(rows) * self._reading(name))
@@ -127,6 +130,8 @@ class Rows:
         """Column "outcome", where a term asks for it."""
         if name not in self._outcomes:
             return {}
+        if "advantage" in rows.extra:
+            return {"outcome": torch.tensor(rows.extra["advantage"])}
         return {"outcome": outcome_B(rows, method_of(self.job.options, name))}
 
     def _start_engines(self) -> None:

@@ -37,7 +37,7 @@ REQUIRED = {name: dict(zip(keys, "ab", strict=True)) for name, keys in TWO.items
     "trust_region": {"start": "a"},
 }
 HIDDEN = dict.fromkeys(("teacher", "student"), Asks(hidden=frozenset({1})))
-SILENT = {"mle", "outcome"}  # estimator, signal: with one of these a term does not look at its support
+SILENT = {"mle", "duel", "outcome"}  # estimator, signal: with one of these a term does not look at its support
 
 
 def options(group: str, name: str) -> dict:
@@ -92,7 +92,8 @@ def test_a_term_asks_what_its_support_does_unless_it_looks_at_none(support):
 def test_every_judge_and_source_asks_what_the_table_says():
     routed = {"name": "routed", "to": {"x": "a", "y": "b"}}
     assert others("teachers/sources", routed) == [dict.fromkeys(("a", "b"), NOTHING)]  # what it is asked itself
-    for group, alone in (("judges", ["overlong"]), ("teachers/sources", ["bridged", "current", "ema", "frozen", "spans"])):
+    sources = ["bridged", "current", "ema", "frozen", "spans"]
+    for group, alone in (("judges", ["discriminator", "formatted", "overlong", "tutor"]), ("teachers/sources", sources)):
         assert [name for name in plug_schema.names(group) if not plugs.constant(group, name, "OTHERS")] == alone
 
 

@@ -44,6 +44,10 @@ def check_opd(node: GraphNode, where: str) -> None:
             )
             raise UserError(f"{where}.{role}", found)
     check_answers(node, where)
+    for i, judge in enumerate(options["judges"]):
+        if constant("judges", judge["name"], "LEARNER") and judge["learner"] not in options["learners"]:
+            known = ", ".join(options["learners"]) or "none beside the student"
+            raise UserError(f"{where}.judges[{i}].learner", f"no learner '{judge['learner']}' in this node; it has {known}")
     for teaching in teachings.values():
         check_context(node, teaching, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))

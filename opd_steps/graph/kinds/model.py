@@ -28,7 +28,9 @@ class ModelNode(Node):
     PHASE: ClassVar[str] = "teachers"
     PLACE: ClassVar[int] = 10
     CHECKED: ClassVar[bool] = False  # the preflight reads it
-    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {("family", "causal_lm"): ("models/made.py",)}
+    CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {
+        ("family", name): ("models/made.py",) for name in ("causal_lm", "text_critic")
+    }
 
     family: Any = plug("models/families", "causal_lm")  # what kind of model it is
     path: Optional[str] = None
