@@ -47,9 +47,13 @@ def classes() -> dict[str, type]:
 
 
 def groups() -> list[str]:
-    """The plug points, in the order in which the kinds name them."""
-    found = [f.metadata["plug"] for cls in classes().values() for f in dataclasses.fields(cls) if "plug" in f.metadata]
-    return list(dict.fromkeys(found))
+    """The plug points, in the order in which the kinds name them; behind them those that plugs alone name."""
+    named = lambda options: [f.metadata["plug"] for cls in options for f in dataclasses.fields(cls) if "plug" in f.metadata]
+    found = list(dict.fromkeys(named(classes().values())))
+    for group in found:  # which grows
+        inner = named(plug_schema.schema(group, name) for name in plug_schema.names(group))
+        found += [other for other in dict.fromkeys(inner) if other not in found]
+    return found
 
 
 def split(hint: object) -> tuple[object, str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Analysis(Protocol):
     """Measures a model, perhaps beside others.
 
-    NEEDS     what it reads beside `model`: other, peer, teacher, data; methods, and then the teachers that these ask
+    NEEDS     what it reads beside `model`: other, peer, teacher, data, answers; methods, and then the teachers that these ask
     METRICS   all that it may measure; of each method where it stands as {method}
     BRANCHES  whether it lets a policy go on from prefixes of a text, which a task that answers has no part in
     """

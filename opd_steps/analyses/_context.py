@@ -18,12 +18,14 @@ class Context:
     pool       the prompts; None where the analysis needs no data
     seed       all randomness is a function of it
     methods    options of the methods that are measured, by name
+    answers    a teacher's texts by prompt
     """
 
     policies: dict[str, Policy]
     pool: Pool | None
     seed: int
     methods: Mapping[str, dict] = field(default_factory=dict)
+    answers: Mapping[int, list[str]] = field(default_factory=dict)
 
     def rollouts(self, role: str = "model", n: int = 1) -> Trajectory:
         """n samples of every prompt by one of the policies, with rewards; prompt by prompt, from seeds that all roles share."""

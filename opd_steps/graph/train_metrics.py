@@ -37,7 +37,7 @@ def opd_curves(options: dict) -> list[str]:
 
 def _of_learner(method: dict, gradient: dict, options: dict) -> list[str]:
     streams = terms(method)
-    found = [name for name in POLICY if name not in PROBABILITIES or not all(map(blind, streams))]
+    found = [name for name in POLICY if name not in PROBABILITIES or not all(map(blind, streams))] + ["teacher_rows"]
     asked = {whom for row in streams for whom in asks(row)}
     for i, row in enumerate(streams):
         names = _of_estimator(row, row["against"] in asked or row["against"] == "sampler")

@@ -14,9 +14,11 @@ class Judge(Protocol):
     """Judges the student's rows, after the task has.
 
     METRICS  figures that it draws: `judge` returns them
+    TEXTS    whether it reads the node's `answers`, texts of a teacher (bench.texts)
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ()
+    TEXTS: ClassVar[bool] = False
 
     @abstractmethod
     def judge(self, rows: Trajectory, bench: Bench) -> tuple[Trajectory, dict[str, float]]:

@@ -95,6 +95,15 @@ def read_rollouts(folder: Path) -> Trajectory:
     return trajectory_of(columns)
 
 
+def read_texts(folder: Path) -> dict[int, list[str]]:
+    """The texts of a rollouts table by prompt, in the file's order. No other column is read: no token, no log-prob."""
+    found: dict[int, list[str]] = {}
+    table = _read(folder / ROLLOUTS, ["prompt", "text"])
+    for prompt, text in zip(*(table[name].to_pylist() for name in ("prompt", "text")), strict=True):
+        found.setdefault(prompt, []).append(text)
+    return found
+
+
 def _flat(kind: str, array: pa.Array) -> Flat:
     if kind == "texts":
         return Flat(kind, array.to_pylist())
@@ -137,8 +146,8 @@ def with_scores(rows: Trajectory, folder: Path, name: str = "teacher") -> Trajec
     return rows.with_columns(extra=rows.extra | columns)
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(str(path), f"not a readable table: {error}") from None

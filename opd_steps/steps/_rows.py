@@ -23,7 +23,7 @@ from opd_steps.nouns.heard import woven
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import outcome_B
-from opd_steps.rollout.table import read_rollouts, with_scores
+from opd_steps.rollout.table import read_rollouts, read_texts, with_scores
 from opd_steps.steps._engines import sampling_engine, seen, start_teacher
 from opd_steps.steps._models import row_room
 from opd_steps.steps._teachers import Staff
@@ -48,6 +48,7 @@ class Rows:
         asks_outcome = lambda name: any(outcome_need(row) for v in versions(options) for row in terms(method_of(v, name)))
         self._outcomes = {name for name in students if asks_outcome(name)}
         self._judges = [plugs.load("judges", item) for item in options["judges"]]
+        self._answers = read_texts(self.job.path("answers")) if "answers" in self.job.parents else {}
 
     def live(self) -> tuple[MakeBatch, list]:
         """Rows of every learner's sources, sampled as the options stand."""
@@ -99,7 +100,7 @@ class Rows:
     def _finished(self, made: Mapping[str, Batch]) -> dict[str, Batch]:
         """Judged, shown to the teachers, with what the objectives look at."""
         budget = self.conductor.options["sampling"]["max_new_tokens"]
-        bench = Bench(self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed)
+        bench = Bench(self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed, self._answers)
         out = {}
         for name, batch in made.items():
             if not len(batch.rows):
@@ -109,10 +110,18 @@ class Rows:
             for judge in () if name else self._judges:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
+            metrics["teacher_rows"] = float(len(rows) * self._reading(name))
             for teacher in self._teachers[name].values():
                 rows = teacher.prepare(rows)
             out[name] = replace(batch, rows=rows, columns=dict(batch.columns) | self._outcome(name, rows), metrics=metrics)
         return out
+
+    def _reading(self, name: str) -> int:
+        """How many teachers of a learner run a model on a row; of those among whom rows are routed, one."""
+        known = self.staff.teachings
+        behind = {other for teaching in known.values() for other in teaching.others}
+        tables = lambda teaching: teaching.scores or any(known[other].scores for other in teaching.others)
+        return sum(not tables(known[teacher]) for teacher in self._teachers[name] if teacher not in behind)
 
     def _outcome(self, name: str, rows: Trajectory) -> dict[str, torch.Tensor]:
         """Column "outcome", where a term asks for it."""

@@ -19,6 +19,7 @@ from opd_steps.steps._rows import Rows
 from opd_steps.steps._teachers import Staff
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
+from opd_steps.store.metrics import read_metrics
 
 
 def run(job: Job) -> None:
@@ -39,6 +40,8 @@ def run(job: Job) -> None:
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
     learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
     metrics = train(job, learners, make_batch, (*hooks, conductor))
+    if metrics:  # on the rank that writes
+        metrics["teacher/sequences"] = _sequences(job, [f"{learner.curve}teacher_rows" for learner in learners.values()])
     publish_model(job, policies[""], metrics, _facts(job, staff), {name: p for name, p in policies.items() if name})
 
 
@@ -46,6 +49,11 @@ def _own(options: dict, name: str) -> dict:
     """Optimizer and gradient of a learner."""
     own = options["learners"][name] if name else options
     return {"optim": own["optim"], "gradient": plugs.load("gradients", own["gradient"])}
+
+
+def _sequences(job: Job, curves: list[str]) -> float:
+    """How many sequences teachers' models have read in all steps."""
+    return sum(row.get(curve, 0.0) for row in read_metrics(job.work / "metrics.jsonl") for curve in curves)
 
 
 def _facts(job: Job, staff: Staff) -> dict:

@@ -49,7 +49,7 @@ def run(job: Job) -> None:
         raise NotFinite(str(job.path("teacher")), "its log-probs of the rollouts are not finite")
     write_scores(job.stage, logp, *((ids, topk) if options["topk"] else ()))
     facts = {"teacher": weights_id(job, "teacher"), **teacher.family.identity(teacher), "topk": options["topk"]}
-    job.publish({}, facts)
+    job.publish({"score/sequences": float(len(rows)), "score/tokens": float(rows.length_B.sum())}, facts)
 
 
 if __name__ == "__main__":

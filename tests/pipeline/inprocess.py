@@ -21,6 +21,7 @@ from opd_steps.graph.nodes import Graph, GraphNode
 from opd_steps.store.artifacts import Job, read_manifest
 
 FEW = {"steps": 3, "prompts": 4, "batch": 8, "checkpoint_every": 2, "limit": 12, "minibatches": 1}
+TOKENS = 8  # of a top-k, at most: towns have few
 ROWS = {"train": 200, "test": 16, "ood": 8}
 TOWN = {"nodes": 5, "chords": 5, "starts": 5, "way_points": 0, "held_out": 0.4, "train": 8, "test": 4, "ood": 4}
 """A source `walk` of which a model that learned nothing gets some right: every node is next to every other."""
@@ -37,11 +38,14 @@ SMALL = {
 
 def cut(graph: Graph) -> Graph:
     """The graph with as little work as shows that every node runs; its models learn nothing."""
+    texts = [node.parents["answers"] for node in graph.nodes.values() if "answers" in node.parents]  # of all prompts
     for node in graph.nodes.values():
         options = node.options
         options.update(
             {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
         )
+        if any(node is other for other in texts):
+            options["limit"] = 0
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # of few samples by such a model perhaps none is right
         if isinstance(options.get("keep"), dict):
@@ -57,8 +61,11 @@ def cut(graph: Graph) -> Graph:
         if node.kind == "model" and options["config"]:
             options["config"] = options["config"] | {k: v for k, v in SMALL.items() if k in options["config"]}
         if node.kind == "opd":  # of those models, which have one layer
-            for plug in (row["estimator"] for row in terms(options["method"])):
-                plug.update({"layers": [1], "student_layers": []} if "layers" in plug else {})
+            for row in terms(options["method"]):
+                row["estimator"].update({"layers": [1], "student_layers": []} if "layers" in row["estimator"] else {})
+                row["support"].update({"k": min(row["support"]["k"], TOKENS)} if "k" in row["support"] else {})
+        if node.kind == "score":
+            options["topk"] = min(options["topk"], TOKENS)
         if node.kind in ("evaluate", "analyze"):
             options |= {"k": min(options.get("k", 2), 2), "max_new_tokens": 16}
     return graph

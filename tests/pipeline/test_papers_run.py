@@ -30,6 +30,7 @@ MAY_BE_OF_NOTHING = (
     "detour",
     "distortion/right",
     "power/snr",
+    "auc/",
 )
 """Means over right, wrong or parsed samples, which a model that learned nothing may not have, and a ratio to no gradient: left out."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from opd_steps.config import plug_schema, plugs
@@ -22,7 +24,7 @@ from tests.unit.tiny_results import publish, publish_data, publish_model
 
 ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
 OPTIONS = {"extrapolation_limit": {"token": "1"}}  # what the analyses need beyond their defaults on these rows
-ROLES |= {"data": "p/data/sums/seed0"}
+ROLES |= {"data": "p/data/sums/seed0", "answers": "p/rollout/texts/seed0"}
 METHODS = {"sampled": {}, "exact": {"signal": "rkl", "support": "full", "estimator": "exact"}}
 
 
@@ -33,6 +35,10 @@ def results(tmp_path_factory):
         publish_model(root, name, seed)
     rows = [{"id": f"r{i}", "prompt": f"{i}+{i}=", "answer": "1", "solution": "1"} for i in range(6)]
     publish_data(root, "sums", {"test": rows}, hints={"name": "marks"})
+    (root / ROLES["answers"]).mkdir(parents=True)
+    said = {"prompt": [i for i in range(6) for _ in range(4)], "text": ["1\n+\n1\n=1"] * 24}
+    pq.write_table(pa.table(said), root / ROLES["answers"] / "rollouts.parquet")
+    publish(root / ROLES["answers"], {})
     folder = root / "p/model/bytes/seed0"
     save_checkpoint(folder / "model", tokenizer=byte_tokenizer())
     publish(folder, {"family": {"name": "causal_lm"}})

@@ -147,7 +147,7 @@ REFUSED = {
     # other nodes
     "pass rates missing": ({"select": "by_pass_rate"}, "pass_rates: is needed by this node's select"),
     "pass rates for nothing": ({"pass_rates": "rollouts"}, "pass_rates: is read by nothing in this node"),
-    "update missing": ({"hooks": ["sparse"]}, "update_of: is needed by this node's select or hooks"),
+    "update missing": ({"hooks": ["sparse"]}, "update_of: is needed by this node's select, judges or hooks"),
     "update for nothing": ({"update_of": "teacher"}, "update_of: is read by nothing in this node"),
     # scores instead of a teacher
     "moving teacher in a file": ({"scores": "scores", "teacher_source": "ema"}, "teacher_source: with scores there are only"),

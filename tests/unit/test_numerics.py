@@ -6,10 +6,13 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
+from opd_steps.graph.checked import checked
+from opd_steps.graph.nodes import Graph
 from opd_steps.graph.options import Optim
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
@@ -19,7 +22,7 @@ from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import FP32, Numerics, blocks, cast, recompute_blocks
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
-from tests.unit.test_teacher_checks import build
+from tests.unit.test_teacher_checks import NODES, build
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
 VOCAB, BUDGET = 64, 8
@@ -211,3 +214,18 @@ def test_each_model_has_the_dtype_that_is_asked_for(tmp_path):
     assert Numerics.trained(node) == Numerics("float32", "bfloat16", "bfloat16", "eager", True)
     assert Numerics.frozen(node) == Numerics("bfloat16", "bfloat16", attention="eager")
     assert Numerics.frozen(node, "float32") == Numerics("float32", "float32", attention="eager")
+
+
+@pytest.mark.parametrize("suite", ["lm_eval", "played"])
+def test_every_suite_computes_in_the_dtype_that_is_asked_for(suite, tmp_path):
+    options = {
+        "kind": "evaluate",
+        "model": "student",
+        "data": "data",
+        "suite": suite,
+        "dtype": "bfloat16",
+        "attention": "eager",
+    }
+    OmegaConf.save({"paper": {"title": "t"}, "nodes": {**NODES, "e": options}}, tmp_path / "toy.yaml")
+    found = checked(Graph([str(tmp_path / "toy.yaml")])).nodes["toy", "evaluate", "e"].options
+    assert Numerics.frozen(found) == Numerics("bfloat16", "bfloat16", attention="eager")

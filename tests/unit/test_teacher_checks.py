@@ -19,6 +19,8 @@ NODES = {
     "two": {"kind": "pretrain", "model": "init", "data": "data", "steps": 7},
     "rollouts": {"kind": "rollout", "policy": "student", "data": "data"},
     "others": {"kind": "rollout", "policy": "one", "data": "data"},
+    "elsewhere_said": {"kind": "rollout", "policy": "one", "data": "hinted"},
+    "tested": {"kind": "rollout", "policy": "one", "data": "data", "split": "test"},
     "scores": {"kind": "score", "rollouts": "rollouts", "teacher": "one", "topk": 4},
     "scores_two": {"kind": "score", "rollouts": "rollouts", "teacher": "two", "topk": 4},
     "elsewhere": {"kind": "score", "rollouts": "others", "teacher": "two", "topk": 4},
@@ -45,6 +47,21 @@ REFUSED = {
     "reference twice": (
         {"teacher": "one", "reference": "init", "teachers": {"reference": {"model": "two"}}},
         "x.teachers.reference: named twice",
+    ),
+    "scores at another temperature": (
+        {"scores": "scores", "sampling": {"temperature": 0.7}},
+        "x.sampling.temperature: the rollouts were drawn and scored at 1.0, where the student would be asked at 0.7: expected 1.0",
+    ),
+    # a teacher's texts
+    "texts for nobody": ({"teacher": "one", "answers": "others"}, "x.answers: is read by nothing in this node"),
+    "a judge without texts": ({"teacher": "one", "judges": ["rubric"]}, "x.answers: is needed by this node's select, judges or hooks"),
+    "texts of other prompts": (
+        {"teacher": "one", "judges": ["rubric"], "answers": "elsewhere_said"},
+        "x.answers: expected answers to the prompts of data, split train; found those of hinted, split train",
+    ),
+    "texts of another split": (
+        {"teacher": "one", "judges": ["rubric"], "answers": "tested"},
+        "x.answers: expected answers to the prompts of data, split train; found those of data, split test",
     ),
     "student as a name": ({"teachers": {"student": {"model": "one"}}}, "x.teachers.student: student, self, sampler mean something else"),
     "sampler as a name": ({"teachers": {"sampler": {"model": "one"}}}, "x.teachers.sampler: student, self"),

@@ -13,7 +13,7 @@ from opd_steps.graph.checks.apart import check_chance
 from opd_steps.graph.checks.controllers import check_controllers
 from opd_steps.graph.checks.engines import check_opd_engines
 from opd_steps.graph.checks.method_rules import ENGINE, HIDDEN, LIVE, SAMPLER, Answer, check_stream, table
-from opd_steps.graph.checks.teachers import LIVE_ONLY, check_asked, check_context, check_source, check_teachers
+from opd_steps.graph.checks.teachers import LIVE_ONLY, check_answers, check_asked, check_context, check_source, check_teachers
 from opd_steps.graph.train_metrics import opd_curves
 
 if TYPE_CHECKING:
@@ -34,14 +34,16 @@ def check_opd(node: GraphNode, where: str) -> None:
     _check_buffer(options, f"{where}.buffer")
     asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES")}
     asked["update_of"] = any(constant("hooks", item["name"], "UPDATE") for item in options["hooks"])
+    asked["answers"] = any(constant("judges", item["name"], "TEXTS") for item in options["judges"])
     for role, needed in asked.items():
         if needed != (role in node.parents):
             found = (
-                "is needed by this node's select or hooks: name it"
+                "is needed by this node's select, judges or hooks: name it"
                 if needed
                 else "is read by nothing in this node; leave it out"
             )
             raise UserError(f"{where}.{role}", found)
+    check_answers(node, where)
     for teaching in teachings.values():
         check_context(node, teaching, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))

@@ -9,6 +9,7 @@ from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import SOURCES, Teaching, asked, learners, method_of, named, samplers
 from opd_steps.errors import UserError
+from opd_steps.graph.debates import debates, unheld
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -63,7 +64,25 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     tables = {node.parents[t.scores].parents["rollouts"].key for t in teachings.values() if t.scores}
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
+    for teaching in teachings.values():
+        drawn = node.parents[teaching.scores].parents["rollouts"].options.get("sampling", {}) if teaching.scores else {}
+        at, mine = drawn.get("temperature"), options["sampling"]["temperature"]
+        if at is not None and at != mine:
+            what = f"the rollouts were drawn and scored at {at}, where the student would be asked at {mine}: expected {at}"
+            raise UserError(f"{where}.sampling.temperature", what)
     return teachings
+
+
+def check_answers(node: GraphNode, where: str, split: str = "train") -> None:
+    """Raises UserError where a teacher's texts answer other prompts than the node's."""
+    if "answers" not in node.parents:
+        return
+    found, data = node.parents["answers"], node.parents["data"]
+    if found.parents["data"].key != data.key or found.options["split"] != split:
+        of = f"{found.parents['data'].name}, split {found.options['split']}"
+        raise UserError(
+            f"{where}.answers", f"expected answers to the prompts of {data.name}, split {split}; found those of {of}"
+        )
 
 
 def check_asked(teachings: dict[str, Teaching], options: dict, where: str) -> None:
@@ -108,6 +127,13 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
     ):
         what = f"{context} shows what the verifier says of wrong samples, and '{data['verifier']['name']}' says nothing"
         raise UserError(f"{at}.feedback", f"{what}: never, or a verifier with feedback, as walk_feedback")
+    if "expert" in teaching.context and (number := teaching.context["expert"]) >= (count := debates(node)[0]):
+        what = f"the debate has {count} experts, numbered from 0" if count else "nobody has debated"
+        raise UserError(
+            f"{at}.expert", f"found {number}, and {what}: `data` names a debate node, or the prefix `turns` debaters"
+        )
+    if "expert" in teaching.context and (why := unheld(node)):
+        raise UserError(f"{where}.data", why)
     task = data["task"]["name"]
     answers = constant("tasks/worlds", task, "ANSWERS")
     if answers and constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):

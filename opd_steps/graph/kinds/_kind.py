@@ -30,6 +30,7 @@ class Node:
     PHASE      the target that asks for it: teachers, students or benchmarks; "" = all alone
     PLACE      where it stands in lists that follow the pipeline, from 0 (data) to 100
     START      the role whose weights and tokens its model goes on from; "" = it goes on from none
+    LIKE       the role of the node whose options are its as well: what it produces is read as that node's is; "" = none
     LOCAL      its jobs run where Snakemake runs, not on a cluster's nodes
     ENV        its conda environment, a file of envs/
     CHECKED    its models are checked by the preflight, which runs before it
@@ -45,6 +46,7 @@ class Node:
     PHASE: ClassVar[str] = ""
     PLACE: ClassVar[int] = 100
     START: ClassVar[str] = ""
+    LIKE: ClassVar[str] = ""
     LOCAL: ClassVar[bool] = False
     ENV: ClassVar[str] = "train"
     CHECKED: ClassVar[bool] = True

@@ -10,6 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.measured import asked_of, check_measured, text_columns
+from opd_steps.graph.checks.teachers import check_answers
 from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.method import Method
 from opd_steps.graph.options import ref
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
 ANALYSES = "analyses"
-ANALYZED = ("other", "peer", "teacher", "reference", "data")  # what an analysis may need beside `model`
+MODELS = ("other", "peer", "teacher", "reference")
+ANALYZED = (*MODELS, "data", "answers")  # what an analysis may need beside `model`
 METHODS = "methods"  # an analysis that needs these needs the teachers that they ask, too
 
 
@@ -39,6 +41,7 @@ class AnalyzeNode(Running):
     teacher: Optional[str] = ref("model", required=False)
     reference: Optional[str] = ref("model", required=False)  # where a method looks at one
     data: Optional[str] = ref("data", required=False)
+    answers: Optional[str] = ref("rollouts", required=False)  # a teacher's texts, for a judge
     split: Literal["train", "test", "ood"] = "test"
     limit: Annotated[int, "at least 0"] = 200  # prompts; 0 = all
     temperature: Annotated[float, "at least 0"] = 1.0
@@ -64,6 +67,7 @@ class AnalyzeNode(Running):
         if task and constant(ANALYSES, name, "BRANCHES") and constant("tasks/worlds", task, "ANSWERS"):
             what = f"'{name}' goes on from prefixes, and the task '{task}', which answers while a policy writes, has no part in that"
             raise UserError(f"{where}.analysis", what)
+        check_answers(node, where, node.options["split"])
         check_measured(node, where)
 
     @classmethod
@@ -88,7 +92,7 @@ class AnalyzeNode(Running):
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         if "data" not in node.parents:
             return []
-        others = [node.root_of(role) for role in ANALYZED if role in node.parents and role != "data"]
+        others = [node.root_of(role) for role in MODELS if role in node.parents]
         return [(node.root_of("model"), other) for other in others]
 
     @classmethod

@@ -17,7 +17,7 @@ from opd_steps.store.sources import Given
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch")
+_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch", "dtype", "attention")
 
 
 @dataclass

@@ -40,6 +40,7 @@ class OpdNode(Training):
     scores: Optional[str] = ref("scores", required=False)  # instead of a live teacher
     reference: Optional[str] = ref("model", required=False)  # for terms against it and for extrapolation beyond it
     pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
+    answers: Optional[str] = ref("rollouts", required=False)  # for judges: a teacher's texts, of which nothing else is read
     update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
     teacher_dtype: Optional[Dtype] = None  # of `teacher`; null: the node's
@@ -68,6 +69,11 @@ class OpdNode(Training):
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:
         return opd_curves(options)
+
+    @classmethod
+    def metrics(cls, node: GraphNode) -> list[str]:
+        """Beside the curves: how many sequences teachers' models have read, each counted once for every teacher (curve teacher_rows)."""
+        return [*super().metrics(node), "teacher/sequences"]
 
     @classmethod
     def engine_of(cls, options: dict, role: str) -> str:

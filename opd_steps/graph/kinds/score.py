@@ -27,6 +27,10 @@ class ScoreNode(Running):
     micro_batch: Annotated[int, "at least 1"] = 64
 
     @classmethod
+    def metrics(cls, node: GraphNode) -> list[str]:
+        return ["score/sequences", "score/tokens"]  # that the teacher read
+
+    @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(node.parents["rollouts"].root_of("policy"), node.root_of("teacher"))]
 
