@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200.0)
     end = time.monotonic() + parser.parse_args().seconds
     print(f"{date.today()}, {chip('cuda')}, torch {torch.__version__}\n", flush=True)
-    cases = [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[:3] for m in who(o)]
+    cases = [lambda o=o, n=n, m=m: step(o, n, m) for m in ("ours", "bare") for o, n in STEPS[:3] if m in who(o)]
     cases += [lambda w=w, m=m: of_head(w, m) for w, m in [*(("ours", m) for m in head.METHODS), ("naive", "rkl")]]
     cases += [lambda o=o, n=n, m=m: step(o, n, m) for o, n in STEPS[3:] for m in who(o)]
     cases += [lambda t=t: of_forwards(t) for t in (1, 4)]
