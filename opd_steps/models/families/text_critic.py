@@ -17,6 +17,7 @@ from opd_steps.models.experts import ExpertHead, imbalance_N
 from opd_steps.models.families import Family
 from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.tokenizers import digest
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.duel import Duels, Said, both
@@ -64,9 +65,15 @@ class TextCritic(Family):
         save_file({name: p.detach().cpu().contiguous() for name, p in head.named_parameters()}, folder / HEAD)
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
     ) -> Critic:
-        body, weights = load_model(folder, dtype), load_file(folder / HEAD)
+        body, weights = load_model(folder, numerics.weights), load_file(folder / HEAD)
         head = self._head(weights["value_D"].shape[0])
         head.load_state_dict(weights)
         model = nn.ModuleDict({"body": body, "head": head.to(body.device)}).requires_grad_(train)
