@@ -10,7 +10,7 @@ from opd_steps.config.asks import Asks
 from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
-from opd_steps.models.folder import load_tokenizer, where
+from opd_steps.models.folder import load_tokenizer, weights_at, where
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
@@ -34,16 +34,18 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     prompt, room = longest(pool.contexts(range(len(pool)))), row_room(job, answer)
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
-    return VllmEngine(path, options, job.options.get("dtype", "float32"), ends, learns)
+    dtype = job.options.get("dtype", "float32")
+    return VllmEngine(weights_at(job.path(role), job.work, dtype), options, dtype, ends, learns)
 
 
 def engine_teacher(job: Job, role: str, options: dict, key: str, asks: Asks, temperature: float) -> EngineTeacher:
     """The parent `role` behind an engine of these options, vllm or server, which the option `key` names; not started yet."""
-    path, dtype = where(job.path(role)), job.options.get("dtype", "float32")
+    dtype = job.options.get("dtype", "float32")
     of = _require_engine(job, role, options, key)
     tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
+        path = weights_at(job.path(role), job.work, dtype)
         if options["name"] == "server":
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing

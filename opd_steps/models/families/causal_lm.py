@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
+from opd_steps.models.bases import ADAPTER
 from opd_steps.models.families import Family
 from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
 from opd_steps.models.lm_policy import LMPolicy
@@ -17,6 +18,7 @@ from opd_steps.process import ranks
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
@@ -33,6 +35,7 @@ class CausalLM(Family):
     ENGINES: ClassVar[tuple[str, ...]] = ("local", "vllm", "server")
     TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
+    ADAPTS: ClassVar[bool] = True
 
     def make(self, job: Job) -> dict:
         from opd_steps.models.made import fresh, linked  # code of model nodes alone (graph/code.py)
@@ -41,14 +44,31 @@ class CausalLM(Family):
         return fresh(job) if path is None else linked(job, path, job.options["revision"])
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        dtype: str = "float32",
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
+        tuning: Tuning | None = None,
     ) -> LMPolicy:
         model = load_model(folder, dtype).requires_grad_(train)
+        if tuning:
+            tuning.plug.adapt(model, tuning.seed)
         options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
-        return LMPolicy(ranks.shard(model), load_tokenizer(folder), family=self, batch=batch, **options)
+        base = tuning.base if tuning else None
+        return LMPolicy(ranks.shard(model), load_tokenizer(folder), family=self, batch=batch, base=base, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
-        save_model(policy.model, policy.tokenizer, folder / MODEL)
+        if policy.base is None:
+            save_model(policy.model, policy.tokenizer, folder / MODEL)
+            return
+        from opd_steps.models.adapters import save_adapter  # peft takes a second to import
+
+        save_adapter(policy.model, folder / ADAPTER)
+        if ranks.first():
+            policy.base.write(folder)
 
     def require_same(self, policy: LMPolicy, other: LMPolicy, where: str, role: str) -> None:
         if other.family.identity(other) != self.identity(policy):
