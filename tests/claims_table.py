@@ -104,7 +104,7 @@ def _row(claim: dict) -> str:
 
 def _unequal(side: dict) -> str:
     """In what the two sides of a claim are not equal, and why."""
-    return f"unequal {side['what']}: {side['left']} against {side['right']} ({side['why']})"
+    return f"unequal {side['what']}: {side['left']} against {side['right']} ({side['why'] or 'not named by the claim'})"
 
 
 def _allowed(claim: dict) -> str:

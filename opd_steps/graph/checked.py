@@ -10,8 +10,8 @@ from opd_steps.graph.nodes import Graph
 
 
 def checked(graph: Graph) -> Graph:
-    """The same graph. Raises UserError, with the place that wrote what is wrong, for a node that cannot run and for a claim whose sides
-    are not equal.
+    """The same graph. Raises UserError, with the place that wrote what is wrong, for a node that cannot run and for a claim that
+    names inequalities wrongly.
     """
     for node in graph.nodes.values():
         with node.layers.blamed():

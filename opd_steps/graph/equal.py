@@ -1,6 +1,7 @@
 """Equal sides: where a claim compares two models of which neither is made from the other, both cost the same and are measured alike.
 
-What differs is an error, unless the claim names it with its reason: `unequal: {steps: why}`; then it stands beside the verdict.
+What differs stands beside the verdict: with the paper's reason, `unequal: {steps: why}`, or marked as what the paper says nothing of.
+So a user may edit one variant and look; in the papers of the repository all that differs is named (tests/unit/test_papers.py).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 WHAT = ("steps", "samples", "lr", "tokens", "evaluation")
 
 
-def unequal(graph: Graph, paper: str, index: int) -> list[dict[str, str]]:
-    """What differs between the sides of a claim, as the claim says: [{what, left, right, why}].
+def unequal(graph: Graph, paper: str, index: int) -> list[dict[str, str | None]]:
+    """What differs between the sides of a claim: [{what, left, right, why}], `why` as the claim says it, None where it does not.
 
-    Raises UserError for a difference that it does not name, and for a name that is none of WHAT or could never be needed.
+    Raises UserError for a name that is none of WHAT or could never be needed, and for an empty reason.
     """
     entry = graph.papers[paper]
     claim, where = entry["claims"][index], f"{entry['file']}.claims[{index}]"
@@ -37,12 +38,23 @@ def unequal(graph: Graph, paper: str, index: int) -> list[dict[str, str]]:
     if named and not pairs:
         raise UserError(f"{where}.unequal", "this claim compares no two nodes; leave it out")
     found = {what: shown for left, right in pairs for what, shown in _differences(left, right).items()}
-    if missing := [what for what in found if what not in named]:
-        differ = "; ".join(f"{what}: {' against '.join(found[what])}" for what in missing)
-        meant = ", ".join(f"{what}: <why>" for what in missing)
-        sides_are = f"'{claim['id']}' compares {claim['left']} with {claim['right']} at unequal {differ}"
-        raise UserError(where, f"{sides_are}. Make them equal, or say why they are not: unequal: {{{meant}}}")
-    return [{"what": what, "left": left, "right": right, "why": named[what]} for what, (left, right) in found.items()]
+    return [{"what": what, "left": left, "right": right, "why": named.get(what)} for what, (left, right) in found.items()]
+
+
+def unnamed(graph: Graph) -> list[str]:
+    """A line for each claim of the selected papers whose sides differ in what it does not name."""
+    lines = []
+    for paper in graph.selected:
+        for index, claim in enumerate(graph.papers[paper]["claims"]):
+            if missing := [side for side in unequal(graph, paper, index) if side["why"] is None]:
+                differ = "; ".join(f"{side['what']}: {side['left']} against {side['right']}" for side in missing)
+                meant = ", ".join(f"{side['what']}: <why>" for side in missing)
+                place = f"{graph.papers[paper]['file']}: claims[{index}]: '{claim['id']}'"
+                lines.append(
+                    f"{place} compares {claim['left']} with {claim['right']} at unequal {differ}. "
+                    f"The report says so beside its verdict; if it is meant: unequal: {{{meant}}}"
+                )
+    return lines
 
 
 def _pairs(left: Side, right: Side) -> Iterator[tuple[GraphNode, GraphNode]]:

@@ -1,8 +1,8 @@
 """Which jobs run: Snakemake's graph, asked by our reasons in the place of its own records and file times.
 
-A job runs when its output is missing, when `reasons` has one for it, when the user forces it, or when a job runs whose output it reads
-(`ancient` input aside). Snakemake's metadata, which can be lost, and file times, which a copy changes, decide nothing. Both stand in one
-method of snakemake.dag.DAG, DAG.update_needrun, which is replaced here as a whole; there is no plugin for it.
+A job runs when its output is missing or it has none, when `reasons` has one for it, when the user forces it, or when a job runs whose
+output it reads (`ancient` input aside). Snakemake's metadata, which can be lost, and file times, which a copy changes, decide nothing.
+Both stand in one method of snakemake.dag.DAG, DAG.update_needrun, which is replaced here as a whole; there is no plugin for it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class ManifestDag(TimelessDag):
         for job in (job for level in self.toposorted() for job in level if not self.finished(job)):
             reason = self.reason(job)
             reason.forced = self._is_forced(job)
+            reason.nooutput = not (job.output or job.is_norun)  # it says something
             reason.why = self.reasons.get(job.output[0], "") if job.output else ""
             reason.missing_output.update(file for file in job.output if not os.path.exists(file))
             for other, files in self.dependencies[job].items():

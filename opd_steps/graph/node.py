@@ -26,6 +26,8 @@ class GraphNode:
     parts: dict[str, str] = field(default_factory=dict)  # role -> which part of the parent; "" = the main one
     own: dict[str, str] = field(default_factory=dict)  # role that is a learner of this node -> its name; "" = the main one
     layers: Layers | None = None  # the places that wrote the options
+    family: str = ""  # the node with the grid that it is a variant of, and the values that it has of this
+    point: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from opd_steps.config.plugs import constant
 from opd_steps.config.scalars import shown
 from opd_steps.config.teachers import SELF, own_learner
 from opd_steps.errors import UserError
+from opd_steps.graph.grid import GRID, nested, variants
 from opd_steps.graph.kinds import KINDS
 from opd_steps.graph.links import link, require_part, unknown
 from opd_steps.graph.node import GraphNode
@@ -44,7 +45,11 @@ class Graph:
         self.papers: dict[str, dict] = {}
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
+        self.grids: dict[
+            str, dict[str, list[str]]
+        ] = {}  # paper -> node with a grid, its own or of a used paper -> its variants
         self._names: dict[str, dict[str, GraphNode]] = {}
+        self.sides: dict[tuple[str, int], list] = {}  # of claims, as references.sides reads them
         self.selected = [self._add(name, ()) for name in papers]
 
     def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:
@@ -59,8 +64,11 @@ class Graph:
                 raise UserError(paper["file"], f"another paper file has the same name: {self.papers[name]['file']}")
             return name
         scope: dict[str, GraphNode] = {}
+        grids = self.grids[name] = {}
         for used in paper["use"]:
-            for key, node in self._names[self._add(used, (*users, name), f"{paper['file']}.use")].items():
+            used = self._add(used, (*users, name), f"{paper['file']}.use")
+            grids.update(self.grids[used])
+            for key, node in self._names[used].items():
                 if scope.setdefault(key, node) is not node:
                     raise UserError(f"{paper['file']}.use", f"two of the used papers define a node '{key}'")
         self.papers[name], self._names[name] = paper, scope
@@ -76,9 +84,22 @@ class Graph:
             where = f"{file}.nodes.{name}"
             if name in scope:
                 raise UserError(where, f"a node of this name already comes from paper '{scope[name].paper}'")
-            own[name] = self._own(paper["name"], name, raw, (f"{place}.nodes.{name}", scale["nodes"].get(name, {})))
+            last = [(f"{place}.nodes.{name}", scale["nodes"].get(name, {}))]
+            if not isinstance(raw, dict) or GRID not in raw:
+                own[name] = self._own(paper["name"], name, raw, last)
+                continue
+            points = variants(name, raw[GRID], f"{where}.{GRID}")
+            if taken := points.keys() & (paper["nodes"].keys() | scope.keys()):
+                raise UserError(f"{where}.{GRID}", f"a variant of it and another node are both called '{min(taken)}'")
+            self.grids[paper["name"]][name] = list(points)
+            rest = {key: value for key, value in raw.items() if key != GRID}
+            for variant, point in points.items():
+                alone = (f"{place}.nodes.{variant}", scale["nodes"].get(variant, {}))
+                layers = [*last, (f"{where}.{GRID}", nested(point)), alone]
+                own[variant] = self._own(paper["name"], variant, rest, layers, where)
+                own[variant].family, own[variant].point = name, point
         copied = {}
-        for name in [name for name in scale["nodes"] if name not in own]:
+        for name in [name for name in scale["nodes"] if name not in own and name not in self.grids[paper["name"]]]:
             where = f"{place}.nodes.{name}"
             if name not in scope:
                 raise UserError(where, unknown(name, [*own, *scope]))
@@ -91,7 +112,9 @@ class Graph:
                 link(node, scope, node.layers.where)
         _refuse_cycles(own, file)
         for model in [*paper[EVALUATE]["models"], *self._evaluated(paper, copied)]:
-            self._evaluate(paper, model, scope)
+            family, colon, part = model.partition(":")
+            for name in self.grids[paper["name"]].get(family, [family]):
+                self._evaluate(paper, f"{name}{colon}{part}", scope)
 
     def _evaluated(self, paper: dict, copied: dict[str, GraphNode]) -> list[str]:
         """What is evaluated of nodes that are copied: what their own papers evaluate and this one's claims name."""
@@ -124,9 +147,9 @@ class Graph:
         used = [paper for each in self.uses(name) for paper in self._line(each)]
         return list({paper["name"]: paper for paper in [*used, self.papers[name]]}.values())
 
-    def _own(self, paper: str, name: str, raw: object, last: tuple[str, dict]) -> GraphNode:
-        """A node of the paper's section `nodes`; `last`: what the scale writes for it by name."""
-        where = f"{self.papers[paper]['file']}.nodes.{name}"
+    def _own(self, paper: str, name: str, raw: object, last: list[tuple[str, dict]], where: str = "") -> GraphNode:
+        """A node of the paper's section `nodes`, where it stands under its name or at `where`; `last`: what is written for it besides."""
+        where = where or f"{self.papers[paper]['file']}.nodes.{name}"
         if not isinstance(raw, dict) or "kind" not in raw:
             raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
         if name == SELF or not _NAME.fullmatch(name):
@@ -140,7 +163,7 @@ class Graph:
             engines["teachers"] = {n: {"engine": engines["teacher_engine"]} for n, t in raw["teachers"].items() if _served(t)}
         tune = self.tune if "tune" in keys else {}
         shared = [("config.yaml", engines | tune), *of_kind(self._line(paper), self.scale, kind)]
-        return self._node(paper, kind, name, where, [*shared, (where, raw), last])
+        return self._node(paper, kind, name, where, [*shared, (where, raw), *last])
 
     def _node(self, paper: str, kind: str, name: str, where: str, written: list[tuple[str, dict]]) -> GraphNode:
         layers = Layers(where, written)

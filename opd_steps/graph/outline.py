@@ -39,15 +39,17 @@ def _paper(graph: Graph, name: str, seeds: list[int]) -> dict:
 
 
 def _node(node: GraphNode, seeds: list[int]) -> dict:
+    swept = node.parents["model"] if node.says.PRODUCES == "evaluation" else node
     return {
         "kind": node.kind,
         "name": node.name,
         "owner": node.paper,
-        "variant": node.name,
         "options": node.options,
         "parents": {role: node.named(role, "/".join(p.key)) for role, p in node.parents.items()},
         "paths": {str(s): node.path(s) for s in seeds},
         "directions": node.says.directions(node),
+        "family": swept.family,
+        "point": swept.point,
     }
 
 

@@ -66,6 +66,8 @@ def compared(graph: Graph, paper: str, entry: dict, where: str) -> list[Side]:
 
 
 def sides(graph: Graph, paper: str, index: int) -> list[Side]:
-    """The two sides of a claim."""
-    entry = graph.papers[paper]
-    return compared(graph, paper, entry["claims"][index], f"{entry['file']}.claims[{index}]")
+    """The two sides of a claim, read once a graph."""
+    if (paper, index) not in graph.sides:
+        entry = graph.papers[paper]
+        graph.sides[paper, index] = compared(graph, paper, entry["claims"][index], f"{entry['file']}.claims[{index}]")
+    return graph.sides[paper, index]

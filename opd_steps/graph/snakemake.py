@@ -19,8 +19,11 @@ from opd_steps.graph import agreement, outline
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.checks.processes import processes as count_processes
 from opd_steps.graph.currency import Currency
+from opd_steps.graph.equal import unnamed
+from opd_steps.graph.forecast import forecast
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
+from opd_steps.graph.status import status as of_results
 from opd_steps.process import warm
 from opd_steps.store import views
 from opd_steps.store.artifacts import MANIFEST, sweep
@@ -31,12 +34,14 @@ _root: dict = {}
 _graph: Graph
 _wanted: list[GraphNode] = []
 _results: Path
+_currency: Currency
 _lock: TextIO  # held until the process ends
 UNASKED_RATE = (100, 1.0)
 """Snakemake's default of --max-jobs-per-timespan. Each job that ends adds a timer that wakes the scheduler once a second for the rest of
 the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
+STATUS = "status"  # the rule that says what is there
 NAMED = 8  # nodes in a line that says why some run again
 REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "style.css", "captions.yaml")]
 
@@ -61,6 +66,8 @@ def start(workflow, config: dict) -> None:
         if workflow.is_main_process:
             for folder in _folders():
                 require_place(_results / folder)
+            for line in unnamed(_graph):
+                print(f"distillery: {line}", file=sys.stderr)
             _decide(_results)
         else:
             from opd_steps.graph.needrun import decide_by
@@ -79,6 +86,8 @@ def _spare_collections() -> None:
 def begin(workflow) -> None:
     """Just before the first job: one run at a time works in a results folder, and a run on Slurm asks for what Slurm has."""
     global _lock
+    if all(job.rule.name == STATUS for job in workflow.dag.needrun_jobs()):
+        return  # it only looks, also while another run works
     gc.freeze()  # the jobs stay to the end: no collection looks at them
     gc.enable()
     try:
@@ -125,7 +134,8 @@ def _decide(results: Path) -> None:
     """
     from opd_steps.graph.needrun import decide_by  # Snakemake is there only when it runs us
 
-    currency = Currency(results)
+    global _currency
+    currency = _currency = Currency(results)
     for node, seed in _jobs(_wanted):
         currency.judge(node, seed)
     for paper in {node.paper for node in _wanted}:
@@ -135,6 +145,9 @@ def _decide(results: Path) -> None:
         names = list(dict.fromkeys(names))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         print(f"distillery: {cause}; to run again: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
+    missing = {path for path, content in currency.contents.items() if content is None}
+    if line := forecast(results, _jobs(_wanted), missing):
+        print(f"distillery: {line}", file=sys.stderr)
     found = {f"{results / path / MANIFEST}": why for path, why in currency.stale.items()}
     decide_by(found | _reasons_of_views(results))
 
@@ -171,6 +184,11 @@ def _reasons_of_views(results: Path) -> dict[str, str]:
 def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
     """Each (node, seed) once; a pinned node stands there once however many seeds run."""
     return list({node.path(s): (node, s) for node in nodes for s in _root["seeds"]}.values())
+
+
+def status() -> str:
+    """What is there of the wanted nodes."""
+    return of_results(_currency, _jobs(_wanted))
 
 
 def papers() -> str:

@@ -65,6 +65,26 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     return table
 
 
+@dataclass
+class Sweep:
+    """A family of variants: the options that its grid moves, and its models' rows with their values of these."""
+
+    family: str
+    options: list[str]
+    rows: list[tuple[list[str], Row]]
+
+
+def sweeps(plan: Plan, paper: str, table: list[Row]) -> list[Sweep]:
+    """The families of the evaluated models, in the order of the table."""
+    points = {node["name"]: node for node in plan.nodes(paper) if node["family"] and produces(node["kind"]) == "model"}
+    found: dict[str, Sweep] = {}
+    for row in table:
+        if node := points.get(row.name.partition(":")[0]):
+            sweep = found.setdefault(node["family"], Sweep(node["family"], list(node["point"]), []))
+            sweep.rows.append(([str(value) for value in node["point"].values()], row))
+    return list(found.values())
+
+
 def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
     found = [node for node in plan.nodes(paper) if produces(node["kind"]) == "evaluation"]

@@ -54,6 +54,7 @@ def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
 def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
     paper = plan.papers[name]
     metrics = comparison.metric_names(plan, name, list(captions["metrics"]))
+    rows = comparison.rows(plan, name, metrics)
     return {
         "name": name,
         "title": paper["title"],
@@ -63,7 +64,8 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "file": paper["file"],
         "graph": Markup(draw(_boxes(plan, name))) if paper["nodes"] else "",
         "metrics": metrics,
-        "rows": comparison.rows(plan, name, metrics),
+        "rows": rows,
+        "sweeps": comparison.sweeps(plan, name, rows),
         "analyses": analyses(plan, name),
         "curves": _curves(plan, name, captions),
         "claims": [_claim(c) for c in claims],

@@ -6,7 +6,9 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
+from urllib.parse import quote
 
 from opd_steps.findings.results import WEIGHTS, Result, produces
 from opd_steps.findings.variants import flatten
@@ -65,6 +67,16 @@ def commit_tags(commit: str) -> dict[str, str]:
     if not commit:
         return {}
     return {"mlflow.source.git.commit": commit.rstrip("+"), "opd.uncommitted": str(commit.endswith("+")).lower()}
+
+
+def sweep_tags(node: dict) -> dict[str, str]:
+    """The family that a variant, or the evaluation of one, belongs to."""
+    return {"opd.family": node["family"]} if node["family"] else {}
+
+
+def sweep_params(node: dict) -> dict[str, str]:
+    """`grid.<option>` of a variant and of its evaluation, so that figures and what was moved are in one run (parallel coordinates)."""
+    return {name(f"grid.{option}"): flatten(value, "value").get("value", str(value)) for option, value in node["point"].items()}
 
 
 def result_params(result: Result) -> dict[str, str]:
@@ -126,6 +138,23 @@ def claim_metrics(claims: list[dict]) -> dict[str, float]:
         found |= {f"{base}/effect": judged["effect"], f"{base}/low": low, f"{base}/high": high, f"{base}/p": judged["p"]}
         found[f"{base}/p_adjusted"] = claim["p_adjusted"]
     return {name(key): value for key, value in found.items() if value is not None}
+
+
+def compare_link(runs: list[str], experiment: str) -> str:
+    """MLflow's page that holds runs against each other, within the page that is open."""
+    ids = quote(json.dumps(runs, separators=(",", ":")), safe="")
+    return f"#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]), safe='')}"
+
+
+def paper_note(paper: dict, claims: list[dict], links: dict[str, str]) -> str:
+    """What stands at the top of a paper's run: its source, how its claims came out, and where its variants are compared (Markdown)."""
+    counts = Counter(claim["direction"]["verdict"] for claim in claims)
+    lines = [
+        paper["title"] + (f" ([arXiv {paper['arxiv']}](https://arxiv.org/abs/{paper['arxiv']}))" if paper["arxiv"] else "")
+    ]
+    lines += ["Claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else []
+    lines += [f"[{says}]({link})" for says, link in links.items()]
+    return "\n\n".join(lines)[:MAX_TAG]
 
 
 def write_paper_files(paper: dict, claims: list[dict], folder: Path) -> None:

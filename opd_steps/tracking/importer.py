@@ -13,10 +13,12 @@ from pathlib import Path
 
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan, Result
+from opd_steps.graph.kinds import KINDS
 from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content
 from opd_steps.tracking.store import connect
 
+MOST_COMPARED = 40  # runs, which is what a link holds
 COMPLETE, SUPERSEDED, PAPER = "opd.complete", "opd.superseded", "paper"
 
 
@@ -37,7 +39,8 @@ class _Importer:
         self.runs: dict[str, list] = {}  # opd.node (path of a result, or paper) -> its runs
 
     def run(self) -> dict[str, str]:
-        results = {path: self.plan.result(path) for path in self.plan.everything()}
+        nodes = self.plan.everything()
+        results = {path: self.plan.result(path) for path in nodes}
         owners = list(dict.fromkeys([*self.plan.papers, *(r.manifest["paper"] for r in results.values())]))
         for paper in owners:
             self._find(paper)
@@ -45,9 +48,9 @@ class _Importer:
             paper: self._paper_run(paper, [r for r in results.values() if r.manifest["paper"] == paper]) for paper in owners
         }
         for path, result in results.items():
-            index[path] = self._import(result, index[result.manifest["paper"]])
+            index[path] = self._import(result, nodes[path], index[result.manifest["paper"]])
         for paper, claims in judge(self.plan).items():
-            self._describe(paper, claims, index[paper])
+            self._describe(paper, claims, index)
         return index
 
     def _find(self, paper: str) -> None:
@@ -60,8 +63,10 @@ class _Importer:
                 self.runs.setdefault(run.data.tags.get("opd.node", ""), []).append(run)
             token = found.token or ""
 
-    def _import(self, result: Result, parent: str) -> str:
-        tags = content.result_tags(result, self._axes(result.manifest["paper"]), self.plan.root["scale"])
+    def _import(self, result: Result, node: dict, parent: str) -> str:
+        tags = content.sweep_tags(node) | content.result_tags(
+            result, self._axes(result.manifest["paper"]), self.plan.root["scale"]
+        )
         run = self._choose(result.path, tags["opd.content"])
         if run is None:
             tags["mlflow.parentRunId"] = parent
@@ -71,7 +76,7 @@ class _Importer:
         run_id, start = run.info.run_id, run.info.start_time
         # Timestamps hang on the run's recorded start, so what an interrupted import has written is written again as it is.
         points = [(name, value, start + step, step) for name, value, step in content.result_points(result)]
-        self._log(run_id, content.result_params(result), points)
+        self._log(run_id, content.result_params(result) | content.sweep_params(node), points)
         with tempfile.TemporaryDirectory() as folder:
             content.write_result_files(result, Path(folder))
             self.client.log_artifacts(run_id, folder)
@@ -100,15 +105,30 @@ class _Importer:
         self.runs[paper] = [run]
         return run.info.run_id
 
-    def _describe(self, paper: str, claims: list[dict], run_id: str) -> None:
+    def _links(self, paper: str, index: dict[str, str]) -> dict[str, str]:
+        """What is worth holding against each other: all evaluated models, and the curves of the variants, each at the first seed."""
+        shown = {
+            "Compare the evaluated models": lambda kind: KINDS[kind].PRODUCES == "evaluation",
+            "Compare the variants' curves": lambda kind: KINDS[kind].VARIANTS,
+        }
+        links = {}
+        for says, wanted in shown.items():
+            nodes = [node for node in self.plan.nodes(paper) if wanted(node["kind"])]
+            runs = [index[next(iter(self.plan.seeds(node).values())).path] for node in nodes]
+            if len(runs) > 1:
+                links[says] = content.compare_link(runs[:MOST_COMPARED], self.experiment)
+        return links
+
+    def _describe(self, paper: str, claims: list[dict], index: dict[str, str]) -> None:
         """Bring a paper's own run up to date: claims, plan and tags. Nothing is written where nothing changed."""
-        entry, run = self.plan.papers[paper], self.runs[paper][0]
-        mark = digest([entry, claims, self.plan.root["scale"]])
+        entry, run, run_id = self.plan.papers[paper], self.runs[paper][0], index[paper]
+        note = content.paper_note(entry, claims, self._links(paper, index))
+        mark = digest([entry, claims, self.plan.root["scale"], note])
         if run.data.tags.get(COMPLETE) == mark:
             return
         tags = content.axis_tags(entry["axes"]) | {"opd.scale": self.plan.root["scale"], "opd.title": entry["title"]}
         tags |= {"opd.arxiv": entry["arxiv"]} if entry["arxiv"] else {}
-        tags |= content.claim_tags(claims)
+        tags |= content.claim_tags(claims) | {"mlflow.note.content": note}
         # A claim's figures change when seeds are added; MLflow shows the newest of them, nan where a claim has none any more.
         now, old = _milliseconds(time.time()), run.data.metrics
         figures = content.claim_metrics(claims)

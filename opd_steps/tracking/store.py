@@ -13,6 +13,10 @@ from pathlib import Path
 from opd_steps.errors import UserError
 
 WHERE = "config.yaml.tracking.uri"
+KIND, MODEL_TRAINING = (
+    "mlflow.experimentKind",
+    "custom_model_development",
+)  # else MLflow opens on its page for traces, "No data"
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -89,13 +93,15 @@ def _make_tables(path: Path, artifacts: str) -> None:
 def _experiment(client, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifacts)
+        return client.create_experiment(name, artifact_location=artifacts, tags={KIND: MODEL_TRAINING})
     if found.lifecycle_stage != "active":
         message = f"experiment '{name}' was deleted in this store; restore it there or choose another name"
         raise UserError("config.yaml.tracking.experiment", message)
     old = found.artifact_location.removeprefix("file://")
     if artifacts and found.artifact_location != artifacts and not Path(old).parent.exists():
         raise UserError(WHERE, f"this store keeps its artifacts in {old}, which is gone; delete the store or name another")
+    if KIND not in found.tags:
+        client.set_experiment_tag(found.experiment_id, KIND, MODEL_TRAINING)
     return found.experiment_id
 
 

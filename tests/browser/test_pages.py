@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -65,6 +67,20 @@ def test_the_mlflow_page_lists_the_runs(copy, chromium, tmp_path):
                 break
         for part in ("distillery", "smoke", "matching runs"):
             assert part in text
+        index = json.loads((copy.folder / "results/report/mlflow.json").read_text())["runs"]
+        with sqlite3.connect(copy.folder / "results/mlflow.db") as database:
+            query = "select value from tags where key = 'mlflow.note.content' and run_uuid = ?"
+            ((note,),) = database.execute(query, (index["smoke"],)).fetchall()
+            kinds = database.execute("select value from experiment_tags where key = 'mlflow.experimentKind'").fetchall()
+        database.close()
+        assert kinds == [("custom_model_development",)]  # with another it opens on a page for traces
+        link = re.search(r"Compare the evaluated models\]\((.*?)\)", note).group(1)
+        for attempt in range(3):
+            text = dom(chromium, f"{address}/{link}", tmp_path / f"compare{attempt}", 60000)
+            if "Comparing" in text:
+                break
+        evaluations = [path for path in index if "/evaluate/" in path]
+        assert f"Comparing {len(evaluations)} Runs" in text
     finally:
         os.killpg(server.pid, 15)
         server.wait(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -62,6 +63,19 @@ def test_the_dry_run_names_the_option_that_caused_it(copy):
     said = copy.snakemake("-n", "all").stdout
     assert "distillery: optim.lr was 0.001, is 0.002; to run again: opd/vopd\n" in said
     assert "Reason: optim.lr was 0.001, is 0.002\n" in said
+
+
+def test_status_says_what_is_current_stale_and_missing_also_while_a_run_works(copy):
+    whole = copy.snakemake("status").stdout
+    assert " 0 stale      0 missing\n" in whole and "because" not in whole
+    copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
+    shutil.rmtree(copy.folder / "results/smoke/opd/opd_jsd")
+    with (copy.folder / "results/.run.lock").open("a") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        said = copy.snakemake("status").stdout
+    assert " 1 stale      1 missing\n" in said
+    assert "smoke/opd/vopd: stale (seed 0), because optim.lr was 0.001, is 0.002\n" in said
+    assert "smoke/opd/opd_jsd: missing (seed 0)\n" in said
 
 
 @pytest.mark.parametrize("file", ["opd_steps/loop/train.py", "opd_steps/objectives/signals/jsd.py", "opd_steps/graph/nodes.py"])

@@ -75,7 +75,8 @@ class FakeResults:
             "kind": kind,
             "name": name,
             "owner": owner,
-            "variant": name,
+            "family": "",
+            "point": {},
             "options": options,
             "parents": found,
             "paths": paths,
@@ -135,7 +136,12 @@ class FakeResults:
                 {"id": "baseline", "says": "the control variate improves accuracy at equal budget", "op": ">", **claim}
                 | {"left": side("vopd", "test/avg_at_k"), "right": side("opd", "test/avg_at_k")},
                 {"id": "worse", "says": "a claim that goes the wrong way", "op": "<", **claim}
-                | {"unequal": [{"what": "steps", "left": "60", "right": "80", "why": "as in the paper"}]}
+                | {
+                    "unequal": [
+                        {"what": "steps", "left": "60", "right": "80", "why": "as in the paper"},
+                        {"what": "lr", "left": "1", "right": "2", "why": None},
+                    ]
+                }
                 | {"left": side("vopd", "test/accuracy"), "right": side("student_sft", "test/accuracy")},
                 {"id": "sign", "says": "reverse KL falls", "op": "<", **claim, "test": "sign"}
                 | {"left": side("vopd", "own/reverse_kl"), "right": side("opd", "own/reverse_kl")},

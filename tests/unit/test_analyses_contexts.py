@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opd_steps.analyses.context_gain import ContextGain
+from opd_steps.analyses.context_lift import ContextLift
 from opd_steps.analyses.extrapolation_limit import ExtrapolationLimit
 from opd_steps.errors import UserError
 from opd_steps.nouns.dist import Categorical
@@ -50,6 +51,32 @@ def test_a_context_that_points_to_right_answers_gains_on_them_alone():
     assert found["context/gap"] == pytest.approx(math.log(4) / 2)
     nothing = ContextGain(Plain(), n=4).measure(context(pool, model=model))
     assert nothing["context/shown"] == 0 and nothing["context/gain_correct"] is None
+
+
+@dataclass
+class Odd:
+    """Tells the odd prompts to go on from another token."""
+
+    token: int
+
+    def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
+        told = [[*c, self.token] if prompt % 2 else c for c, prompt in zip(rows.contexts, rows.prompt_B.tolist(), strict=True)]
+        return rows.with_context(name, told)
+
+
+def test_what_a_model_is_told_lifts_its_own_accuracy_where_it_reads_it():
+    """The prompt's token leads to 0 or 1 alike, token 3 to 0, token 4 nowhere else than the prompt's; right answers begin with 0."""
+    never, alike = -60.0, [0.0, 0.0, -60.0, -60.0, -60.0, -60.0]
+    ends, zero = [never] * 5 + [0.0], [0.0] + [never] * 5
+    model = Bigram(torch.tensor([ends, ends, alike, zero, alike, ends]))
+    pool = Prompts(40, lambda i, tokens: float(tokens[0] == 0), token=lambda i: 2)
+    found = ContextLift(Odd(3), n=4).measure(context(pool, model=model))
+    rows = context(pool, model=model).rollouts("model", 4)
+    alone = float((rows.reward_B[rows.prompt_B % 2 == 1] > 0).double().mean())
+    assert found == {"context/alone": alone, "context/told": 1.0, "context/lift": 1.0 - alone} and 0.3 < alone < 0.7
+    unread = ContextLift(Odd(4), n=4).measure(context(pool, model=model))
+    assert unread["context/alone"] == alone and abs(unread["context/lift"]) < 0.2
+    assert set(ContextLift(Plain(), n=4).measure(context(pool, model=model)).values()) == {None}
 
 
 @pytest.mark.parametrize(("p", "b", "tail"), [(0.9, 0.5, 0.01), (0.95, 0.7, 0.001), (0.6, 0.55, 0.1)])

@@ -68,6 +68,12 @@ def test_the_readmes_example_builds_and_shares_the_quickstarts_nodes(tmp_path):
     assert ("quickstart", "evaluate", "opd_exact") in {node.key for node in wanted(other)}
     assert {("mine", "opd", "mine"), ("quickstart", "rl", "teacher"), ("quickstart", "evaluate", "opd_sampled")} <= keys
     assert ("quickstart", "opd", "vopd") not in keys  # nobody asked for it
+    sweep = re.search(r"```yaml\n(  mine: .*?)evaluate: \[mine\].*?```", (ROOT / "README.md").read_text(), re.S).group(1)
+    plain = re.search(r"  mine: .*?(?=evaluate:)", block, re.S).group(0)
+    (tmp_path / "mine.yaml").write_text(block[: block.index("claims:")].replace(plain, sweep))
+    swept = graph(papers=[str(tmp_path / "mine.yaml")])
+    assert sum(kind == "evaluate" and name.startswith("mine__") for _, kind, name in swept.nodes) == 8
+    assert swept.find("mine", "mine__lr_0_0005_n_4_warm").options["controllers"][0]["name"] == "linear"
 
 
 def jobs(**changes) -> dict[str, str]:

@@ -23,6 +23,7 @@ from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
 from opd_steps.report.dag import HEIGHT, Box, draw
 from opd_steps.report.page import render
 from opd_steps.steps.report import run
+from opd_steps.store.files import write_json
 from tests.unit.fake_results import FakeResults, with_figure
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
@@ -75,7 +76,12 @@ def test_page_is_whole_and_offline(fake, tmp_path):
     assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
     assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
     assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not testable here", "not measured"}
-    for text in ("tiny model, built-in arithmetic", "+2.1 points", "unequal steps: 60 against 80; as in the paper"):
+    for text in (
+        "tiny model, built-in arithmetic",
+        "+2.1 points",
+        "unequal steps: 60 against 80; as in the paper",
+        "unequal lr: 1 against 2; the paper",
+    ):
         assert text in page
     assert "One seed" not in page
 
@@ -263,3 +269,15 @@ def test_a_part_is_named_as_papers_name_it(fake, tmp_path):
     page = (tmp_path / "index.html").read_text()
     Tags(page)
     assert '<a href="#vopd-opd-vopd"><b>vopd:b</b></a>' in page and 'title="vopd:b, test/accuracy\n' in page
+
+
+def test_a_sweep_has_a_table_by_what_its_grid_moves(tmp_path):
+    fake = FakeResults(tmp_path)
+    for kind in ("opd", "evaluate"):
+        fake.nodes[f"vopd/{kind}/vopd"] |= {"family": "vopd", "point": {"optim.lr": 0.002, "method.signal": "rkl"}}
+    write_json(fake.plan_file, fake.plan)
+    page = build(fake, tmp_path / "index.html")
+    (table,) = re.findall(r"<h3>Sweep of vopd</h3>.*?<table class=\"sweep\">(.*?)</table>", page, re.S)
+    assert re.findall(r"<th><code>(.*?)</code></th>", table) == ["method.signal", "optim.lr"]
+    assert re.findall(r"<td><code>(.*?)</code></td>", table) == ["rkl", "0.002"]
+    assert "Sweep of" not in build(FakeResults(tmp_path / "other"), tmp_path / "other.html")

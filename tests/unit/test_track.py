@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import sys
+from urllib.parse import unquote
 
 import pytest
 
@@ -87,6 +89,11 @@ def test_what_a_run_holds(fake):
     assert evaluation.data.tags["mlflow.parentRunId"] == index["quickstart"]
     assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts/tables/test.json").exists()
     paper = run_of(fake, index["vopd"])
+    note = paper.data.tags["mlflow.note.content"]
+    assert "https://arxiv.org/abs/2605.07865" in note and "1 not measured" in note
+    models, curves = (json.loads(unquote(found)) for found in re.findall(r"#/compare-runs\?runs=(.*?)&", note))
+    assert index["vopd/evaluate/vopd/seed0"] in models and index["vopd/opd/vopd/seed0"] in curves
+    assert not {*models} & {*curves}
     assert paper.data.tags["opd.claim.missing"] == "not measured" and "claim/baseline/effect" in paper.data.metrics
     assert {"claims.csv", "claims.json", "plan.json"} == {
         p.name for p in (fake.root / "mlartifacts" / paper.info.run_id / "artifacts").iterdir()
@@ -253,3 +260,14 @@ def test_the_evaluation_of_a_part_is_tagged_with_its_name(fake):
     manifest["config"]["options"]["teachers"] = {"old": {"model": "self"}}
     params = content.result_params(result)
     assert (params["model"], params["teachers.old.model"]) == ("vopd/opd/vopd:b", "self")
+
+
+def test_a_variant_and_its_evaluation_say_what_the_grid_moved():
+    node = {"family": "opd", "point": {"optim.lr": 0.002, "method.signal": "rkl", "optim.betas": [0.9, 0.95]}}
+    assert content.sweep_tags(node) == {"opd.family": "opd"}
+    assert content.sweep_params(node) == {
+        "grid.optim.lr": "0.002",
+        "grid.method.signal": "rkl",
+        "grid.optim.betas": "[0.9, 0.95]",
+    }
+    assert content.sweep_tags({"family": "", "point": {}}) == content.sweep_params({"family": "", "point": {}}) == {}
