@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from opd_steps.errors import UserError
-from opd_steps.store.artifacts import BASE, MANIFEST, damage, read_manifest, weights_digest
+from opd_steps.store.artifacts import MANIFEST, damage, read_manifest
 from opd_steps.store.files import write_json
+from opd_steps.store.fingerprint import digest
 
-ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"
+ADAPTER, WEIGHTS, BASE = "adapter", "adapter_model.safetensors", "base.json"
 
 
 @dataclass(frozen=True)
 class Base:
     """path     of the node, below results/
     part     of it, "" for its main model
-    weights  digest (store.artifacts.weights_digest)
+    weights  digest (weights_digest)
     """
 
     path: str
@@ -39,6 +40,15 @@ class Tuning:
     plug: Any
     seed: int
     base: Base
+
+
+def weights_digest(manifest: dict, part: str = "") -> str:
+    """Digest of the weight files of the model that a node, or the part of it, holds, wherever they lie; of an adapter, with its base."""
+    weights, place = manifest["facts"].get("weights"), f"parts/{part}/" if part else ""
+    if not weights:
+        mine = [name for name in manifest["files"] if name.startswith(place or "parts/") == bool(part)]
+        weights = {n.removeprefix(place): manifest["files"][n] for n in mine if n.endswith((".safetensors", BASE))}
+    return digest({name: entry["sha256"] for name, entry in weights.items()} or manifest["facts"])
 
 
 def base_of(folder: Path) -> Path | None:

@@ -19,12 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging
 
 from opd_steps.errors import NotFinite, UserError
-from opd_steps.models.bases import ADAPTER, WEIGHTS, base_of, stacked
+from opd_steps.models.bases import ADAPTER, BASE, WEIGHTS, base_of, stacked
 from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
-from opd_steps.store.artifacts import BASE
 from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import digest, file_sha256
 

@@ -6,12 +6,12 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.models.bases import Base, Tuning
+from opd_steps.models.bases import Base, Tuning, weights_digest
 from opd_steps.models.families import Family
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.seeds import derive
-from opd_steps.store.artifacts import Job, weights_digest
+from opd_steps.store.artifacts import Job
 
 
 def family(job: Job, role: str) -> Family:

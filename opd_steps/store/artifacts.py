@@ -25,7 +25,7 @@ from opd_steps.store.lock import acquire
 from opd_steps.store.metrics import not_finite
 from opd_steps.store.sources import Given, hashes
 
-MANIFEST, BASE = "manifest.json", "base.json"  # base.json: what a model stands on that is an adapter (models.bases)
+MANIFEST = "manifest.json"
 
 
 def sealed(manifest: dict) -> dict:
@@ -45,15 +45,6 @@ def content(manifest: dict) -> str:
     """What the nodes that read this result depend on: its files, what it says of them, and the same of all that it was made from."""
     parents = {role: parent["content"] for role, parent in manifest["parents"].items()}
     return digest({"files": manifest["files"], "facts": manifest["facts"], "parents": parents})
-
-
-def weights_digest(manifest: dict, part: str = "") -> str:
-    """Digest of the weight files of the model that a node, or the part of it, holds, wherever they lie; of an adapter, with its base."""
-    weights, place = manifest["facts"].get("weights"), f"parts/{part}/" if part else ""
-    if not weights:
-        mine = [name for name in manifest["files"] if name.startswith(place or "parts/") == bool(part)]
-        weights = {n.removeprefix(place): manifest["files"][n] for n in mine if n.endswith((".safetensors", BASE))}
-    return digest({name: entry["sha256"] for name, entry in weights.items()} or manifest["facts"])
 
 
 def read_manifest(folder: Path) -> dict:

@@ -16,13 +16,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models import folder as models
-from opd_steps.models.bases import Base, Tuning
+from opd_steps.models.bases import Base, Tuning, weights_digest
 from opd_steps.models.export import export
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.folder import load_model, weights_at, where
 from opd_steps.nouns.adapted import layers, merged, switched_off
 from opd_steps.rollout.lean import unknown
-from opd_steps.store.artifacts import read_manifest, weights_digest
+from opd_steps.store.artifacts import read_manifest
 from opd_steps.store.files import write_json
 from opd_steps.tune.lora import Lora
 from tests.unit.opd_toys import PARENTS, Killed, nodes, run, work

@@ -11,11 +11,13 @@ import yaml
 from opd_steps.config.load import load_root
 from opd_steps.errors import UserError
 from opd_steps.graph.checked import checked
+from opd_steps.graph.checks import tune as checks
 from opd_steps.graph.nodes import Graph
+from opd_steps.models.bases import weights_digest
 from opd_steps.models.families import causal_lm
 from opd_steps.models.folder import load_model, where
-from opd_steps.steps import _models
-from opd_steps.store.artifacts import read_manifest, weights_digest
+from opd_steps.steps import _teachers
+from opd_steps.store.artifacts import read_manifest
 from tests.pipeline.stages import Stages
 from tests.unit.opd_toys import NODE, PARENTS, nodes, run
 
@@ -103,10 +105,8 @@ def test_from_the_command_line_too(tmp_path):
 
 
 def test_a_family_that_takes_no_adapters(tmp_path, monkeypatch):
-    from opd_steps.graph.checks import tune
-
-    known = tune.constant
-    monkeypatch.setattr(tune, "constant", lambda *asked: False if asked[0] == tune.FAMILIES else known(*asked))
+    known = checks.constant
+    monkeypatch.setattr(checks, "constant", lambda *asked: False if asked[0] == checks.FAMILIES else known(*asked))
     with pytest.raises(UserError, match=r"base.tune: lora adapts no causal_lm model: use full"):
         graph(tmp_path, ("steps: 4", "steps: 4, tune: lora"))
 
@@ -139,13 +139,10 @@ def test_the_start_as_a_teacher_is_the_model_with_its_adapter_off(tmp_path, load
     one = run(tmp_path / "one", tune=LORA, **ANCHORED)
     assert loads == ["student", "teacher"]
     loads.clear()
-    known = _models.plugs.constant
     with pytest.MonkeyPatch.context() as patch:
-        from opd_steps.steps import _teachers
-
         patch.setattr(_teachers, "adapts", lambda job: False)
         two = run(tmp_path / "two", tune=LORA, **ANCHORED)
-    assert sorted(loads) == ["student", "student", "teacher"] and known
+    assert sorted(loads) == ["student", "student", "teacher"]
     assert one.manifest["files"] == two.manifest["files"]
 
 
@@ -160,12 +157,8 @@ def test_the_anchor_of_rl_is_the_model_with_its_adapter_off(tmp_path, loads):
     stages = Stages(tmp_path)
     small = {"steps": 3, "prompts": 3, "sampling": {"n": 4, "max_new_tokens": 4}, "optim": {"lr": 0.01}, "kl": 0.1}
     rows = {"policy": "model/student", "data": "data/data"}
-    with pytest.MonkeyPatch.context() as patch:  # results of their own, beside the toys'
-        patch.setattr(stages, "results", tmp_path)
-        made = {
-            tune["name"]: stages.run(f"tuned_{tune['name']}", "rl", rows, tune=tune, **small)
-            for tune in (LORA, {"name": "full"})
-        }
+    run = lambda tune: stages.run(f"tuned_{tune['name']}", "rl", rows, tune=tune, **small)
+    made = {tune["name"]: run(tune) for tune in (LORA, {"name": "full"})}
     assert loads == ["student", "student", "student"]  # one, then two
     assert "adapter/adapter_model.safetensors" in made["lora"]["files"]
     assert made["lora"]["metrics"].keys() == made["full"]["metrics"].keys()
