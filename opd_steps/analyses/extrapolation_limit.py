@@ -38,7 +38,7 @@ class ExtrapolationLimit(Analysis):
             here = rows.action_N[at] == ids[0]
             for name, dist in zip(odds, dists, strict=True):
                 logp_NV = dist.logp_NV[here].double()
-                rest_NV = logp_NV.index_fill(1, torch.tensor(ids), -math.inf)
+                rest_NV = logp_NV.index_fill(1, torch.tensor(ids, device=logp_NV.device), -math.inf)
                 odds[name].append((logp_NV[:, ids[0]] - rest_NV.logsumexp(1)).cpu())
         if not len(torch.cat(odds["p"])):
             raise UserError("analyze.analysis.token", f"no solution of these rows holds {self.token!r}")

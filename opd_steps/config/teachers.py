@@ -12,7 +12,7 @@ from opd_steps.config.versions import versions
 
 SELF = "self"
 SOURCES = "teachers/sources"
-PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}}
+PLAIN = {"weights": {"name": "frozen"}, "context": {"name": "plain"}, "engine": {"name": "local"}, "dtype": None}
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Teaching:
     scores    the role of its scores table, "" for none
     own       of `model: self` or `model: self:<learner>`: that learner's name, "" for the student; None where it is a node's model
     weights, context, engine   checked options of plugs
+    dtype     of its model; None: the node's
     at        where its options stand in the node's
     """
 
@@ -32,6 +33,7 @@ class Teaching:
     weights: dict
     context: dict
     engine: dict
+    dtype: str | None
     at: str
 
     @property
@@ -55,6 +57,7 @@ def named(options: dict, roles: Collection[str]) -> dict[str, Teaching]:
     found = {}
     if there("teacher") or there("scores"):
         parts = {"weights": options["teacher_source"], "context": options["context"], "engine": options["teacher_engine"]}
+        parts["dtype"] = options["teacher_dtype"]
         found["teacher"] = Teaching("teacher", there("teacher"), there("scores"), None, **parts, at="")
     if there("reference"):
         found["reference"] = Teaching("reference", "reference", "", None, **PLAIN, at="")

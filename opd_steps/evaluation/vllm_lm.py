@@ -58,8 +58,7 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
             found = [answer.outputs[0] for answer in self.model.generate(prompts, asked, use_tqdm=False)]
             return [list(row.token_ids) for row in found], [row.finish_reason == "stop" for row in found]
 
-    # weights are those that the hf backend loads
-    plain = {"add_bos_token": bos_rule(own), "dtype": "float32", **on_this_chip()}
+    plain = {"add_bos_token": bos_rule(own), **on_this_chip()}
     lm = OwnVLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
     lm.own, lm.ends, lm.seed = own, ends, seed
     return lm

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Optional
 
 from opd_steps.config.plugs import plug
-from opd_steps.graph.options import Optim, TeacherEngine, ref
+from opd_steps.graph.options import Dtype, Optim, TeacherEngine, ref
 
 PLUGS = "objectives"
 ROW = tuple(
@@ -63,6 +63,7 @@ class TeacherOptions:
     model: Optional[str] = ref("model", required=False, own=True)  # a node; self: the student, self:<learner>: another learner
     scores: Optional[str] = ref("scores", required=False)  # instead of a model: what it said of rollouts
     weights: Any = plug("teachers/sources", "frozen")  # where its weights come from as training goes on
+    dtype: Optional[Dtype] = None  # of its weights and what they compute; null: the node's
     context: Any = plug("teachers/contexts", "plain")  # what it sees in place of the prompt
     engine: TeacherEngine = field(default_factory=TeacherEngine)
 

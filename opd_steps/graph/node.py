@@ -62,6 +62,11 @@ class GraphNode:
         return self.parents[role].root(self.parts.get(role, ""))
 
     @property
+    def origin(self) -> GraphNode:
+        """Of a node that is read as another is (LIKE), that one; else itself."""
+        return self.parents[self.says.LIKE].origin if self.says.LIKE else self
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The step and the plugs that this node's job runs."""
         return tuple(files(self.kind, self.says, self.options, set(self._read_plugs())))
@@ -74,7 +79,7 @@ class GraphNode:
     def _read_plugs(self) -> Iterator[tuple[str, str]]:
         """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
         read = [(self.root_of(role), (FAMILIES,)) for role in self.parents]
-        read += [(self.parents["data"], self.says.OF_DATA)] if "data" in self.parents else []
+        read += [(self.parents["data"].origin, self.says.OF_DATA)] if "data" in self.parents else []
         for node, groups in read:
             yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
 

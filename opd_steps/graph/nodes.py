@@ -111,6 +111,9 @@ class Graph:
             with node.layers.blamed():
                 link(node, scope, node.layers.where)
         _refuse_cycles(own, file)
+        for node in own.values():
+            if node.says.LIKE:
+                node.options = node.origin.options | node.options
         for model in [*paper[EVALUATE]["models"], *self._evaluated(paper, copied)]:
             family, colon, part = model.partition(":")
             for name in self.grids[paper["name"]].get(family, [family]):

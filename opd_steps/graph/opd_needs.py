@@ -9,6 +9,7 @@ from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import learners, named, starts, text_columns
 from opd_steps.config.versions import versions
+from opd_steps.graph.debates import debates
 from opd_steps.graph.row_lengths import Rows, caps, folders, made, sampled
 from opd_steps.store.fingerprint import canonical
 
@@ -34,6 +35,9 @@ def rows(node: GraphNode, seed: int) -> list[Rows]:
         if has("HINTS") and not has("GROUP"):  # one that shows samples is as long as these turn out to be
             shown = {"models": folders(node, seed, t.model), "caps": caps(t.engine, t.engine_key)}
             found.append(replace(found[0], context=canonical(t.context), **shown))
+        if "expert" in t.context:
+            shown = {"models": folders(node, seed, t.model), "caps": caps(t.engine, t.engine_key)}
+            found.append(replace(found[0], shown=debates(node)[1], **shown))
     return found + [replace(found[0], answer=0, caps=(), column=column) for column in dict.fromkeys(text_columns(o))]
 
 

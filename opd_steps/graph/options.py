@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Optional
 
+Dtype = Literal["float32", "bfloat16"]
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"]
+
 # CODE of a dataclass here or of a kind: {(option, value): files of the package that run where the option has the value}
 
 
@@ -59,6 +62,7 @@ class Engine:
     kv_cache_mb: Annotated[int, "at least 0"] = 0  # instead of that share; 0 on a CPU: 256
     max_model_len: Annotated[int, "at least 0"] = 0  # tokens of prompt and answer; 0 = the model's own
     eager: bool = False  # no CUDA graphs; always so on a CPU
+    dtype: Optional[Dtype] = None  # null: the node's
     tolerance: Annotated[Optional[float], "above 0"] = None  # nats that log-probs may differ; null: .001, in bfloat16 .5
 
 

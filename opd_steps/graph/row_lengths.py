@@ -14,13 +14,14 @@ class Rows:
     """Rows of one split, read by one node.
 
     node      the node that makes them
-    data      folder below results/ of the data node
+    data      folder below results/ of the data node that the prompts come from
     tokens    folder of the model whose tokenizer writes them
     models    folders of all models that read them
     split     of the data; `limit`: its first rows alone, 0 = all
     column    text behind the prompt; "" = nothing, or what a policy says
     context   what stands in the prompt's place: canonical JSON of a plug of teachers/contexts; "" = the prompt itself
     answer    tokens that a policy may say behind the prompt
+    shown     tokens of others that may be shown beside the prompt
     caps      (option, tokens): an engine's max_model_len
     """
 
@@ -33,13 +34,14 @@ class Rows:
     column: str = ""
     context: str = ""
     answer: int = 0
+    shown: int = 0
     caps: tuple[tuple[str, int], ...] = ()
 
 
 def made(node: GraphNode, seed: int, *roles: str, **part) -> Rows:
     """Rows of the node's own data, read by the models of those roles that it has, in the tokens of the first."""
     models = folders(node, seed, *roles)
-    return Rows(node.name, node.parents["data"].path(seed), models[0], models, **part)
+    return Rows(node.name, node.parents["data"].origin.path(seed), models[0], models, **part)
 
 
 def sampled(node: GraphNode, role: str, seed: int, *roles: str, caps: tuple[tuple[str, int], ...] = ()) -> Rows:
@@ -47,7 +49,9 @@ def sampled(node: GraphNode, role: str, seed: int, *roles: str, caps: tuple[tupl
     rollout = node.parents[role].parents.get("rollouts", node.parents[role])
     o, p = rollout.options, rollout.parents
     part = {"split": o["split"], "limit": o["limit"], "answer": o["sampling"]["max_new_tokens"], "caps": caps}
-    return Rows(node.name, p["data"].path(seed), rollout.root_of("policy").path(seed), folders(node, seed, *roles), **part)
+    return Rows(
+        node.name, p["data"].origin.path(seed), rollout.root_of("policy").path(seed), folders(node, seed, *roles), **part
+    )
 
 
 def folders(node: GraphNode, seed: int, *roles: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class _Mask(Hook):
         start, end = (setting.policy.family.weights(folder) for folder in (setting.start, setting.update_of))
         if {n: p.shape for n, p in start.items()} != {n: p.shape for n, p in end.items()}:
             raise UserError(str(setting.update_of), "its shapes are not those of this node's student")
-        moved = {name: (end[name].detach() - p.detach()).abs() for name, p in start.items()}
+        moved = {name: (end[name].detach() - p.detach()).abs().cpu() for name, p in start.items()}
         if options.of == "random":
             draw = torch.Generator().manual_seed(derive(setting.seed, "sparse"))
             moved = {name: torch.rand(m.shape, generator=draw) for name, m in moved.items()}

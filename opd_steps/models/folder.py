@@ -22,6 +22,7 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.bases import ADAPTER, BASE, WEIGHTS, base_of, stacked
 from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
+from opd_steps.models.numerics import dtype_of
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
 from opd_steps.store.files import write_json
@@ -63,10 +64,14 @@ def where(folder: Path | str) -> str:
     return str(target)
 
 
-def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreTrainedModel:
-    """A node's model in eval mode, adapters merged into it, on the GPU if there is one. Safetensors only. Raises UserError."""
+def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attention: str | None = None) -> PreTrainedModel:
+    """A node's model in eval mode, adapters merged into it, on the GPU if there is one; `attention`: transformers' name of an
+    implementation. Safetensors only.
+
+    Raises UserError.
+    """
     path = where(folder)
-    model = read_model(path, dtype=dtype).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = read_model(path, dtype=dtype, attention=attention).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     if adapters := stacked(Path(folder)):
         from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
 
@@ -77,10 +82,11 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32") -> PreT
     return model
 
 
-def read_model(path: str, **how) -> PreTrainedModel:
+def read_model(path: str, attention: str | None = None, **how) -> PreTrainedModel:
     """The model in a checkpoint's own folder. Raises UserError unless its weights are those that its config describes: none is
-    missing, left over or of another shape. `how`: of from_pretrained.
+    missing, left over or of another shape. `how`: of from_pretrained; `attention`: its name of an implementation, None: its choice.
     """
+    how |= {"attn_implementation": attention} if attention else {}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY, **how
@@ -179,12 +185,27 @@ def weights_at(folder: Path | str, scratch: Path, dtype: str = "float32") -> str
     return str(place)
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
-    """Write model and tokenizer in the HF format; equal weights give equal bytes, wherever they were loaded from."""
-    weights = ranks.for_writing(model.state_dict(keep_vars=True)) if ranks.world() > 1 else None
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str, dtype: str | None = None
+) -> None:
+    """Write model and tokenizer in the HF format, weights in `dtype` (None: as they are); equal weights give equal bytes, wherever they
+    were loaded from.
+    """
+    weights = ranks.for_writing(model.state_dict(keep_vars=True)) if ranks.world() > 1 or dtype else None
     if not ranks.first():
         return
+    if dtype:
+        weights = _in(dtype_of(dtype), weights)
     model.save_pretrained(folder, state_dict=weights)
+    if dtype:  # which it takes from the model itself
+        file = Path(folder) / "config.json"
+        write_json(file, json.loads(file.read_text()) | {"dtype": dtype})
     tokenizer.save_pretrained(folder)
     config = Path(folder) / "tokenizer_config.json"
     write_json(config, {k: v for k, v in json.loads(config.read_text()).items() if k not in _TRACES})
+
+
+def _in(dtype: torch.dtype, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Floating-point ones in `dtype`; tied weights stay one tensor."""
+    made = {id(w): w.detach().to(dtype) if w.is_floating_point() else w for w in weights.values()}
+    return {name: made[id(w)] for name, w in weights.items()}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
+from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
 from opd_steps.nouns.adapted import merged, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
@@ -44,6 +45,7 @@ class LMPolicy:
         tokenizer: PreTrainedTokenizerBase,
         *,
         family: Family | None = None,
+        numerics: Numerics = FP32,
         temperature: float = 1.0,
         top_p: float = 1.0,
         max_new_tokens: int = 32,
@@ -53,8 +55,9 @@ class LMPolicy:
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
+        self.numerics, self.compute = numerics, dtype_of(numerics.compute)
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
-        self.companion: tuple[PreTrainedModel, float] | None = None
+        self.companion: tuple[LMPolicy, float] | None = None
         self.engine: Sampler | None = None
         self.base, self._view = base, nullcontext
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
@@ -80,7 +83,7 @@ class LMPolicy:
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
         if self.engine:
             if self.engine.version != version:
-                self.engine.sync(self.model, version)
+                self.engine.sync(self.sampled_from(), version)
             tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
         else:
             tokens, logp, ended = self._decode(contexts, seeds, sampling)
@@ -95,13 +98,18 @@ class LMPolicy:
             ended_B=torch.tensor(ended),
         )
 
+    def sampled_from(self) -> PreTrainedModel:
+        """The model, with its weights in the dtype that they are computed with: a copy of them as they are now, where that is another."""
+        return self.model if ranks.is_sharded(self.model) else cast(self.model, self.compute)
+
     def _decode(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: dict) -> tuple[list, list, list]:
         mine = ranks.share(len(contexts))
-        # what bf16 would round away of the sum, layers with an adapter still compute
+        other, share = self.companion or (None, 0.0)
+        # what bf16 weights would round away of the sum, layers with an adapter still compute
         plain = merged if self.model.dtype is torch.float32 else nullcontext
-        with ranks.whole(self.model, *(self.companion or ())[:1]), self._view(self.model), plain(self.model):
+        with ranks.whole(self.model, *([other.model] if other else [])), self._view(self.model), plain(self.model):
             made = decode(
-                self.model,
+                self.sampled_from(),
                 [contexts[i] for i in mine],
                 [seeds[i] for i in mine],
                 **sampling,
@@ -109,7 +117,7 @@ class LMPolicy:
                 pad_id=self.tokenizer.pad_token_id,
                 vocab=self.vocab,
                 batch=self.batch,
-                companion=self.companion,
+                companion=(other.sampled_from(), share) if other else None,
             )
         rows = ranks.collect(list(zip(*made, strict=True)))
         return tuple([row[k] for row in rows] for k in range(3))
@@ -117,7 +125,7 @@ class LMPolicy:
     def mixed_with(self, other: LMPolicy, share: float) -> LMPolicy:
         """This policy, but each token is sampled from share * other + (1 - share) * this; log-probs are the mixture's (MiniLLM)."""
         mixed = copy.copy(self)
-        mixed.companion = (other.model, share)
+        mixed.companion = (other, share)
         return mixed
 
     def begun(self) -> LMPolicy:
@@ -146,14 +154,19 @@ class LMPolicy:
         layers = {}
         if self._plain_head or asks.hidden:
             self._require_layers(asks.hidden)
-            hidden_BLD, layers = ranks.hidden_states(self.model, tokens_BL, sorted(asks.hidden))
+            with computing(self.model, self.compute):
+                hidden_BLD, layers = ranks.hidden_states(self.model, tokens_BL, sorted(asks.hidden))
         if asks.hidden_alone:
             return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
             head = self.model.get_output_embeddings()
             weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
+            if hidden_BLD.is_cuda and weight.dtype != self.compute:  # a CPU has no product of bf16 numbers that sums in fp32
+                hidden_BLD, weight = hidden_BLD.to(self.compute), weight.to(self.compute)
         else:  # the model reshapes its logits: take them whole
-            hidden_BLD, weight, bias = self.model(input_ids=tokens_BL, use_cache=False).logits[..., : self.vocab], None, None
+            with computing(self.model, self.compute):
+                logits_BLV = self.model(input_ids=tokens_BL, use_cache=False).logits
+            hidden_BLD, weight, bias = logits_BLV[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
 

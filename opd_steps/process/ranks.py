@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from opd_steps.errors import UserError
@@ -106,15 +106,17 @@ def micro_batches(rows: int, size: int) -> list[slice]:
 # ---- weights
 
 
-def shard(model: nn.Module) -> nn.Module:
-    """FSDP2 on every block of the model and on the rest of it; gradients are summed over ranks."""
+def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
+    """FSDP2 on every block of the model and on the rest of it; gradients are summed over ranks, in fp32. `compute`: dtype in which a
+    rank gets the weights that it does not hold."""
     if world() == 1:
         return model
-    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     blocks = set(model._no_split_modules or ())
     for module in [m for m in model.modules() if type(m).__name__ in blocks]:
-        fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
     for part in _parts(model):
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)  # gloo knows no other
@@ -124,6 +126,10 @@ def shard(model: nn.Module) -> nn.Module:
     model.hidden_states = lambda tokens_BL, layers: _hidden_states(model, tokens_BL, layers)
     register_fsdp_forward_method(model, "hidden_states")
     return model
+
+
+def is_sharded(model: nn.Module) -> bool:
+    return isinstance(model, FSDPModule)
 
 
 def hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
@@ -177,6 +183,17 @@ def cut_like(value: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def read_part(into: Tensor, stored) -> None:
+    """Fill this rank's part of a tensor from a slice of a safetensors file, of which no more is read."""
+    if not isinstance(into, DTensor):
+        into.copy_(stored[:])
+        return
+    size = -(-len(into) // world())  # as FSDP2 cuts: the last ranks may have less, or nothing
+    low = min(rank() * size, len(into))
+    mine = into.to_local()
+    mine.copy_(stored[low : low + len(mine)])
 
 
 def for_writing(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -34,13 +34,18 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     prompt, room = longest(pool.contexts(range(len(pool)))), row_room(job, answer)
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
-    dtype = job.options.get("dtype", "float32")
+    dtype = options["dtype"] or job.options["dtype"]
     return VllmEngine(weights_at(job.path(role), job.work, dtype), options, dtype, ends, learns)
 
 
-def engine_teacher(job: Job, role: str, options: dict, key: str, asks: Asks, temperature: float) -> EngineTeacher:
-    """The parent `role` behind an engine of these options, vllm or server, which the option `key` names; not started yet."""
-    dtype = job.options.get("dtype", "float32")
+def engine_teacher(
+    job: Job, role: str, options: dict, key: str, asks: Asks, temperature: float, dtype: str | None = None
+) -> EngineTeacher:
+    """The parent `role` behind an engine of these options, vllm or server, which the option `key` names; not started yet.
+
+    `dtype`: of its weights, where the engine's options name none; None: the node's.
+    """
+    dtype = options["dtype"] or dtype or job.options["dtype"]
     of = _require_engine(job, role, options, key)
     tokenizer = load_tokenizer(job.path(role))
 

@@ -8,6 +8,7 @@ from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.models.bases import Base, Tuning, weights_digest
 from opd_steps.models.families import Family
+from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.seeds import derive
@@ -19,14 +20,17 @@ def family(job: Job, role: str) -> Family:
     return plugs.load("models/families", job.manifests[role]["facts"]["family"])
 
 
-def load_policy(job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False) -> Policy:
-    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`: then as the node's `tune` says.
+def load_policy(
+    job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False, numerics: Numerics | None = None
+) -> Policy:
+    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`: then as the node's `tune` says. `numerics`:
+    instead of the node's.
 
     Raises UserError for a family that has no such training.
     """
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
-    dtype, found = job.options.get("dtype", "float32"), family(job, role)
-    how = {"dtype": dtype, "sampling": sampling, "batch": batch, "train": train}
+    numerics, found = numerics or (Numerics.trained if train else Numerics.frozen)(job.options), family(job, role)
+    how = {"numerics": numerics, "sampling": sampling, "batch": batch, "train": train}
     if train and adapts(job):
         if not found.ADAPTS:
             name = job.manifests[role]["facts"]["family"]["name"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from opd_steps.config import plugs
 from opd_steps.config.asks import Asks
 from opd_steps.config.teachers import SOURCES, Teaching, asked, hidden_pairs, learners, named, samplers, sources, starts
 from opd_steps.config.versions import versions
+from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.steps._engines import engine_teacher
@@ -28,6 +29,7 @@ class Staff:
     policies   torch models of teachers, by name: a controller sets their sampling, and a prefix source may let them sample
     engines    teachers behind an engine that is not started yet
     hooks      of teachers whose weights move
+    still      torch models whose weights do not, by folder and numerics
     """
 
     job: Job
@@ -37,6 +39,7 @@ class Staff:
     policies: dict[str, Policy] = field(default_factory=dict)
     engines: dict[str, EngineTeacher] = field(default_factory=dict)
     hooks: list = field(default_factory=list)
+    still: dict[tuple, Policy] = field(default_factory=dict)
 
     @cached_property
     def teachings(self) -> dict[str, Teaching]:
@@ -75,6 +78,7 @@ class Staff:
                 teaching.engine_key,
                 self.asks[name],
                 self.job.options["sampling"]["temperature"],
+                teaching.dtype,
             )
             require_same(self.students[""], inner, self.job, teaching.model)
         else:
@@ -91,13 +95,17 @@ class Staff:
             return self.policies[teaching.name]
         options, role = self.job.options, teaching.model
         moves = plugs.constant(SOURCES, teaching.weights["name"], "MOVES")
-        for other, policy in self.policies.items():
-            still = not plugs.constant(SOURCES, self.teachings[other].weights["name"], "MOVES")
-            if still and not moves and self.job.path(self.teachings[other].model) == self.job.path(role):
-                return self.policies.setdefault(teaching.name, policy)
-        if not moves and (begun := self._begun(teaching)):
+        numerics = Numerics.frozen(options, teaching.dtype)
+        if moves:  # by less than a bf16 weight can take
+            numerics = replace(numerics, weights=options["weights"])
+        known = (self.job.path(role), numerics)
+        if known in self.still and not moves:
+            return self.policies.setdefault(teaching.name, self.still[known])
+        if not moves and numerics.compute == options["dtype"] and (begun := self._begun(teaching)):
             return self.policies.setdefault(teaching.name, begun)
-        policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"])
+        policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"], numerics=numerics)
+        if not moves:
+            self.still[known] = policy
         if not plugs.constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):
             require_same(self.students[""], policy, self.job, role)
         self.policies[teaching.name] = policy

@@ -45,6 +45,7 @@ CHOSEN = (
     "evaluation/vllm_lm.py",
     "models/made.py",
     "tasks/written.py",
+    "tasks/slipped.py",
     "tasks/pool.py",
     "tasks/slip_pool.py",
     "tasks/shard_pool.py",

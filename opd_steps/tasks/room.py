@@ -47,11 +47,12 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
 
 def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> None:
     """Raises UserError where `length` tokens and the answer are more than the least of `rooms`."""
-    needed = length + rows.answer
+    needed = length + rows.shown + rows.answer
     for name, room in rooms.items():
         if needed > room:
             what = f"the longest {'row' if rows.column else 'context' if rows.context else 'prompt'}"
-            answer = f", and an answer of up to {rows.answer} makes {needed}" if rows.answer else ""
+            shown = f", a debate of up to {rows.shown}" if rows.shown else ""
+            answer = f"{shown}, and an answer of up to {rows.answer} makes {needed}" if rows.answer else ""
             raise UserError(f"node {rows.node}", f"{what} has {length} tokens ({place}){answer}; {name} {room}")
 
 

@@ -7,8 +7,6 @@ A student and teachers of opd_modes' shapes; a term for each teacher, all of the
 
 from __future__ import annotations
 
-import time
-
 import torch
 
 from opd_steps.config.merge import merge
@@ -18,6 +16,7 @@ from opd_steps.loop.forward import Forward
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
 from opd_steps.teachers.view import ModelTeacher
+from tests.bench.opd_modes import Stopwatch
 from tests.unit.tiny import FakeTokenizer, qwen
 
 ROWS, TOKENS, VOCAB, RUNS = 64, 48, 512, 5
@@ -31,23 +30,28 @@ class Again(Forward):
         self.evidence, self.whole = [], None
 
 
-def backward(teachers: int, micro_batch: int, forward: type[Forward]) -> float:
-    """CPU seconds."""
+def backward(teachers: int, micro_batch: int, forward: type[Forward], device: str = "cpu") -> float:
+    """CPU seconds; on a GPU wall seconds."""
     from opd_steps.models.lm_policy import LMPolicy
 
     objective.Forward = forward
-    student = LMPolicy(qwen(VOCAB, 0, layers=2), FakeTokenizer(VOCAB))
+    student = LMPolicy(qwen(VOCAB, 0, layers=2).to(device), FakeTokenizer(VOCAB))
     names = [f"t{i}" for i in range(teachers)]
-    others = {name: ModelTeacher(LMPolicy(qwen(VOCAB, i + 1, layers=4), FakeTokenizer(VOCAB))) for i, name in enumerate(names)}
+    others = {
+        name: ModelTeacher(LMPolicy(qwen(VOCAB, i + 1, layers=4).to(device), FakeTokenizer(VOCAB)))
+        for i, name in enumerate(names)
+    }
     row = {"signal": "rkl", "support": "full", "estimator": "exact", "weight": ["tip"]}
     method = merge(Method, {**row, "against": names[0], "add": [{**row, "against": name} for name in names[1:]]}, "bench")
     draw = rng("bench")
     actions = [torch.tensor(draw.integers(1, VOCAB, TOKENS)) for _ in range(ROWS)]
     rows = Trajectory([[1, 2, 3, 4]] * ROWS, actions, torch.arange(ROWS))
     made = objective.Objective.from_method(method, TOKENS)
-    begun = time.process_time()
+    watch = Stopwatch(device)
+    watch.start()
     made.backward(student, rows, {}, others, micro_batch)
-    return time.process_time() - begun
+    watch.lap("backward")
+    return watch.parts["backward"][0]
 
 
 def main() -> None:

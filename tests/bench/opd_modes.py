@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -21,6 +22,7 @@ from opd_steps.graph.options import Optim
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
 from opd_steps.process.heap import keep_freed_memory
 from opd_steps.seeds import derive, rng
 
@@ -38,23 +40,24 @@ class Work:
     completion: int = 64
     student: tuple[int, int] = (64, 2)
     teacher: tuple[int, int] = (128, 4)
-    dtype: str = "float32"
+    dtype: str = "float32"  # bfloat16: weights, too; mixed: bf16 products of the student's fp32 weights, a bf16 teacher
+    recompute: bool = False  # ours alone: the student's blocks
     device: str = "cpu"
-    shape: str = ""  # of real models instead of `student` and `teacher`: "0.6b-1.7b", "0.6b-4b"
+    shape: str = ""  # of real models instead of `student` and `teacher`: "135m-135m", "0.6b-1.7b", "0.6b-4b"
 
 
-REAL = {  # Qwen3's: hidden, intermediate, layers, heads, key-value heads
-    "0.6b": (1024, 3072, 28, 16, 8),
-    "1.7b": (2048, 6144, 28, 16, 8),
-    "4b": (2560, 9728, 36, 32, 8),
+REAL = {  # hidden, intermediate, layers, heads, key-value heads, head size: SmolLM2's, then Qwen3's
+    "135m": (576, 1536, 30, 9, 3, 64),
+    "0.6b": (1024, 3072, 28, 16, 8, 128),
+    "1.7b": (2048, 6144, 28, 16, 8, 128),
+    "4b": (2560, 9728, 36, 32, 8, 128),
 }
 
 
 def model(work: Work, whom: str) -> Qwen3ForCausalLM:
     torch.manual_seed(("student", "teacher").index(whom))
     if work.shape:
-        hidden, inner, layers, heads, kv = REAL[work.shape.split("-")[whom == "teacher"]]
-        head = 128
+        hidden, inner, layers, heads, kv, head = REAL[work.shape.split("-")[whom == "teacher"]]
     else:
         hidden, layers = getattr(work, whom)
         inner, heads, kv, head = 3 * hidden, max(2, hidden // 32), max(1, hidden // 64), 32
@@ -73,7 +76,8 @@ def model(work: Work, whom: str) -> Qwen3ForCausalLM:
         bos_token_id=None,
     )
     with torch.device(work.device):
-        return Qwen3ForCausalLM(config).to(getattr(torch, work.dtype))
+        mixed = ("float32", "bfloat16")[whom == "teacher"]
+        return Qwen3ForCausalLM(config).to(dtype_of(mixed if work.dtype == "mixed" else work.dtype))
 
 
 def prompts(work: Work, step: int) -> list[list[int]]:
@@ -119,8 +123,13 @@ def ours(work: Work, steps: int, watch: Stopwatch) -> list[float]:
     method = merge(Term, {"support": "full", "signal": "rkl", "estimator": "exact"}, "bench")
     objective = Objective.from_method(method | {"aggregate": "token_mean"}, work.completion)
     sampling = {"max_new_tokens": work.completion}
-    student = LMPolicy(model(work, "student"), Tokens(work.vocab), **sampling)
-    teacher = LMPolicy(model(work, "teacher").requires_grad_(False).eval(), Tokens(work.vocab), **sampling)
+    short = Numerics("bfloat16", "bfloat16") if work.dtype != "float32" else FP32
+    numerics = Numerics(compute="bfloat16") if work.dtype == "mixed" else short
+    own, tokens = model(work, "student"), Tokens(work.vocab)
+    if work.recompute:
+        recompute_blocks(own)
+    student = LMPolicy(own, tokens, numerics=numerics, **sampling)
+    teacher = LMPolicy(model(work, "teacher").requires_grad_(False).eval(), tokens, numerics=short, **sampling)
     optimizer = make_optimizer(student.model, options)
     losses = []
     for step in range(steps):
@@ -141,10 +150,11 @@ def bare(work: Work, steps: int, watch: Stopwatch) -> list[float]:
     student, teacher = model(work, "student"), model(work, "teacher").eval()
     optimizer = torch.optim.AdamW(student.parameters(), lr=LR)
     losses, keep = [], work.completion + 1
+    computing = partial(torch.autocast, work.device, torch.bfloat16, enabled=work.dtype == "mixed")
     for step in range(steps):
         ids = torch.tensor(prompts(work, step), device=work.device)
         watch.start()
-        with torch.inference_mode():
+        with torch.inference_mode(), computing():
             out = student(ids, use_cache=True, logits_to_keep=1)
             sequence = [ids]
             for i in range(work.completion):
@@ -157,7 +167,9 @@ def bare(work: Work, steps: int, watch: Stopwatch) -> list[float]:
         for part in full.split(work.micro_batch):
             with torch.inference_mode():
                 logp = teacher(part, logits_to_keep=keep, use_cache=False).logits[:, :-1].float().log_softmax(-1)
-            logq = student(part, logits_to_keep=keep, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+            with computing():
+                logits = student(part, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+            logq = logits.float().log_softmax(-1)
             loss = (logq.exp() * (logq - logp.clone())).sum(-1).mean() * len(part) / len(full)
             loss.backward()
             total += loss.item()
@@ -190,7 +202,7 @@ def trl(work: Work, steps: int, watch: Stopwatch) -> list[float]:
         beta=1.0,  # reverse KL
         temperature=1.0,
         generation_kwargs={"min_new_tokens": work.completion},
-        bf16=work.dtype == "bfloat16",
+        bf16=work.dtype != "float32",
         use_cpu=work.device == "cpu",
         report_to=[],
         save_strategy="no",

@@ -1,6 +1,8 @@
 """An optimizer step of on-policy distillation against TRL and a bare loop, at the same work (tests/bench/opd_modes.py).
 
 python -m tests.bench.opd_step --trl /tmp/trl/bin/python             three vocabularies on one CPU thread
+python -m tests.bench.opd_step --shape 135m-135m --device cpu --dtype mixed --vocab 49152 --prompt 56
+                                                                     SmolLM2's shape, bf16 products of fp32 weights
 python -m tests.bench.opd_step --shape 0.6b-1.7b --trl PYTHON        bfloat16 on a GPU, Qwen3's shapes and vocabulary
 
 Each contestant runs in a process of its own, in turn, `--repeat` times; the table has medians over the steps of all of them. On a CPU
@@ -33,13 +35,13 @@ def measure(args: argparse.Namespace) -> None:
     from tests.bench.opd_modes import MODES, Stopwatch, Work
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    device, watch = "cuda" if args.shape else "cpu", Stopwatch("cuda" if args.shape else "cpu")
+    watch = Stopwatch(args.device)
     sizes = {name: getattr(args, name) for name in SIZES}
-    work = Work(vocab=args.vocab[0], device=device, dtype="bfloat16" if args.shape else "float32", shape=args.shape, **sizes)
+    work = Work(vocab=args.vocab[0], device=args.device, dtype=args.dtype, shape=args.shape, **sizes)
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     losses = MODES[args.mode](work, args.steps + WARM, watch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if args.shape:
+    if args.device == "cuda":
         imported, peak = 0, torch.cuda.max_memory_allocated() / 1024
     parts = {name: times[WARM:] for name, times in watch.parts.items()}
     tell({"parts": parts, "peak_mib": peak / 1024, "import_mib": imported / 1024, "losses": losses})
@@ -49,25 +51,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocab", type=int, nargs="+", default=None)
     parser.add_argument("--trl", default="", help="Python of an environment with trl; without it TRL does not take part")
-    parser.add_argument("--shape", default="", help="0.6b-1.7b or 0.6b-4b: student and teacher in Qwen3's sizes, on a GPU")
+    parser.add_argument("--shape", default="", help="student and teacher in real sizes: 135m-135m, 0.6b-1.7b, 0.6b-4b")
+    parser.add_argument("--device", default="", help="cuda where a shape is given, else cpu")
+    parser.add_argument("--dtype", default="", help="float32, bfloat16 or mixed; bfloat16 on a GPU, else float32")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--mode", default="")
     for name, value in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
+    args.device = args.device or ("cuda" if args.shape else "cpu")
+    args.dtype = args.dtype or ("bfloat16" if args.device == "cuda" else "float32")
     args.vocab = args.vocab or ([151_936] if args.shape else list(STEPS))
     if args.mode:
         return measure(args)
     modes = ["ours", "bare", *(["trl"] if args.trl else [])]
     threads = f"{os.environ.get('OMP_NUM_THREADS', '1')} thread(s)"
-    print(f"{datetime.date.today()}, {chip('cuda' if args.shape else 'cpu')}, {threads}; {args.batch} rows,")
-    print(f"prompt {args.prompt}, completion {args.completion}; {'wall' if args.shape else 'CPU'} seconds a step, medians\n")
+    print(f"{datetime.date.today()}, {chip(args.device)}, {threads}; {args.dtype}, {args.batch} rows,")
+    print(
+        f"prompt {args.prompt}, completion {args.completion}; {'wall' if args.device == 'cuda' else 'CPU'} seconds a step, medians\n"
+    )
     print("| vocabulary | who | rollout | teacher and gradient | optimizer | step | to ours | peak MiB | of it after imports |")
     print("|---|---|---|---|---|---|---|---|---|")
     sizes = {name: getattr(args, name) for name in SIZES}
     for vocab in args.vocab:
-        options = {"vocab": vocab, "shape": args.shape, "steps": args.steps or STEPS.get(vocab, 5)} | sizes
+        options = {
+            "vocab": vocab,
+            "shape": args.shape,
+            "device": args.device,
+            "dtype": args.dtype,
+            "steps": args.steps or STEPS.get(vocab, 5),
+        } | sizes
         runs = defaultdict(list)
         for _ in range(args.repeat):
             for mode in modes:

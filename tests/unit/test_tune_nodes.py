@@ -71,6 +71,7 @@ ON_STUDENT = "learners: {twin: {model: base}}"
             "whole.tune.targets: expected 'lm_head' not in targets; found",
         ),
         ("tune: full", "tune: {name: lora, targets: [q, q]}", r"whole.tune.targets: expected unique\(targets\)"),
+        ("tune: full", "tune: lora, published: bfloat16", "whole.published: an adapter is published in fp32; leave it out"),
         ("tune: full", "tune: {name: lora, r: 0}", "whole.tune.r: expected at least 1, found 0"),
         ("tune: full", "tune: lore", "whole.tune: no tune named 'lore'. Did you mean: 'lora'"),
         (
@@ -120,9 +121,9 @@ def loads(monkeypatch) -> list[str]:
     found: list[str] = []
     known = causal_lm.load_model
 
-    def load(folder, dtype="float32"):
+    def load(folder, **how):
         found.append(Path(folder).parts[-2])
-        return known(folder, dtype)
+        return known(folder, **how)
 
     monkeypatch.setattr(causal_lm, "load_model", load)
     return found

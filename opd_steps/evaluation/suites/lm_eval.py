@@ -94,7 +94,9 @@ def _backend(job: Job, policy: LMPolicy, teacher: LMPolicy | None, own: dict[str
     for each in filter(None, (policy, teacher)):
         each.model = None  # vLLM loads its own copy and wants the memory
     torch.cuda.empty_cache()
-    return vllm_lm(weights_at(job.path("model"), job.work), derive(job.seed, "vllm"), own, policy.ends, options)
+    dtype = job.options["dtype"]
+    path = weights_at(job.path("model"), job.work, dtype)
+    return vllm_lm(path, derive(job.seed, "vllm"), own, policy.ends, {"dtype": dtype, **options})
 
 
 def _write(job: Job, splits: list[SplitTask], results: dict) -> None:

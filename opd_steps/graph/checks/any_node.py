@@ -11,6 +11,7 @@ from opd_steps.graph.checks.apart import check_apart
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.milestones import check_milestones
+from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
 from opd_steps.graph.checks.tune import check_tune
 from opd_steps.store.sources import is_there
@@ -24,6 +25,7 @@ def check_node(node: GraphNode, where: str) -> None:
     for key, engine in engines(node.options).items():
         check_engine(engine, f"{where}.{key}")
     check_processes(node, where)
+    check_numerics(node, where)
     check_families(node, where)
     check_apart(node, where)
     if node.says.TRAINS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
+from opd_steps.graph.checks.numerics import PLAIN
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.code import FAMILIES, used_plugs
 
@@ -17,8 +18,8 @@ _ACTS = ("model", "policy", "student")  # who is shown the data's contexts
 
 
 def check_families(node: GraphNode, where: str) -> None:
-    """Raises UserError for an engine that does not run a model of the node, for several processes that cannot share one, and for text
-    that one cannot read.
+    """Raises UserError for an engine that does not run a model of the node, for several processes that cannot share one, for arithmetic
+    that it does not know, and for text that it cannot read.
     """
     data = node.parents.get("data")
     task = data.options["task"]["name"] if data and data.says.PRODUCES == "data" else ""
@@ -38,6 +39,9 @@ def check_families(node: GraphNode, where: str) -> None:
         if (count := processes(node)) > 1 and not says("PARALLEL"):
             what = f"a {family} model is trained by one process: expected 1, found {count} (0: one for each GPU)"
             raise UserError(f"{where}.resources.processes", what)
+        odd = [key for key, plain in PLAIN.items() if node.options.get(key, plain) != plain and not says("NUMERICS")]
+        if odd:
+            raise UserError(f"{where}.{odd[0]}", f"a {family} model knows no such choice: leave it out")
         if role in _ACTS and task and constant("tasks/worlds", task, "TEXTS") and not says("TEXT"):
             raise UserError(
                 f"{where}.data", f"'{data.name}' is text (task '{task}'), which the {family} model of {role} cannot read"

@@ -9,6 +9,7 @@ from opd_steps.config.needs import terms
 from opd_steps.config.plugs import constant
 from opd_steps.config.teachers import SOURCES, Teaching, asked, learners, method_of, named, samplers
 from opd_steps.errors import UserError
+from opd_steps.graph.debates import debates, unheld
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -108,6 +109,13 @@ def check_context(node: GraphNode, teaching: Teaching, where: str) -> None:
     ):
         what = f"{context} shows what the verifier says of wrong samples, and '{data['verifier']['name']}' says nothing"
         raise UserError(f"{at}.feedback", f"{what}: never, or a verifier with feedback, as walk_feedback")
+    if "expert" in teaching.context and (number := teaching.context["expert"]) >= (count := debates(node)[0]):
+        what = f"the debate has {count} experts, numbered from 0" if count else "nobody has debated"
+        raise UserError(
+            f"{at}.expert", f"found {number}, and {what}: `data` names a debate node, or the prefix `turns` debaters"
+        )
+    if "expert" in teaching.context and (why := unheld(node)):
+        raise UserError(f"{where}.data", why)
     task = data["task"]["name"]
     answers = constant("tasks/worlds", task, "ANSWERS")
     if answers and constant(SOURCES, teaching.weights["name"], "OTHER_TOKENIZER"):

@@ -24,6 +24,8 @@ def check_tune(node: GraphNode, where: str) -> None:
         family = next((plug for group, plug in used_plugs(root.says, root.options) if group == FAMILIES), None)
         if family and not constant(FAMILIES, family, "ADAPTS"):
             raise UserError(f"{where}.tune", f"{name} adapts no {family} model: use full")
+    if options["published"]:
+        raise UserError(f"{where}.published", "an adapter is published in fp32; leave it out")
     for i, hook in enumerate(options.get("hooks", ())):
         if constant("hooks", hook["name"], "WEIGHTS"):
             what = f"{hook['name']} moves the model's own weights, which tune {name} leaves as they are: tune full, or leave it out"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 from opd_steps.config.curve_names import TRAIN
 from opd_steps.config.plugs import plug
 from opd_steps.config.teachers import engines
-from opd_steps.graph.options import Optim, Resources
+from opd_steps.graph.options import Attention, Dtype, Optim, Resources
 from opd_steps.graph.train_metrics import figures
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Node:
     PHASE      the target that asks for it: teachers, students or benchmarks; "" = all alone
     PLACE      where it stands in lists that follow the pipeline, from 0 (data) to 100
     START      the role whose weights and tokens its model goes on from; "" = it goes on from none
+    LIKE       the role of the node whose options are its as well: what it produces is read as that node's is; "" = none
     LOCAL      its jobs run where Snakemake runs, not on a cluster's nodes
     ENV        its conda environment, a file of envs/
     CHECKED    its models are checked by the preflight, which runs before it
@@ -45,6 +46,7 @@ class Node:
     PHASE: ClassVar[str] = ""
     PLACE: ClassVar[int] = 100
     START: ClassVar[str] = ""
+    LIKE: ClassVar[str] = ""
     LOCAL: ClassVar[bool] = False
     ENV: ClassVar[str] = "train"
     CHECKED: ClassVar[bool] = True
@@ -130,7 +132,15 @@ class Node:
 
 
 @dataclass
-class Training(Node):
+class Running(Node):
+    """What every node has that runs models."""
+
+    dtype: Dtype = "float32"  # that models compute in; those that are not trained hold their weights in it, too
+    attention: Optional[Attention] = None  # transformers' implementation; null: sdpa, where a model has it
+
+
+@dataclass
+class Training(Running):
     """What every training node has; `curves` are those of its metrics.jsonl, written `train/<name>`."""
 
     PRODUCES: ClassVar[str] = "model"
@@ -146,7 +156,9 @@ class Training(Node):
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates
+    published: Optional[Dtype] = None  # of the trained model's files; null: as `weights`
+    recompute: bool = False  # activations: keep the blocks' inputs alone, run each block again in the backward pass
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
     max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
 

@@ -10,7 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.measured import asked_of, check_measured, text_columns
-from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.method import Method
 from opd_steps.graph.options import ref
 from opd_steps.graph.row_lengths import Rows, made
@@ -24,7 +24,7 @@ METHODS = "methods"  # an analysis that needs these needs the teachers that they
 
 
 @dataclass
-class AnalyzeNode(Node):
+class AnalyzeNode(Running):
     """A measurement on finished models: it changes nothing. Which roles it reads beside `model` is said by the analysis."""
 
     PRODUCES: ClassVar[str] = "analysis"

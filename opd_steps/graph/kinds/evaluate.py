@@ -9,7 +9,7 @@ from opd_steps.config.plugs import chain, constant, constants, plug
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.reads import refuse_unread
-from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import ref
 from opd_steps.graph.row_lengths import Rows, made
 from opd_steps.store.sources import Given
@@ -17,11 +17,11 @@ from opd_steps.store.sources import Given
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch")
+_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch", "dtype", "attention")
 
 
 @dataclass
-class EvaluateNode(Node):
+class EvaluateNode(Running):
     """A measurement of a finished model on splits of its task, by a suite."""
 
     PRODUCES: ClassVar[str] = "evaluation"

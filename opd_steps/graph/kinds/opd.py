@@ -14,7 +14,7 @@ from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
-from opd_steps.graph.options import Engine, Sampling, TeacherEngine, ref
+from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, ref
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.graph.train_metrics import opd_curves
 
@@ -42,6 +42,7 @@ class OpdNode(Training):
     pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
     update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
+    teacher_dtype: Optional[Dtype] = None  # of `teacher`; null: the node's
     context: Any = plug("teachers/contexts", "plain")  # what the teacher sees in place of the prompt
     select: Any = plug("tasks/selection", "uniform")  # prompts of a step
     prompts: Annotated[int, "at least 1"] = 32  # prompts per step

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.graph.budget import measurement, tokens_of
-from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import Engine, Sampling, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RolloutNode(Node):
+class RolloutNode(Running):
     """Samples of a policy on a split, written as the rollouts table."""
 
     PRODUCES: ClassVar[str] = "rollouts"

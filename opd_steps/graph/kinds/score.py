@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from opd_steps.graph.kinds._kind import Node
+from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import TeacherEngine, ref
 from opd_steps.graph.row_lengths import Rows, caps, sampled
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ScoreNode(Node):
+class ScoreNode(Running):
     """A teacher's log-probabilities of given rollouts, written as the scores table."""
 
     PRODUCES: ClassVar[str] = "scores"

@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from opd_steps.models.numerics import FP32, Numerics
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,6 +28,7 @@ class Family(Protocol):
     PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
     ADAPTS    whether its models may be trained by an adapter: `policy` takes `tuning`, `save` writes the adapter alone, and a policy
               with one can say what it began as (`begun`)
+    NUMERICS  whether its policies are held and computed with as `numerics` says; a node that asks for it of others is refused
 
     The options of the plug itself are what the node reads beside.
     """
@@ -35,6 +38,7 @@ class Family(Protocol):
     TEXT: ClassVar[bool] = False
     PARALLEL: ClassVar[bool] = False
     ADAPTS: ClassVar[bool] = False
+    NUMERICS: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, job: Job) -> dict:
@@ -46,10 +50,17 @@ class Family(Protocol):
 
     @abstractmethod
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
     ) -> Policy:
         """The model that a node's `folder` holds, on the GPU if there is one; frozen (no gradient, eval mode) unless `train`.
 
+        numerics   dtypes, attention, what is recomputed
         sampling   options of a kind's `sampling`, of which the family takes what it knows; None: nobody will sample
         batch      rows at once where it samples
 

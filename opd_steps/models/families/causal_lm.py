@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
-from opd_steps.models.bases import ADAPTER
+from opd_steps.models.bases import ADAPTER, stacked
 from opd_steps.models.families import Family
-from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model
+from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model, where
+from opd_steps.models.hollow import fill, hollow_model
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
 from opd_steps.models.tokenizers import digest
 from opd_steps.process import ranks
 
@@ -36,6 +38,7 @@ class CausalLM(Family):
     TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
 
     def make(self, job: Job) -> dict:
         from opd_steps.models.made import fresh, linked  # code of model nodes alone (graph/code.py)
@@ -47,22 +50,30 @@ class CausalLM(Family):
         self,
         folder: Path,
         *,
-        dtype: str = "float32",
+        numerics: Numerics = FP32,
         sampling: Mapping | None = None,
         batch: int = 256,
         train: bool = False,
         tuning: Tuning | None = None,
     ) -> LMPolicy:
-        model = load_model(folder, dtype).requires_grad_(train)
+        how = {"dtype": numerics.weights, "attention": numerics.attention}
+        plain = tuning is None and not stacked(folder)  # only such are loaded shard by shard
+        hollow = hollow_model(where(folder), **how) if plain and ranks.world() > 1 else None
+        model = (hollow or load_model(folder, **how)).requires_grad_(train)
         if tuning:
             tuning.plug.adapt(model, tuning.seed)
+        if numerics.recompute and train:
+            recompute_blocks(model)
+        model = ranks.shard(model, dtype_of(numerics.compute))
+        if hollow:
+            fill(model, where(folder))
         options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
         base = tuning.base if tuning else None
-        return LMPolicy(ranks.shard(model), load_tokenizer(folder), family=self, batch=batch, base=base, **options)
+        return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
         if policy.base is None:
-            save_model(policy.model, policy.tokenizer, folder / MODEL)
+            save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
             return
         from opd_steps.models.adapters import save_adapter  # peft takes a second to import
 

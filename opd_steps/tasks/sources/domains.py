@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+
+import numpy as np
 
 from opd_steps.config.plugs import plug
 from opd_steps.seeds import rng
@@ -34,6 +37,20 @@ class Domains(Source):
         train = (one["train"] if self.only != "other" else []) + (other["train"] if self.only != "one" else [])
         order = rng(seed, "domains").permutation(len(train))
         return splits([train[i] for i in order], one["test"], other["test"])
+
+    def right_attempt(self, row: dict, draw: np.random.Generator) -> str:
+        return self._attempt(row, lambda source, plain: source.right_attempt(plain, draw))
+
+    def wrong_attempt(self, row: dict, answers: Sequence[str], draw: np.random.Generator) -> str:
+        return self._attempt(row, lambda source, plain: source.wrong_attempt(plain, answers, draw))
+
+    def _attempt(self, row: dict, attempt: Callable[[Source, dict], str]) -> str:
+        """By the row's own domain, in the letters in which that writes."""
+        if row["meta"]["domain"] == self.names[0]:
+            return attempt(self.one, row)
+        if not self.capitals:
+            return attempt(self.other, row)
+        return attempt(self.other, row | {key: row[key].lower() for key in TEXTS if key in row}).upper()
 
 
 def _labelled(found: dict[str, list[dict]], name: str, capitals: bool = False) -> dict[str, list[dict]]:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WalkSlips(World):
-    """Errands of the source `walk`, judged by the verifier `walk` on the walk that took place. Each step along an edge leads, with
-    probability `slip`, to another neighbour of where it began; the world then writes `~x`, the node where the walker is, and the
-    policy goes on from there. Which steps slip, and where to, depends on the row's seed alone.
+    """Errands of the source `walk`, or of one around it, judged by the verifier `walk` on the walk that took place. Each step along an
+    edge leads, with probability `slip`, to another neighbour of where it began; the world then writes `~x`, the node where the walker
+    is, and the policy goes on from there. Which steps slip, and where to, depends on the row's seed alone.
 
     The policy is not stopped at each step: it draws the rest of its walk, which is cut behind the first slip and drawn again from what
     the world wrote. This equals play step by step (tasks/turns.py). A walk has at most `max_new_tokens` steps and end token. A step
     that is no edge leads nowhere: nothing slips behind it, and the walk is wrong.
 
     Solutions and corpus are written in the same world: as the source's, by the shortest way from where each slip led. What the world
-    writes is context there too, never learned as a decision.
+    writes is context there too, never learned as a decision. The corpus of rows that show something (`debated`, `hinted`) stays as it is.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("source", "verifier", "drop_unreadable", "hints", "chat", "system", "template", "bos")
@@ -38,14 +38,12 @@ class WalkSlips(World):
     slip: Annotated[float, "0 to 0.5"] = 0.15  # probability that a step leads elsewhere
 
     def write(self, job: Job) -> dict:
-        from opd_steps.tasks.slipped import slip_splits
+        from opd_steps.tasks.slipped import slip_splits, walk_of
         from opd_steps.tasks.written import write_splits
 
-        for option in ("source", "verifier"):
-            if job.options[option]["name"] != "walk":
-                raise UserError(
-                    option, f"the task walk_slips is about walks: expected walk, found {job.options[option]['name']}"
-                )
+        walk_of(job.options["source"])
+        if (verifier := job.options["verifier"]["name"]) != "walk":
+            raise UserError("verifier", f"the task walk_slips is about walks: expected walk, found {verifier}")
         return slip_splits(job, self.slip, write_splits(job))
 
     def pool(self, folder: Path, split: str, policy: Policy, limit: int = 0) -> SlipPool:

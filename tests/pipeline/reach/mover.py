@@ -37,7 +37,7 @@ class Mover(Family):
         return {"moves": 2}
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
     ) -> MoverPolicy:
         if not (Path(folder) / "model/options.json").is_file():
             raise UserError(str(folder), "no mover lies here")

@@ -42,7 +42,7 @@ class ToyCritic(Family):
         save_file(net.state_dict(), folder / "critic.safetensors")
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
     ) -> Critic:
         net = self._net()
         net.load_state_dict(load_file(folder / "critic.safetensors"))

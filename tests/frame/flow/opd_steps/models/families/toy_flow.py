@@ -48,7 +48,7 @@ class ToyFlow(Family):
         return {"family": named(self), "kind": "fresh"}
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
     ) -> FlowPolicy:
         net = self._net()
         net.load_state_dict(load_file(folder / FILE))

@@ -43,7 +43,7 @@ class ToyMLP(Family):
         return {"family": named(self), "kind": "fresh", "vocab_size": self.actions}
 
     def policy(
-        self, folder: Path, *, dtype: str = "float32", sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
     ) -> MLPPolicy:
         net = self._net()
         net.load_state_dict(load_file(folder / FILE))
