@@ -25,6 +25,7 @@ from opd_steps.graph.options import Optim
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.batch import Batch
 from opd_steps.tune.lora import Lora
 from tests.bench.measuring import chip
@@ -67,7 +68,7 @@ def main() -> None:
     adapter = [p for p in student.parameters() if p.requires_grad]
     for p in adapter:  # as after some training: at its start it is the model itself
         p.data += 0.002 * torch.randn(p.shape, device=p.device)
-    sampling = {"max_new_tokens": args.completion, "batch": args.rows}
+    sampling = {"max_new_tokens": args.completion, "batch": args.rows, "numerics": Numerics("bfloat16", "bfloat16")}
     policy = LMPolicy(student, Tokens(shape["vocab_size"]), **sampling)
     teacher = policy.begun() if args.teacher == "start" else None
     teacher = teacher or LMPolicy(model(shape, 1, device, args.prompt + args.completion), policy.tokenizer, **sampling)
