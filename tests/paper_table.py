@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/papers.md"
 VANILLA = {"teacher", "sampled", "log_ratio", "pg", "none", "student", "frozen", "plain", "uniform"}
 VANILLA |= {"causal_lm", "prompts", "lm_eval"}
-SHARED = ("tasks/sources", "tasks/verifiers", "tasks/hints")
+SHARED = ("tasks/sources", "tasks/verifiers", "tasks/hints", "tune")
 HEAD = """<!-- Written by `python -m tests.paper_table` from workflow/papers; a test compares. Edit those, not this. -->
 # Papers
 

@@ -20,6 +20,7 @@ WORDS = {
     "judges": "what else rewards them",
     "hooks": "after every step",
     "gradients": "between backward and update",
+    "tune": "all weights, or an adapter",
     "rollout": "engines, tables",
     "teachers": "views: weights x context x engine",
     "tasks": "worlds, pools, verifiers",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Optional
 
+from opd_steps.config.plugs import plug
+
 
 @dataclass
 class Tracking:
@@ -33,6 +35,7 @@ class Root:
     scale: str = "tiny"
     engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
     teacher_engine: Literal["local", "vllm", "server"] = "local"  # the same for teachers
+    tune: Any = plug("tune", "full")  # what trainings change of their models, of every node that does not name its own
     benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation
     paths: dict[str, str] = field(default_factory=dict)  # hub ids or folders that papers name as ${paths.<key>}
     tracking: Tracking = field(default_factory=Tracking)

@@ -29,10 +29,19 @@ class Graph:
     def of(cls, root: dict) -> Graph:
         """The graph of a checked config.yaml."""
         engines = {"engine": root["engine"], "teacher_engine": root["teacher_engine"]}
-        return cls(root["papers"], root["scale"], engines, root["benchmarks"], root["paths"])
+        return cls(root["papers"], root["scale"], engines, root["benchmarks"], root["paths"], root["tune"])
 
-    def __init__(self, papers: list[str], scale: str = "tiny", engines: dict | None = None, benchmarks=(), paths=None):
+    def __init__(
+        self,
+        papers: list[str],
+        scale: str = "tiny",
+        engines: dict | None = None,
+        benchmarks=(),
+        paths=None,
+        tune: dict | None = None,
+    ):
         self.scale, self.engines, self.benchmarks, self.paths = scale, engines or {}, list(benchmarks), paths or {}
+        self.tune = {"tune": tune} if tune else {}
         self.papers: dict[str, dict] = {}
         self._loaded: dict[str, dict] = {}  # by the name or path that was asked for
         self.nodes: dict[tuple[str, str, str], GraphNode] = {}
@@ -155,7 +164,8 @@ class Graph:
         engines = {role: {"name": name} for role, name in self.engines.items() if role in keys}
         if "teachers" in keys and "teacher_engine" in engines and isinstance(raw.get("teachers"), dict):
             engines["teachers"] = {n: {"engine": engines["teacher_engine"]} for n, t in raw["teachers"].items() if _served(t)}
-        shared = [("config.yaml", engines), *of_kind(self._line(paper), self.scale, kind)]
+        tune = self.tune if "tune" in keys else {}
+        shared = [("config.yaml", engines | tune), *of_kind(self._line(paper), self.scale, kind)]
         return self._node(paper, kind, name, where, [*shared, (where, raw), *last])
 
     def _node(self, paper: str, kind: str, name: str, where: str, written: list[tuple[str, dict]]) -> GraphNode:

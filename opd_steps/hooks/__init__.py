@@ -31,10 +31,12 @@ class HookPlug(Protocol):
 
     METRICS  the curves that it draws, without `train/`
     UPDATE   whether it reads the node's `update_of`
+    WEIGHTS  whether it moves or masks the model's own weights, by their names: an adapter leaves them as they are
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     UPDATE: ClassVar[bool] = False
+    WEIGHTS: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, setting: Setting) -> Hook:

@@ -23,6 +23,7 @@ class EffOPD(HookPlug):
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ("extrapolated", "score_before", "score_after")
+    WEIGHTS: ClassVar[bool] = True
     CHECKS: ClassVar[tuple[str, ...]] = ("len(modules) >= 1",)
 
     prompts: Annotated[int, "at least 1"] = 50

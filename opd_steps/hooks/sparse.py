@@ -21,6 +21,7 @@ class Sparse(HookPlug):
     """
 
     UPDATE: ClassVar[bool] = True
+    WEIGHTS: ClassVar[bool] = True
 
     share: Annotated[float, "above 0, at most 1"] = 0.2
     of: Literal["largest", "random"] = "largest"

@@ -128,7 +128,8 @@ def _apart(state: dict[str, list[dict]]) -> tuple[dict, dict[str, torch.Tensor]]
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach() for name, p in model.named_parameters()}  # tied parameters appear once
+    """What is trained: a frozen weight is where the training began from. Tied parameters appear once."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, str]:

@@ -1,12 +1,15 @@
 """Checkpoints in the HF format: how every node stores its model, and how every node loads its parents'.
 
-A model node's folder holds model/ (config, safetensors, tokenizer), or link.json when the weights lie elsewhere.
+A model node's folder holds model/ (config, safetensors, tokenizer), or link.json when the weights lie elsewhere, or adapter/ and
+base.json, which names the node that it stands on (models.bases).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging
 
 from opd_steps.errors import NotFinite, UserError
+from opd_steps.models.bases import ADAPTER, BASE, WEIGHTS, base_of, stacked
 from opd_steps.models.ends import state_ends
 from opd_steps.models.external import file_hashes, has_tokenizer, locate
 from opd_steps.models.numerics import dtype_of
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
 from opd_steps.store.files import write_json
+from opd_steps.store.fingerprint import digest, file_sha256
 
 MODEL, LINK = "model", "link.json"
 _BUFFER = re.compile(r"rotary_emb\.inv_freq$|\bmasked_bias$")  # constants that old checkpoints hold and no model reads
@@ -35,13 +40,16 @@ logging.set_verbosity_error()  # what matters of its warnings becomes an error h
 
 @cache
 def where(folder: Path | str) -> str:
-    """The path to load a node's model from: its model/, or what its link.json points at.
+    """The path of a node's config, tokenizer and own weights: its model/, or what its link.json points at; of an adapter, all of the
+    whole model under it (`weights_at` is for those who read weights as files).
 
     Raises UserError when it is gone, or when linked files are not those that the node recorded.
     """
     folder = Path(folder)
     if (folder / MODEL).is_dir():
         return str(folder / MODEL)
+    if base := base_of(folder):
+        return where(base)
     try:
         link = json.loads((folder / LINK).read_text())
     except FileNotFoundError:
@@ -57,12 +65,18 @@ def where(folder: Path | str) -> str:
 
 
 def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attention: str | None = None) -> PreTrainedModel:
-    """A node's model in eval mode, on the GPU if there is one; `attention`: transformers' name of an implementation. Safetensors only.
+    """A node's model in eval mode, adapters merged into it, on the GPU if there is one; `attention`: transformers' name of an
+    implementation. Safetensors only.
 
     Raises UserError.
     """
     path = where(folder)
     model = read_model(path, dtype=dtype, attention=attention).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if adapters := stacked(Path(folder)):
+        from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
+
+        for adapter in adapters:
+            merge_adapter(model, adapter)
     if name := not_finite(model.named_parameters()):
         raise NotFinite(path, f"the weight {name} is not finite")
     return model
@@ -154,6 +168,21 @@ def _broken_file(folder: Path) -> str:
     except Exception:
         return str(file) if file.exists() else str(folder)
     return str(folder / "tokenizer_config.json")
+
+
+def weights_at(folder: Path | str, scratch: Path, dtype: str = "float32") -> str:
+    """A path with the whole weights of a node's model, for those who load a checkpoint by themselves: `where`; of an adapter, a merged
+    copy in `scratch`, made once."""
+    if not stacked(folder := Path(folder)):
+        return where(folder)
+    named = json.loads((folder / BASE).read_text()) | {"adapter": file_sha256(folder / ADAPTER / WEIGHTS), "dtype": dtype}
+    place = scratch / f"merged-{digest(named)[:12]}"
+    if not place.is_dir():
+        made = place.with_name(f"{place.name}.part")
+        shutil.rmtree(made, ignore_errors=True)
+        save_model(load_model(folder, dtype), load_tokenizer(folder), made)
+        os.rename(made, place)
+    return str(place)
 
 
 def save_model(

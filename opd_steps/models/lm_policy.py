@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
+from opd_steps.nouns.adapted import merged, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.hidden import HiddenStates
@@ -24,13 +26,14 @@ from opd_steps.rollout.local import decode
 from opd_steps.rollout.positions import positions
 
 if TYPE_CHECKING:
+    from opd_steps.models.bases import Base
     from opd_steps.models.families import Family
 
 _RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class LMPolicy:
-    """`model` with its tokenizer and the sampling that it is deployed with.
+    """`model` with its tokenizer and the sampling that it is deployed with; `base`: what it stands on, where an adapter is trained.
 
     Only the first `len(tokenizer)` logits exist: padded vocabularies are sliced, so that models of one tokenizer but
     different padding can be compared.
@@ -47,6 +50,7 @@ class LMPolicy:
         top_p: float = 1.0,
         max_new_tokens: int = 32,
         batch: int = 256,
+        base: Base | None = None,
     ):
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
@@ -55,6 +59,7 @@ class LMPolicy:
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
         self.companion: tuple[LMPolicy, float] | None = None
         self.engine: Sampler | None = None
+        self.base, self._view = base, nullcontext
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
     @property
@@ -100,7 +105,9 @@ class LMPolicy:
     def _decode(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: dict) -> tuple[list, list, list]:
         mine = ranks.share(len(contexts))
         other, share = self.companion or (None, 0.0)
-        with ranks.whole(self.model, *([other.model] if other else [])):
+        # what bf16 weights would round away of the sum, layers with an adapter still compute
+        plain = merged if self.model.dtype is torch.float32 else nullcontext
+        with ranks.whole(self.model, *([other.model] if other else [])), self._view(self.model), plain(self.model):
             made = decode(
                 self.sampled_from(),
                 [contexts[i] for i in mine],
@@ -121,6 +128,12 @@ class LMPolicy:
         mixed.companion = (other, share)
         return mixed
 
+    def begun(self) -> LMPolicy:
+        """What the training of an adapter began from, of the same weights in memory: it never moves."""
+        start = copy.copy(self)
+        start._view, start.engine = switched_off, None
+        return start
+
     def sample_by(self, sampling: dict) -> None:
         """Temperature and budget as these options say from now on."""
         self.temperature, self.max_new_tokens = sampling["temperature"], sampling["max_new_tokens"]
@@ -131,6 +144,10 @@ class LMPolicy:
 
         `role` picks the context: `trajectory.extra["context:" + role]` where a stage put one, else the plain prompt.
         """
+        with self._view(self.model):
+            return self._dist(trajectory, role, asks)
+
+    def _dist(self, trajectory: Trajectory, role: str, asks: Asks) -> LazyCategorical | HiddenStates:
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
         tokens_BL, at_N, row_N = pack(contexts, *woven(trajectory), self.tokenizer.pad_token_id, self.model.device)
         self._require_room(tokens_BL.shape[1])

@@ -44,6 +44,7 @@ def unknown(model: PreTrainedModel) -> str:
         f"rope {config.rope_parameters['rope_type']}": config.rope_parameters["rope_type"] not in STATIC_ROPE,
         f"activation {config.hidden_act}": config.hidden_act != "silu",
         "layers that are no plain nn.Linear": any(isinstance(m, nn.Linear) and type(m) is not nn.Linear for m in parts),
+        "adapters on its layers": any(hasattr(m, "base_layer") for m in parts),
         "hooks on its modules": any(m._forward_hooks or m._forward_pre_hooks for m in parts),
     }
     return ", ".join(f"{name} with {what}" for what, is_so in odd.items() if is_so)

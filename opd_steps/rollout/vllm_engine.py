@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.adapted import merged
 from opd_steps.rollout.lengths import engine_length, longest
 
 SETTINGS = {
@@ -137,7 +138,9 @@ class VllmEngine:
             )
 
     def weights(self, model: torch.nn.Module) -> dict[str, Tensor]:
-        return model.state_dict()
+        """By their names in a checkpoint, an adapter merged into them."""
+        with merged(model):
+            return model.state_dict()
 
     @torch.no_grad()
     def gap(self, model: torch.nn.Module) -> float:

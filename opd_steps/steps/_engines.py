@@ -10,7 +10,7 @@ from opd_steps.config.asks import Asks
 from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
-from opd_steps.models.folder import load_tokenizer, where
+from opd_steps.models.folder import load_tokenizer, weights_at, where
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lengths import longest, require_room
@@ -34,7 +34,8 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     prompt, room = longest(pool.contexts(range(len(pool)))), row_room(job, answer)
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
-    return VllmEngine(path, options, options["dtype"] or job.options["dtype"], ends, learns)
+    dtype = options["dtype"] or job.options["dtype"]
+    return VllmEngine(weights_at(job.path(role), job.work, dtype), options, dtype, ends, learns)
 
 
 def engine_teacher(
@@ -44,11 +45,12 @@ def engine_teacher(
 
     `dtype`: of its weights, where the engine's options name none; None: the node's.
     """
-    path, dtype = where(job.path(role)), options["dtype"] or dtype or job.options["dtype"]
+    dtype = options["dtype"] or dtype or job.options["dtype"]
     of = _require_engine(job, role, options, key)
     tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
+        path = weights_at(job.path(role), job.work, dtype)
         if options["name"] == "server":
             return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing

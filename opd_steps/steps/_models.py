@@ -6,12 +6,13 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
+from opd_steps.models.bases import Base, Tuning, weights_digest
 from opd_steps.models.families import Family
 from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
+from opd_steps.seeds import derive
 from opd_steps.store.artifacts import Job
-from opd_steps.store.fingerprint import digest
 
 
 def family(job: Job, role: str) -> Family:
@@ -22,10 +23,30 @@ def family(job: Job, role: str) -> Family:
 def load_policy(
     job: Job, role: str, sampling: dict | None = None, batch: int = 256, train: bool = False, numerics: Numerics | None = None
 ) -> Policy:
-    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`. `numerics`: instead of the node's."""
+    """The model of a parent as a policy; frozen (no gradient, eval mode) unless `train`: then as the node's `tune` says. `numerics`:
+    instead of the node's.
+
+    Raises UserError for a family that has no such training.
+    """
     torch.manual_seed(0)  # nothing here draws from it; a library that does is at least repeatable
-    numerics = numerics or (Numerics.trained if train else Numerics.frozen)(job.options)
-    return family(job, role).policy(job.path(role), numerics=numerics, sampling=sampling, batch=batch, train=train)
+    numerics, found = numerics or (Numerics.trained if train else Numerics.frozen)(job.options), family(job, role)
+    how = {"numerics": numerics, "sampling": sampling, "batch": batch, "train": train}
+    if train and adapts(job):
+        if not found.ADAPTS:
+            name = job.manifests[role]["facts"]["family"]["name"]
+            raise UserError("tune", f"{job.options['tune']['name']} adapts no {name} model: use full")
+        how["tuning"] = _tuning(job, role)
+    return found.policy(job.path(role), **how)
+
+
+def adapts(job: Job) -> bool:
+    """Whether the node trains adapters beside weights that stay."""
+    return plugs.constant("tune", job.options["tune"]["name"], "ADAPTS")
+
+
+def _tuning(job: Job, role: str) -> Tuning:
+    base = Base(str(job.parents[role].relative_to(job.results)), job.parts[role], weights_id(job, role))
+    return Tuning(plugs.load("tune", job.options["tune"]), derive(job.seed, "tune", role), base)
 
 
 def load_pool(job: Job, split: str, policy: Policy, limit: int = 0) -> Pool:
@@ -40,13 +61,8 @@ def row_room(job: Job, answer: int) -> int:
 
 
 def weights_id(job: Job, role: str) -> str:
-    """Digest of the weight files of the model that a parent, or the part of it that is read, holds, wherever they lie."""
-    manifest, part = job.manifests[role], job.parts[role]
-    weights, place = manifest["facts"].get("weights"), f"parts/{part}/" if part else ""
-    if not weights:
-        mine = [name for name in manifest["files"] if name.startswith(place or "parts/") == bool(part)]
-        weights = {n.removeprefix(place): manifest["files"][n] for n in mine if n.endswith(".safetensors")}
-    return digest({name: entry["sha256"] for name, entry in weights.items()} or manifest["facts"])
+    """Digest of the weights of the model that a parent, or the part of it that is read, holds."""
+    return weights_digest(job.manifests[role], job.parts[role])
 
 
 def require_same(policy: Policy, other: Policy, job: Job, role: str) -> None:

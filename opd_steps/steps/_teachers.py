@@ -8,12 +8,13 @@ from functools import cached_property
 
 from opd_steps.config import plugs
 from opd_steps.config.asks import Asks
-from opd_steps.config.teachers import SOURCES, Teaching, asked, hidden_pairs, named
+from opd_steps.config.teachers import SOURCES, Teaching, asked, hidden_pairs, learners, named, samplers, sources, starts
+from opd_steps.config.versions import versions
 from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.teaching import Given
 from opd_steps.steps._engines import engine_teacher
-from opd_steps.steps._models import load_policy, require_same
+from opd_steps.steps._models import adapts, load_policy, require_same
 from opd_steps.store.artifacts import Job
 from opd_steps.teachers.cached import CachedTeacher
 from opd_steps.teachers.engine import EngineTeacher
@@ -100,6 +101,8 @@ class Staff:
         known = (self.job.path(role), numerics)
         if known in self.still and not moves:
             return self.policies.setdefault(teaching.name, self.still[known])
+        if not moves and numerics.compute == options["dtype"] and (begun := self._begun(teaching)):
+            return self.policies.setdefault(teaching.name, begun)
         policy = load_policy(self.job, role, options["sampling"], options["engine"]["batch"], numerics=numerics)
         if not moves:
             self.still[known] = policy
@@ -107,3 +110,19 @@ class Staff:
             require_same(self.students[""], policy, self.job, role)
         self.policies[teaching.name] = policy
         return policy
+
+    def _begun(self, teaching: Teaching) -> Policy | None:
+        """The teacher's model where it is in memory already: a learner that began as it, and whose adapter can be set aside.
+
+        Not for one that samples: a mixture decodes with both at once.
+        """
+        options = self.job.options
+        if not adapts(self.job):
+            return None
+        methods = [method for version in versions(options) for _, method in learners(version)]
+        if any(teaching.name in samplers(source) for method in methods for source in sources(method)):
+            return None
+        for name, role in starts(options).items():
+            if self.job.path(role) == self.job.path(teaching.model):
+                return self.students[name].begun()
+        return None

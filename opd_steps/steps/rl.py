@@ -18,7 +18,7 @@ from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_ov
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, load_pool
+from opd_steps.steps._models import adapts, load_policy, load_pool
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
 
@@ -29,7 +29,9 @@ def run(job: Job) -> None:
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
     pool = load_pool(job, "train", policy)
     policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"], learns=True)
-    reference = load_policy(job, "policy", sampling) if options["kl"] else None
+    reference = None
+    if options["kl"]:
+        reference = policy.begun() if adapts(job) else load_policy(job, "policy", sampling)
 
     def make_batch(step: int) -> Batch:
         return group_batch(policy, pool, step, job.seed, options)

@@ -53,8 +53,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tune", default="full")
     args = parser.parse_args()
-    graph = checked(Graph([args.paper], "tiny"))
+    graph = checked(Graph([args.paper], "tiny", tune={"name": args.tune}))
     node = graph.nodes[args.paper, args.kind, args.node]
     out = Path("results") / node.path(0) / "manifest.json"
     module = importlib.import_module(f"opd_steps.steps.{args.kind}")

@@ -138,7 +138,9 @@ def run(
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "model/model.safetensors")
+    """The published weights: of the model, or of the adapter alone."""
+    (file,) = [file for name in ("model/model", "adapter/adapter_model") if (file := folder / f"{name}.safetensors").exists()]
+    return load_file(file)
 
 
 def work(folder: Path) -> Path:

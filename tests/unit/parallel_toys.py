@@ -107,6 +107,14 @@ def milestone(folder: Path) -> dict[str, Tensor]:
     return opd_toys.read_weights(folder / opd_toys.NODE / "parts/early")
 
 
+def adapter(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
+    """LoRA, with a teacher and an anchor that is the student without its adapter, and a moving average of both."""
+    method = FULL_RKL | {"add": [{"against": "reference", "estimator": "k3"}, {"against": "old"}]}
+    own = {"old": {"model": "self", "weights": {"name": "ema", "rate": 0.3}}}
+    start = {"reference": "model/student/seed0", "teachers.old.model": "model/student/seed0"}
+    return opd(folder, kill_at, start, tune={"name": "lora", "r": 4}, teachers=own, method=method)
+
+
 def stopped(train: Callable, kill_at: int) -> Callable:
     """Dies while making the batch of a step, and goes on from its checkpoint."""
 
@@ -142,6 +150,8 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
         folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]
     ),
     "opd, a milestone": milestone,
+    "opd, lora": adapter,
+    "opd, lora, killed": stopped(adapter, 5),
     "opd, all that has a state": moving,
     "opd, all that has a state, killed": stopped(moving, 5),
 }

@@ -16,7 +16,7 @@ FLOORS = [
     {"rollout"},
     {"models"},
     {"tasks"},
-    {"teachers", "gradients"},
+    {"teachers", "gradients", "tune"},
     {"loop", "hooks", "judges"},
     {"prefixes"},
     {"evaluation", "analyses", "findings", "report", "tracking"},

@@ -14,7 +14,7 @@ from opd_steps.evaluation.policy_lm import PolicyLM
 from opd_steps.evaluation.split_task import SplitTask
 from opd_steps.evaluation.suites import Suite
 from opd_steps.evaluation.vllm_lm import vllm_lm
-from opd_steps.models.folder import where
+from opd_steps.models.folder import weights_at, where
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.seeds import derive
 from opd_steps.store.files import write_json, write_jsonl
@@ -94,9 +94,9 @@ def _backend(job: Job, policy: LMPolicy, teacher: LMPolicy | None, own: dict[str
     for each in filter(None, (policy, teacher)):
         each.model = None  # vLLM loads its own copy and wants the memory
     torch.cuda.empty_cache()
-    return vllm_lm(
-        where(job.path("model")), derive(job.seed, "vllm"), own, policy.ends, {"dtype": job.options["dtype"], **options}
-    )
+    dtype = job.options["dtype"]
+    path = weights_at(job.path("model"), job.work, dtype)
+    return vllm_lm(path, derive(job.seed, "vllm"), own, policy.ends, {"dtype": dtype, **options})
 
 
 def _write(job: Job, splits: list[SplitTask], results: dict) -> None:

@@ -13,6 +13,7 @@ from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
+from opd_steps.graph.checks.tune import check_tune
 from opd_steps.store.sources import is_there
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check_node(node: GraphNode, where: str) -> None:
     check_apart(node, where)
     if node.says.TRAINS:
         check_milestones(node, where)
+        check_tune(node, where)
     node.says.check(node, where)
     for key, given in node.says.sources(node.options).items():
         if not given.path.strip():

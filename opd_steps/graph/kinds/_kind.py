@@ -145,12 +145,14 @@ class Training(Running):
 
     PRODUCES: ClassVar[str] = "model"
     TRAINS: ClassVar[bool] = True
+    DROPOUT: ClassVar[bool] = False  # whether its step trains with dropout
 
     steps: Annotated[int, "at least 1"] = 100
     keep: Annotated[dict[str, int], "at least 1"] = field(
         default_factory=dict
     )  # milestones: {early: 40} keeps the model after step 40, which others read as `node:early`
     optim: Optim = field(default_factory=Optim)
+    tune: Any = plug("tune", "full")  # of every learner: all of its weights, or an adapter beside them
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps

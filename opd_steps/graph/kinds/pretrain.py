@@ -20,6 +20,7 @@ class PretrainNode(Training):
     """Next-token training on the task's corpus (prompt and noisy solution)."""
 
     PHASE: ClassVar[str] = "teachers"
+    DROPOUT: ClassVar[bool] = True
     PLACE: ClassVar[int] = 20
     START: ClassVar[str] = "model"
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds",)

@@ -20,6 +20,7 @@ class SftNode(Training):
     """Supervised fine-tuning on response tokens, end token included, or on the prompt's as well."""
 
     PHASE: ClassVar[str] = "students"
+    DROPOUT: ClassVar[bool] = True
     PLACE: ClassVar[int] = 40
     START: ClassVar[str] = "student"
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds",)

@@ -26,6 +26,8 @@ class Family(Protocol):
     ENGINES   who may sample or score in the place of the torch model: local, vllm, server
     TEXT      whether its policies have a `tokenizer`, so that prompts in text can be shown to them
     PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
+    ADAPTS    whether its models may be trained by an adapter: `policy` takes `tuning`, `save` writes the adapter alone, and a policy
+              with one can say what it began as (`begun`)
     NUMERICS  whether its policies are held and computed with as `numerics` says; a node that asks for it of others is refused
 
     The options of the plug itself are what the node reads beside.
@@ -35,6 +37,7 @@ class Family(Protocol):
     ENGINES: ClassVar[tuple[str, ...]] = ("local",)
     TEXT: ClassVar[bool] = False
     PARALLEL: ClassVar[bool] = False
+    ADAPTS: ClassVar[bool] = False
     NUMERICS: ClassVar[bool] = False
 
     @abstractmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
+from opd_steps.models.bases import ADAPTER, stacked
 from opd_steps.models.families import Family
 from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model, where
 from opd_steps.models.hollow import fill, hollow_model
@@ -19,6 +20,7 @@ from opd_steps.process import ranks
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
@@ -35,6 +37,7 @@ class CausalLM(Family):
     ENGINES: ClassVar[tuple[str, ...]] = ("local", "vllm", "server")
     TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
+    ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
 
     def make(self, job: Job) -> dict:
@@ -51,20 +54,32 @@ class CausalLM(Family):
         sampling: Mapping | None = None,
         batch: int = 256,
         train: bool = False,
+        tuning: Tuning | None = None,
     ) -> LMPolicy:
         how = {"dtype": numerics.weights, "attention": numerics.attention}
-        hollow = hollow_model(where(folder), **how) if ranks.world() > 1 else None
+        plain = tuning is None and not stacked(folder)  # only such are loaded shard by shard
+        hollow = hollow_model(where(folder), **how) if plain and ranks.world() > 1 else None
         model = (hollow or load_model(folder, **how)).requires_grad_(train)
+        if tuning:
+            tuning.plug.adapt(model, tuning.seed)
         if numerics.recompute and train:
             recompute_blocks(model)
         model = ranks.shard(model, dtype_of(numerics.compute))
         if hollow:
             fill(model, where(folder))
         options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
-        return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, **options)
+        base = tuning.base if tuning else None
+        return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
-        save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
+        if policy.base is None:
+            save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
+            return
+        from opd_steps.models.adapters import save_adapter  # peft takes a second to import
+
+        save_adapter(policy.model, folder / ADAPTER)
+        if ranks.first():
+            policy.base.write(folder)
 
     def require_same(self, policy: LMPolicy, other: LMPolicy, where: str, role: str) -> None:
         if other.family.identity(other) != self.identity(policy):

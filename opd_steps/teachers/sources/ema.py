@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 
 from opd_steps.errors import UserError
+from opd_steps.nouns.adapted import merged
 from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Teacher
 from opd_steps.nouns.teaching import Given
@@ -40,7 +41,8 @@ class _Average(Hook):
 
     @torch.no_grad()
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
-        student = dict(self.learner.named_parameters())
+        with merged(self.learner):
+            student = dict(self.learner.named_parameters())
         if {n: p.shape for n, p in student.items()} != {n: p.shape for n, p in self.average.items()}:
             raise UserError("teacher_source", "an average of the student's weights needs a teacher of the student's own shape")
         for name, average in self.average.items():

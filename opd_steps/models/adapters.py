@@ -1,0 +1,66 @@
+"""Adapters as files, in peft's own format (`PeftModel.from_pretrained` reads them): written, and merged into the model under them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.models.bases import WEIGHTS
+from opd_steps.nouns.adapted import layers, plain, put
+from opd_steps.process import ranks
+from opd_steps.process.finite import not_finite
+from opd_steps.store.files import write_json
+
+CONFIG = "adapter_config.json"
+_OF_PEFT = "base_model.model."  # in front of each name, as a PeftModel has it
+
+
+def inject(model: PreTrainedModel, config: PeftConfig) -> None:
+    """Put fp32 adapters around the layers that a config names; all else is frozen."""
+    inject_adapter_in_model(config, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # peft gives them the dtype of the layer
+            parameter.data = parameter.data.float()
+
+
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Write the adapter of a model alone; equal weights give equal bytes. Called by all processes."""
+    tensors = ranks.for_writing(_weights(model))
+    if not ranks.first():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.peft_config["default"].to_dict() | {"inference_mode": True}
+    write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
+    named = {_OF_PEFT + name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(named, folder / WEIGHTS, {"format": "pt"})
+
+
+@torch.no_grad()
+def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Put the update that an adapter's folder holds into the model's own weights. Raises UserError where it does not fit them."""
+    try:
+        found = {name.removeprefix(_OF_PEFT): value for name, value in load_file(folder / WEIGHTS).items()}
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False  # else they are not told from the frozen ones
+        inject(model, config)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise UserError(str(folder), f"not an adapter of this model: {error}") from None
+    known = {name: value.shape for name, value in _weights(model).items()}
+    if known != {name: value.shape for name, value in found.items()}:
+        raise UserError(str(folder), f"its {WEIGHTS} does not fit its {CONFIG} and the model under it")
+    if name := not_finite(found.items()):
+        raise NotFinite(str(folder), f"the weight {name} is not finite")
+    set_peft_model_state_dict(model, found)
+    for name, layer in layers(model).items():
+        put(model, name, plain(layer))
+    del model.peft_config  # it is a plain model again
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return get_peft_model_state_dict(model, save_embedding_layers=False)
