@@ -35,8 +35,8 @@ class RolloutBuffer(Hook):
         return self._aged(step, self.kept[self.used % self.batches], fresh)
 
     def _aged(self, step: int, found: Batch, fresh: bool) -> Batch:
-        age = step - 1 - float(found.rows.version_B.float().mean())
-        return Batch(found.rows, dict(found.columns), found.metrics | {"age": age, "refilled": float(fresh)})
+        age = {"age": step - 1 - float(found.rows.version_B.float().mean())} if len(found.rows) else {}
+        return Batch(found.rows, dict(found.columns), found.metrics | age | {"refilled": float(fresh)})
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         self.used += 1

@@ -41,7 +41,7 @@ def flatten(name: str, column: Any) -> Flat:
         return Flat("stack", column)
     rows = list(column)
     kinds = {type(row) for row in rows}
-    if kinds == {str}:
+    if kinds <= {str}:  # also what has no rows, and no type
         return Flat("texts", rows)
     if len(kinds) == 1 and kinds <= NUMBERS.keys():
         return Flat("numbers", torch.tensor(rows, dtype=NUMBERS[kinds.pop()]))
@@ -52,7 +52,7 @@ def flatten(name: str, column: Any) -> Flat:
     if kinds == {list} and len(inner) <= 1 and inner <= NUMBERS.keys():
         values = torch.tensor([item for row in rows for item in row], dtype=NUMBERS[next(iter(inner), int)])
         return Flat("lists", values, torch.tensor([[len(row)] for row in rows]))
-    found = ", ".join(sorted({kind.__name__ for kind in kinds})) or "no rows"
+    found = ", ".join(sorted({kind.__name__ for kind in kinds}))
     raise UserError(f"column '{name}'", f"cannot be kept: found {found}; expected {_KNOWN}")
 
 

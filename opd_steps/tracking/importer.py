@@ -36,6 +36,7 @@ def import_results(plan: Plan) -> dict[str, str]:
 class _Importer:
     def __init__(self, client, experiment: str, plan: Plan):
         self.client, self.experiment, self.plan = client, experiment, plan
+        self.contents: dict[str, str] = {}  # path of a result -> what its run shows
         self.runs: dict[str, list] = {}  # opd.node (path of a result, or paper) -> its runs
 
     def run(self) -> dict[str, str]:
@@ -67,6 +68,7 @@ class _Importer:
         tags = content.sweep_tags(node) | content.result_tags(
             result, self._axes(result.manifest["paper"]), self.plan.root["scale"]
         )
+        self.contents[result.path] = tags["opd.content"]
         run = self._choose(result.path, tags["opd.content"])
         if run is None:
             tags["mlflow.parentRunId"] = parent
@@ -105,25 +107,29 @@ class _Importer:
         self.runs[paper] = [run]
         return run.info.run_id
 
-    def _links(self, paper: str, index: dict[str, str]) -> dict[str, str]:
-        """What is worth holding against each other: all evaluated models, and the curves of the variants, each at the first seed."""
+    def _compared(self, paper: str) -> dict[str, list[str]]:
+        """Results worth holding against each other: all evaluated models, and the curves of the variants, each at the first seed."""
         shown = {
             "Compare the evaluated models": lambda kind: KINDS[kind].PRODUCES == "evaluation",
             "Compare the variants' curves": lambda kind: KINDS[kind].VARIANTS,
         }
-        links = {}
+        found = {}
         for says, wanted in shown.items():
             nodes = [node for node in self.plan.nodes(paper) if wanted(node["kind"])]
-            runs = [index[next(iter(self.plan.seeds(node).values())).path] for node in nodes]
-            if len(runs) > 1:
-                links[says] = content.compare_link(runs[:MOST_COMPARED], self.experiment)
-        return links
+            found[says] = [next(iter(self.plan.seeds(node).values())).path for node in nodes][:MOST_COMPARED]
+        return {says: paths for says, paths in found.items() if len(paths) > 1}
 
     def _describe(self, paper: str, claims: list[dict], index: dict[str, str]) -> None:
         """Bring a paper's own run up to date: claims, plan and tags. Nothing is written where nothing changed."""
         entry, run, run_id = self.plan.papers[paper], self.runs[paper][0], index[paper]
-        note = content.paper_note(entry, claims, self._links(paper, index))
-        mark = digest([entry, claims, self.plan.root["scale"], note])
+        compared = self._compared(paper)
+        links = {
+            says: content.compare_link([index[path] for path in paths], self.experiment) for says, paths in compared.items()
+        }
+        note = content.paper_note(entry, claims, links)
+        mark = digest(
+            [entry, claims, self.plan.root["scale"], {p: self.contents[p] for paths in compared.values() for p in paths}]
+        )
         if run.data.tags.get(COMPLETE) == mark:
             return
         tags = content.axis_tags(entry["axes"]) | {"opd.scale": self.plan.root["scale"], "opd.title": entry["title"]}

@@ -23,7 +23,10 @@ from tests.pipeline.stages import save_checkpoint
 from tests.unit.tiny_results import publish, publish_data, publish_model
 
 ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
-OPTIONS = {"extrapolation_limit": {"token": "1"}}  # what the analyses need beyond their defaults on these rows
+OPTIONS = {
+    "extrapolation_limit": {"token": "1"},
+    "tutoring": {"judge": {"name": "tutor", "ask": "marks"}},
+}  # what the analyses need beyond their defaults on these rows
 ROLES |= {"data": "p/data/sums/seed0", "answers": "p/rollout/texts/seed0"}
 METHODS = {"sampled": {}, "exact": {"signal": "rkl", "support": "full", "estimator": "exact"}}
 

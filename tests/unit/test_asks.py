@@ -93,7 +93,10 @@ def test_every_judge_and_source_asks_what_the_table_says():
     routed = {"name": "routed", "to": {"x": "a", "y": "b"}}
     assert others("teachers/sources", routed) == [dict.fromkeys(("a", "b"), NOTHING)]  # what it is asked itself
     sources = ["bridged", "current", "ema", "frozen", "spans"]
-    for group, alone in (("judges", ["discriminator", "formatted", "overlong", "tutor"]), ("teachers/sources", sources)):
+    for group, alone in (
+        ("judges", ["discriminator", "formatted", "overlong", "rubric", "tutor"]),
+        ("teachers/sources", sources),
+    ):
         assert [name for name in plug_schema.names(group) if not plugs.constant(group, name, "OTHERS")] == alone
 
 

@@ -52,9 +52,9 @@ def dump(fake: FakeResults, by_node: bool = False) -> dict[str, list[tuple]]:
         nodes = dict(db.execute("select run_uuid, value from tags where key = 'opd.node'").fetchall())
     db.close()
     if by_node:
-        rows = {
-            t: [tuple(nodes.get(v, v) for v in row) for row in rows[t]] for t in ("params", "metrics", "latest_metrics", "tags")
-        }
+        named = re.compile("|".join(nodes) or "$.")
+        known = lambda v: named.sub(lambda found: nodes[found[0]], v) if isinstance(v, str) else v
+        rows = {t: [tuple(known(v) for v in row) for row in rows[t]] for t in ("params", "metrics", "latest_metrics", "tags")}
         rows = {t: sorted((r for r in found if not any("claim/" in str(v) for v in r)), key=repr) for t, found in rows.items()}
     return rows
 

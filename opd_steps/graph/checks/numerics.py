@@ -29,7 +29,7 @@ def check_numerics(node: GraphNode, where: str) -> None:
             )
             raise UserError(f"{where}.{key}.dtype", f"{whose}; leave it out")
     dtypes = {options.get("dtype")}
-    if "teachers" in options:
+    if "teacher_dtype" in options:
         teachings = named(options, node.parents)
         if options["teacher_dtype"] and "teacher" not in node.parents:
             raise UserError(f"{where}.teacher_dtype", "the node names no teacher; of others: teachers.<name>.dtype")
