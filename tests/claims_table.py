@@ -9,6 +9,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from opd_steps.config.load import self_contained
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/claims.md"
 MARKS = {
@@ -21,7 +23,7 @@ MARKS = {
 
 HEAD = """# Every paper's claims on the tiny models
 
-`snakemake all --config papers=all seeds={seeds}`, {date}, commit `{commit}`. {note}
+`snakemake all --config papers={papers} seeds={seeds}`, {date}, commit `{commit}`. {note}
 
 {total}
 
@@ -54,7 +56,16 @@ def page(found: dict, date: str, commit: str, note: str) -> str:
     total = f"{len(claims)} claims of {len(found['papers'])} papers: {decided}."
     same = sum(claim["same_contract"] for claim in claims)
     same = f"yes for {same} of them" if same else "no for all of them"
-    head = {"seeds": seeds, "date": date, "commit": commit, "note": note, "total": total, "same": same}
+    whole = set(found["papers"]) >= {*self_contained()}
+    head = {
+        "papers": "all" if whole else "[<those below>]",
+        "seeds": seeds,
+        "date": date,
+        "commit": commit,
+        "note": note,
+        "total": total,
+        "same": same,
+    }
     lines = HEAD.format(**head, chance=CHANCE.format(**found["chance"])).splitlines()
     by_paper = defaultdict(list)
     for claim in claims:

@@ -143,7 +143,7 @@ def claim_metrics(claims: list[dict]) -> dict[str, float]:
 def compare_link(runs: list[str], experiment: str) -> str:
     """MLflow's page that holds runs against each other, within the page that is open."""
     ids = quote(json.dumps(runs, separators=(",", ":")), safe="")
-    return f"#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]), safe='')}"
+    return f"#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]), safe='')}&workflowType=machine_learning"
 
 
 def paper_note(paper: dict, claims: list[dict], links: dict[str, str]) -> str:

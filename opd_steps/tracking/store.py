@@ -16,7 +16,7 @@ WHERE = "config.yaml.tracking.uri"
 KIND, MODEL_TRAINING = (
     "mlflow.experimentKind",
     "custom_model_development",
-)  # else MLflow opens on its page for traces, "No data"
+)  # what MLflow shows it as
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",

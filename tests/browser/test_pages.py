@@ -73,7 +73,7 @@ def test_the_mlflow_page_lists_the_runs(copy, chromium, tmp_path):
             ((note,),) = database.execute(query, (index["smoke"],)).fetchall()
             kinds = database.execute("select value from experiment_tags where key = 'mlflow.experimentKind'").fetchall()
         database.close()
-        assert kinds == [("custom_model_development",)]  # with another it opens on a page for traces
+        assert kinds == [("custom_model_development",)]
         link = re.search(r"Compare the evaluated models\]\((.*?)\)", note).group(1)
         for attempt in range(3):
             text = dom(chromium, f"{address}/{link}", tmp_path / f"compare{attempt}", 60000)
