@@ -13,19 +13,23 @@ from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 
 
+LOGITS = 1 << 25  # of one policy at once: a wide vocabulary is looked at at fewer points
+
+
 def side_by_side(
     rows: Trajectory, policies: dict[str, Policy | Teacher], micro_batch: int = 64, chunk: int = 1024
 ) -> Iterator[tuple[slice, list[Categorical]]]:
     """(which decision points, each policy's distributions at them), in order; `policies` by the role in which they look.
 
-    `chunk` decision points at a time, so that [N, V] never exists. Raises NotFinite for log-probs that are no numbers.
+    `chunk` decision points at a time, and never more than LOGITS log-probs, so that [N, V] never exists. Raises NotFinite for log-probs that are no numbers.
     """
     start = 0
     for row in range(0, len(rows), micro_batch):
         part = rows.rows(slice(row, row + micro_batch))
         dists = [policy.dist(part, role) for role, policy in policies.items()]
-        for i in range(0, len(dists[0]), chunk):
-            found = [_finite(dist.chunk(i, i + chunk), policy) for dist, policy in zip(dists, policies.values(), strict=True)]
+        step = max(1, min(chunk, LOGITS // dists[0].chunk(0, 1).logp_NV.shape[-1])) if len(dists[0]) else chunk
+        for i in range(0, len(dists[0]), step):
+            found = [_finite(dist.chunk(i, i + step), policy) for dist, policy in zip(dists, policies.values(), strict=True)]
             yield slice(start + i, start + i + len(found[0])), found
         start += len(dists[0])
 
