@@ -12,7 +12,6 @@ from opd_steps.nouns.dist import Categorical
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 
-
 LOGITS = 1 << 25  # of one policy at once: a wide vocabulary is looked at at fewer points
 
 
