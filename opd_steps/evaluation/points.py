@@ -20,7 +20,8 @@ def side_by_side(
 ) -> Iterator[tuple[slice, list[Categorical]]]:
     """(which decision points, each policy's distributions at them), in order; `policies` by the role in which they look.
 
-    `chunk` decision points at a time, and never more than LOGITS log-probs, so that [N, V] never exists. Raises NotFinite for log-probs that are no numbers.
+    `chunk` decision points at a time, and never more than LOGITS log-probs, so that [N, V] never exists. Raises NotFinite for log-probs
+    that are no numbers.
     """
     start = 0
     for row in range(0, len(rows), micro_batch):
