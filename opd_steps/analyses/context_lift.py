@@ -20,11 +20,12 @@ class ContextLift(Analysis):
     alone   share of right answers without it, over the samples that have a context
     told    the same of answers that the model gives with it, as many of every prompt
     lift    told - alone: above 0 the context is read, and of use
+    shown   share of samples that have a context
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("data",)
     BRANCHES: ClassVar[bool] = True
-    METRICS: ClassVar[tuple[str, ...]] = ("context/alone", "context/told", "context/lift")
+    METRICS: ClassVar[tuple[str, ...]] = ("context/alone", "context/told", "context/lift", "context/shown")
 
     context: Any = plug("teachers/contexts", "demo")
     n: Annotated[int, "2 to 1024"] = 8  # samples per prompt, one another's peers
@@ -38,4 +39,4 @@ class ContextLift(Analysis):
         done = ctx.pool.judge(continued(ctx.policies["model"], shown, nothing, prompts, seeds))
         alone, told = mean(rows.reward_B > 0, has_B), mean(done.reward_B > 0, has_B)
         lift = None if alone is None or told is None else told - alone
-        return {"context/alone": alone, "context/told": told, "context/lift": lift}
+        return {"context/alone": alone, "context/told": told, "context/lift": lift, "context/shown": mean(has_B.double())}

@@ -26,13 +26,18 @@ MAY_BE_OF_NOTHING = (
     "wrong",
     "inverted",
     "context/gap",
+    "context/lift",
+    "debate/sure",
+    "tutoring/",
+    "critic/accuracy",
     "alignment/",
     "detour",
     "distortion/right",
     "power/snr",
     "auc/",
 )
-"""Means over right, wrong or parsed samples, which a model that learned nothing may not have, and a ratio to no gradient: left out."""
+"""Means over right, wrong or parsed samples, or over what is shown or compared of them, which a model that learned nothing may not have,
+and a ratio to no gradient: left out."""
 
 
 def of_nothing(metric: str) -> bool:

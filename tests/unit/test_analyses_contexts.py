@@ -73,10 +73,12 @@ def test_what_a_model_is_told_lifts_its_own_accuracy_where_it_reads_it():
     found = ContextLift(Odd(3), n=4).measure(context(pool, model=model))
     rows = context(pool, model=model).rollouts("model", 4)
     alone = float((rows.reward_B[rows.prompt_B % 2 == 1] > 0).double().mean())
-    assert found == {"context/alone": alone, "context/told": 1.0, "context/lift": 1.0 - alone} and 0.3 < alone < 0.7
+    expected = {"context/alone": alone, "context/told": 1.0, "context/lift": 1.0 - alone, "context/shown": 0.5}
+    assert found == expected and 0.3 < alone < 0.7
     unread = ContextLift(Odd(4), n=4).measure(context(pool, model=model))
     assert unread["context/alone"] == alone and abs(unread["context/lift"]) < 0.2
-    assert set(ContextLift(Plain(), n=4).measure(context(pool, model=model)).values()) == {None}
+    nothing = ContextLift(Plain(), n=4).measure(context(pool, model=model))
+    assert nothing.pop("context/shown") == 0 and {*nothing.values()} == {None}
 
 
 @pytest.mark.parametrize(("p", "b", "tail"), [(0.9, 0.5, 0.01), (0.95, 0.7, 0.001), (0.6, 0.55, 0.1)])
