@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import defaultdict
 from pathlib import Path
@@ -17,13 +18,14 @@ def stored(results: Path, times: bool = True) -> dict[str, dict]:
     database = sqlite3.connect(results / "mlflow.db")
     query = lambda what: database.execute(f"select run_uuid, {what}").fetchall()
     nodes = dict(query("value from tags where key = 'opd.node'"))
+    ids = re.compile("|".join(nodes))  # also within links
     runs = query(f"name, status, lifecycle_stage{', start_time, end_time' if times else ''} from runs")
     assert len(runs) == len(nodes) == len(set(nodes.values()))
     found: dict[str, dict] = {nodes[r]: defaultdict(list, run=[tuple(row)]) for r, *row in runs}
     when = ", timestamp" if times else ""
     for table, columns in {"params": "key, value", "tags": "key, value", "metrics": f"key, value, step{when}"}.items():
         for run, key, value, *rest in query(f"{columns} from {table}"):
-            value = nodes.get(value, str(value).replace(str(results), "<results>"))
+            value = ids.sub(lambda id: nodes[id[0]], str(value).replace(str(results), "<results>"))
             found[nodes[run]][table].append((key, value, *([] if key.startswith("claim/") else rest)))
         for content in found.values():
             content[table].sort()
