@@ -29,6 +29,7 @@ MAY_BE_OF_NOTHING = (
     "context/lift",
     "debate/sure",
     "tutoring/",
+    "train/accuracy",
     "critic/accuracy",
     "alignment/",
     "detour",
