@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -23,14 +24,10 @@ def forecast(results: Path, jobs: list[tuple[GraphNode, int]], missing: set[str]
     due = Counter(node.kind for node, seed in jobs if node.path(seed) in missing)
     if due.total() < WORTH_SAYING:
         return ""
-    there: dict[str, list[float]] = {}
-    for node, seed in jobs:
-        seconds = there.setdefault(node.kind, [])
-        if due[node.kind] and len(seconds) < LOOKED_AT and node.path(seed) not in missing:
-            seconds += _cpu_s(results / f"{node.path(seed)}.timing.json")
     parts, total, unknown = [], 0.0, []
     for kind, count in due.items():
-        known = there.get(kind, [])
+        files = islice(results.glob(f"*/{kind}/*/seed*.timing.json"), LOOKED_AT)
+        known = [seconds for file in files for seconds in _cpu_s(file)]
         total += count * median(known) if known else 0.0
         unknown += [] if known else [kind]
         parts.append(f"{count} {kind}" + (f" at {median(known):.3g} s" if known else ""))
