@@ -86,7 +86,7 @@ class Graph:
                 raise UserError(where, f"a node of this name already comes from paper '{scope[name].paper}'")
             last = [(f"{place}.nodes.{name}", scale["nodes"].get(name, {}))]
             if not isinstance(raw, dict) or GRID not in raw:
-                own[name] = self._own(paper["name"], name, raw, last)
+                own[name] = self._own(paper["name"], name, raw, where, last)
                 continue
             points = variants(name, raw[GRID], f"{where}.{GRID}")
             if taken := points.keys() & (paper["nodes"].keys() | scope.keys()):
@@ -96,7 +96,7 @@ class Graph:
             for variant, point in points.items():
                 alone = (f"{place}.nodes.{variant}", scale["nodes"].get(variant, {}))
                 layers = [*last, (f"{where}.{GRID}", nested(point)), alone]
-                own[variant] = self._own(paper["name"], variant, rest, layers, where)
+                own[variant] = self._own(paper["name"], variant, rest, where, layers)
                 own[variant].family, own[variant].point = name, point
         copied = {}
         for name in [name for name in scale["nodes"] if name not in own and name not in self.grids[paper["name"]]]:
@@ -150,9 +150,8 @@ class Graph:
         used = [paper for each in self.uses(name) for paper in self._line(each)]
         return list({paper["name"]: paper for paper in [*used, self.papers[name]]}.values())
 
-    def _own(self, paper: str, name: str, raw: object, last: list[tuple[str, dict]], where: str = "") -> GraphNode:
-        """A node of the paper's section `nodes`, where it stands under its name or at `where`; `last`: what is written for it besides."""
-        where = where or f"{self.papers[paper]['file']}.nodes.{name}"
+    def _own(self, paper: str, name: str, raw: object, where: str, last: list[tuple[str, dict]]) -> GraphNode:
+        """A node of the paper's section `nodes`, written at `where`; `last`: what the scale, and a grid, write for it besides."""
         if not isinstance(raw, dict) or "kind" not in raw:
             raise UserError(where, f"expected {{kind: ...}} with one of: {', '.join(KINDS)}")
         if name == SELF or not _NAME.fullmatch(name):

@@ -71,7 +71,7 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attenti
     Raises UserError.
     """
     path = where(folder)
-    model = read_model(path, dtype=dtype, attention=attention).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = read_model(path, dtype=dtype, attention=attention).to(ranks.device()).eval()
     if adapters := stacked(Path(folder)):
         from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
 

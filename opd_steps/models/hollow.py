@@ -38,8 +38,7 @@ def hollow_model(path: str, **how) -> PreTrainedModel | None:
 
 def fill(model: PreTrainedModel, path: str) -> None:
     """Read this process's part of every weight of a model that was hollow and is cut now (ranks.shard). Raises NotFinite."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
+    model._apply(lambda t: torch.empty_like(t, device=ranks.device()) if t.is_meta else t.to(ranks.device()))
     files = _files(path)
     with ExitStack() as stack, torch.no_grad():
         opened = {file: stack.enter_context(safe_open(file, "pt")) for file in set(files.values())}

@@ -71,13 +71,8 @@ def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def recompute_blocks(model: nn.Module) -> None:
     """Have the model's blocks (its `_no_split_modules`) keep their input alone for the backward pass."""
-    for block in blocks(model):
+    for block in ranks.blocks(model):
         block.forward = partial(_run, block.forward)
-
-
-def blocks(model: nn.Module) -> list[nn.Module]:
-    names = set(model._no_split_modules or ())
-    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def _run(forward, *args, **kwargs):

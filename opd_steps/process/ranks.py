@@ -106,16 +106,20 @@ def micro_batches(rows: int, size: int) -> list[slice]:
 # ---- weights
 
 
+def device() -> str:
+    """Where models are: the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
     """FSDP2 on every block of the model and on the rest of it; gradients are summed over ranks, in fp32. `compute`: dtype in which a
     rank gets the weights that it does not hold."""
     if world() == 1:
         return model
-    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
+    mesh = init_device_mesh(device(), (world(),))
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    blocks = set(model._no_split_modules or ())
-    for module in [m for m in model.modules() if type(m).__name__ in blocks]:
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+    for block in blocks(model):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     for part in _parts(model):
         part.set_gradient_divide_factor(1.0)
@@ -126,6 +130,12 @@ def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
     model.hidden_states = lambda tokens_BL, layers: _hidden_states(model, tokens_BL, layers)
     register_fsdp_forward_method(model, "hidden_states")
     return model
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's equal parts, its `_no_split_modules`."""
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -13,10 +13,8 @@ from pathlib import Path
 from opd_steps.errors import UserError
 
 WHERE = "config.yaml.tracking.uri"
-KIND, MODEL_TRAINING = (
-    "mlflow.experimentKind",
-    "custom_model_development",
-)  # what MLflow shows it as
+KIND = "mlflow.experimentKind"  # what MLflow shows an experiment as
+MODEL_TRAINING = "custom_model_development"
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",

@@ -19,9 +19,10 @@ from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, make_optimizer
 from opd_steps.models.folder import save_model
 from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.numerics import FP32, Numerics, blocks, cast, recompute_blocks
+from opd_steps.models.numerics import FP32, Numerics, cast, recompute_blocks
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from tests.unit.test_teacher_checks import NODES, build
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
@@ -105,7 +106,7 @@ def kept(recompute: bool) -> int:
     def inputs(module, args, kwargs) -> None:
         keep(args[0] if args else kwargs["hidden_states"])
 
-    for block in blocks(who.model) if recompute else ():
+    for block in ranks.blocks(who.model) if recompute else ():
         block.register_forward_pre_hook(inputs, with_kwargs=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         dist = who.dist(rows(16, 40))
