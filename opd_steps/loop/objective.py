@@ -13,6 +13,7 @@ from opd_steps.config.asks import NOTHING, Asks, union
 from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward, Part
+from opd_steps.loop.passes import Tokens
 from opd_steps.loop.terms import Term, prefix, survey, terms_of
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.hidden import HiddenStates
@@ -45,11 +46,11 @@ class Objective:
         batch: Trajectory,
         columns: dict[str, Tensor],
         teachers: Mapping[str, Teacher] | None = None,
-        micro_batch: int = 64,
+        micro_batch: int | Tokens = 64,
         moment: Moment | None = None,
         after_rows: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        """Accumulate the gradient of the whole batch, `micro_batch` rows at a time, and return mean statistics.
+        """Accumulate the gradient of the whole batch, pass by pass, each of `micro_batch` rows or tokens, and return mean statistics.
 
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teachers are never differentiated, and those that
         nothing asks are not run. Splitting the batch differently, also over ranks, changes no gradient: constants are those of
@@ -64,6 +65,7 @@ class Objective:
         forward = Forward(policy, {n: t for n, t in (teachers or {}).items() if asked[n]}, asked, batch, columns, micro_batch)
         found = survey(self.streams, forward) if any(s.surveys for s in self.streams) else None
         each, figures = terms_of(self.streams, self.aggregate, self.window, batch, found, moment or Moment(window=self.window))
+        each = [term.at(forward.point_N) for term in each]
         figure = Figures(len(batch.action_N))
         for part in forward.parts():
             if part.idle:

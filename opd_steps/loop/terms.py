@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,12 @@ class Term:
     member_N: Tensor
     shift_N: Tensor | None
     tokens: int
+
+    def at(self, point_N: Tensor | None) -> Term:
+        """Of the decision points in this order; None: as they are."""
+        if point_N is None:
+            return self
+        return replace(self, **{name: t[point_N] for name, t in vars(self).items() if isinstance(t, Tensor)})
 
     def cut(self, start: int, stop: int, device: torch.device | None = None) -> Term:
         take = lambda t: None if t is None else t[start:stop].to(device or t.device)
@@ -84,7 +90,7 @@ def survey(streams: Sequence[Stream], forward: Forward) -> list[dict]:
         chunked_sum(part.student, read)
     found = ranks.gather([dict(into) for into in columns])
     return [
-        {key: torch.cat([chunk for mine in found for chunk in mine[k].get(key, ())]) for key in found[0][k]}
+        {key: forward.as_given(torch.cat([chunk for mine in found for chunk in mine[k].get(key, ())])) for key in found[0][k]}
         for k in range(len(columns))
     ]
 

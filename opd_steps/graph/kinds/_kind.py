@@ -155,6 +155,8 @@ class Training(Running):
     tune: Any = plug("tune", "full")  # of every learner: all of its weights, or an adapter beside them
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
+    micro_tokens: Annotated[Optional[int], "at least 1"] = None  # instead: tokens in one pass, of sequences of like length
+    packed: bool = False  # sequences of one pass stand one behind the other, without padding
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates
     published: Optional[Dtype] = None  # of the trained model's files; null: as `weights`
