@@ -79,7 +79,7 @@ class Cards:
         rows = [self._claim(name, claim) for claim in entry["claims"]]
         parts = [
             _source(self.run, name),
-            table(["claim", "what is compared", "requires", "verdict", "effect", "seeds", "reported", "what differs"], rows),
+            table(["claim", "what is compared", "verdict", "effect", "requires", "reported", "what differs"], rows),
         ]
         required = {need: needs[need] for claim in entry["claims"] for need in claim["requires"] if need in needs}
         if required:
@@ -92,12 +92,12 @@ class Cards:
         judged = next((each for each in known if each.of(claim)), None)
         margin = f" ± {claim['margin']}" if claim["margin"] else ""
         if judged:
-            came = [judged.verdict, judged.effect, judged.seeds]
+            came = [judged.verdict, judged.effect if judged.effect == "–" else f"{judged.effect}, {judged.seeds} seeds"]
         else:
-            came = ["no verdict at hand: " + ("what it compares has changed since" if known else "not in that run"), "–", "–"]
+            came = ["no verdict at hand: " + ("what it compares has changed since" if known else "not in that run"), "–"]
         stated = f"`{claim['left']} {claim['op']} {claim['right']}{margin}`"
         requires = ", ".join(map(plain, claim["requires"])) or "–"
-        return [plain(claim["says"]), stated, requires, *came, plain(claim["reported"] or "–"), plain(claim["differs"] or "–")]
+        return [plain(claim["says"]), stated, *came, requires, plain(claim["reported"] or "–"), plain(claim["differs"] or "–")]
 
     def _code(self, name: str) -> str:
         users, rows = self.papers_of(), []

@@ -13,4 +13,4 @@ html_show_copyright = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
-suppress_warnings = ["misc.highlighting_failure"]  # of YAML in pieces
+smartquotes = False  # --config is no dash

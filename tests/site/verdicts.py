@@ -43,7 +43,7 @@ def read(page: str) -> Run:
     for part in page.split("\n## ")[1:]:
         paper = re.match(r"\[(\w+)\]", part)[1]
         for line in part.splitlines():
-            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            cells = [cell.strip().replace("∣", "|") for cell in line.split("|")[1:-1]]  # as that page spells | in a cell
             if len(cells) == 9 and cells[0] not in ("claim", "---"):
                 says, left, right, verdict, effect, seeds = cells[:6]
                 op, against = html.unescape(right).split(" ", 1)

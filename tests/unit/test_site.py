@@ -86,9 +86,9 @@ def test_a_verdict_is_only_that_of_what_it_compared():
         "reported": "",
         "differs": "",
     }
-    assert made._claim("mine", claim)[3] == "**holds**"
-    assert "changed since" in made._claim("mine", claim | {"right": "c.test/x"})[3]
-    assert "not in that run" in made._claim("mine", claim | {"says": "worse"})[3]
+    assert made._claim("mine", claim)[2] == "**holds**"
+    assert "changed since" in made._claim("mine", claim | {"right": "c.test/x"})[2]
+    assert "not in that run" in made._claim("mine", claim | {"says": "worse"})[2]
 
 
 @pytest.mark.parametrize(
