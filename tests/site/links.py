@@ -55,3 +55,8 @@ def is_plug(file: Path) -> bool:
 
 def of_plug(group: str, name: str = "") -> str:
     return f"/plugs/{group}.md" + f"#{name}" * bool(name)
+
+
+def to_plugs(text: str) -> str:
+    """`text` with the groups of plugs that tables of options name as links to their pages."""
+    return re.sub(r"(\| plugs?: )([\w/]+) \|", lambda found: f"{found[1]}[{found[2]}]({of_plug(found[2])}) |", text)

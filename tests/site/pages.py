@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.site import cards, kinds, pictures, plugs
-from tests.site.links import ROOT, place, turned
+from tests.site.links import ROOT, place, to_plugs, turned
 from tests.site.text import toctree, verbatim
 
 DOCS = ROOT / "docs"
@@ -46,7 +46,7 @@ def assemble(folder: Path) -> None:
     pages = {"index.md": index} | written | made
     for name, text in (pages | _files(pages)).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_text(to_plugs(text))
     shutil.copytree(DOCS / "images", folder / "images", dirs_exist_ok=True)
 
 

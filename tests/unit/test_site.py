@@ -112,6 +112,11 @@ def test_a_link_that_leads_nowhere_is_an_error():
         turned("[b](nowhere.md)", ROOT / "docs", place)
 
 
+def test_tables_of_options_lead_to_the_plugs(site):
+    for page in ("options", "kinds"):
+        assert "| plug: [tasks/worlds](/plugs/tasks/worlds.md) |" in (site / f"{page}.md").read_text()
+
+
 def test_prose_is_prose_and_columns_stay():
     full = "x" * 95
     assert text.told(f"{full}\ngoes on *here*.\nbeta: an entry\n    a   b\n    c   d") == (
