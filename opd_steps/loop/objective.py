@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,13 +14,16 @@ from opd_steps.config.asks import NOTHING, Asks, union
 from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward, Part
-from opd_steps.loop.terms import Term, prefix, survey, terms_of
+from opd_steps.loop.terms import Term, prefix, shown, survey, terms_of
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment, Stream, build
 from opd_steps.process import ranks
+
+if TYPE_CHECKING:
+    from opd_steps.loop.tokens import Eye
 
 
 @dataclass
@@ -48,12 +52,14 @@ class Objective:
         micro_batch: int = 64,
         moment: Moment | None = None,
         after_rows: Callable[[], None] | None = None,
+        eye: Eye | None = None,
     ) -> dict[str, float]:
         """Accumulate the gradient of the whole batch, `micro_batch` rows at a time, and return mean statistics.
 
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teachers are never differentiated, and those that
         nothing asks are not run. Splitting the batch differently, also over ranks, changes no gradient: constants are those of
-        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands.
+        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands. `eye`: looks
+        at figures of single decisions.
         """
         if not len(batch):  # where rows come by chance
             return {}
@@ -70,14 +76,16 @@ class Objective:
                 _idle(part).backward()
                 continue
             here = [term.cut(part.at, part.at + len(part.student), policy.device) for term in each]
-            loss = chunked_sum(part.student, self._loss_of(part, here, figure))
+            loss = chunked_sum(part.student, self._loss_of(part, here, figure, eye))
             loss.backward()
             figure.sums["loss"] += float(loss.detach())
             if after_rows:
                 after_rows()
         return figure.combined() | figures
 
-    def _loss_of(self, part: Part, here: list[Term], figure: Figures) -> Callable[[StepDist, int, int], Tensor]:
+    def _loss_of(
+        self, part: Part, here: list[Term], figure: Figures, eye: Eye | None
+    ) -> Callable[[StepDist, int, int], Tensor]:
         def loss_of(q: StepDist, i: int, j: int) -> Tensor:
             seen, loss = part.evidence.chunk(i, j), 0.0
             raw_N = seen.sampler_logp_N  # nan where nobody sampled
@@ -89,6 +97,8 @@ class Objective:
                 loss_N, found = stream.loss(q, replace(stream.view(seen), shift_N=cut.shift_N))
                 loss = loss + (cut.scale_N * loss_N).sum()
                 figure.of_term(prefix(k), found, cut)
+                if eye and eye.looks(part.at + i, part.at + j):
+                    eye.see(part.at + i, shown(stream, q, seen, found, cut, prefix(k)))
             figure.of_policy(q, seen.action_N, raw_N)
             return loss
 

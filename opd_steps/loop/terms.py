@@ -12,8 +12,10 @@ from torch import Tensor
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward
 from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.aggregate import weights_N
+from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment, Stream, Wide
 from opd_steps.process import ranks
 
@@ -64,6 +66,24 @@ def terms_of(
         counted_N = member_N if wide.mask_N is None else spread(wide.mask_N.float()).bool()
         terms.append(Term(spread(scale_N), counted_N, shift_N, max(tokens, 1)))
     return terms, figures
+
+
+@torch.no_grad()
+def shown(
+    stream: Stream, q: StepDist, seen: Evidence, found: dict[str, Tensor], term: Term, name: str
+) -> dict[str, Tensor | None]:
+    """Columns of a term for who looks at single decisions, [N] each; names begin with that of the term.
+
+    The estimator's own figures; weight: what the decision counts in the loss, 1 where all count alike, 0 where it is masked; of the
+    method's own term also student: its log-prob of the action, and both entropies, in nats.
+    """
+    evidence = stream.view(seen)
+    weight_N = term.scale_N * term.tokens * stream.factor_N(q, evidence)
+    columns = {f"{name}{key}": value_N for key, value_N in found.items()} | {f"{name}weight": weight_N}
+    if name or isinstance(q, HiddenStates):
+        return columns
+    teacher_N = None if evidence.teacher is None else evidence.teacher.entropy()
+    return columns | {"student": q.logp(seen.action_N), "entropy": q.entropy(), "teacher_entropy": teacher_N}
 
 
 @torch.no_grad()
