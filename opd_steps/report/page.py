@@ -123,13 +123,20 @@ def _boxes(plan: Plan, paper: str) -> list[Box]:
 
 
 def _curves(plan: Plan, paper: str, order: dict[str, int], captions: dict) -> list[dict]:
-    """Per kind of training node its variants and one chart per metric, the last kind of the pipeline first."""
+    """Per kind of training node its models and one chart per metric, the last kind of the pipeline first.
+
+    Where all models of a kind are another paper's that has a page of its own, they are named and not drawn again.
+    """
     groups = []
     nodes = plan.nodes(paper)
     kinds = {node["kind"] for node in nodes}
     for kind in (kind for kind in reversed(KINDS) if kind in kinds):
         runs = {n["name"]: {seed: r.curves for seed, r in plan.seeds(n).items()} for n in nodes if n["kind"] == kind}
         runs = {name: found for name, found in runs.items() if any(found.values())}
+        owners = sorted({n["owner"] for n in nodes if n["name"] in runs and n["kind"] == kind})
+        if runs and paper not in owners and all(owner in plan.papers for owner in owners):
+            groups.append({"kind": kind, "legend": [], "charts": [], "names": list(runs), "of": owners})
+            continue
         found = {key for curves in runs.values() for rows in curves.values() for row in rows for key in row} - {"step"}
         metrics = [m for m in captions["curves"] if m in found] + sorted(found - {*captions["curves"], *captions["hidden"]})
         number_of = {name: order[name] if KINDS[kind].VARIANTS else i for i, name in enumerate(runs)}
@@ -147,7 +154,7 @@ def _curves(plan: Plan, paper: str, order: dict[str, int], captions: dict) -> li
             drawn.append({"metric": metric, "caption": caption, "gaps": "; ".join(lacking), "svg": Markup(svg)})
         if drawn:
             legend = [(name, f"{look(i)} s{i}") for name, i in number_of.items()]
-            groups.append({"kind": kind, "legend": legend, "charts": drawn})
+            groups.append({"kind": kind, "legend": legend, "charts": drawn, "names": list(runs), "of": []})
     return groups
 
 
