@@ -28,7 +28,7 @@ WORDS = {
     "evaluation": "suites",
     "analyses": "of finished models",
     "findings": "results, claims, verdicts",
-    "report": "one static page",
+    "report": "static pages",
     "tracking": "MLflow",
     "nouns": "Trajectory, StepDist, Policy, Pool ...",
     "objectives": "pure tensor functions",

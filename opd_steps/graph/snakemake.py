@@ -44,7 +44,7 @@ WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
 LOOKS = {"status", "plan"}  # the rules that only say what is there, and what it would take
 NAMED = 8  # nodes in a line that says why some run again
-REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "style.css", "captions.yaml")]
+REPORT_FILES = sorted(path for end in ("j2", "css", "js", "yaml") for path in Path("workflow/report").glob(f"*.{end}"))
 
 
 def look_at_config() -> None:
@@ -163,14 +163,14 @@ def _reasons_of_views(results: Path) -> dict[str, str]:
     """The same for what is made of results. What reads something that is made again is made again in any case."""
     report, whys = results / "report", {}
     lists = [report / "manifests" / f"{paper}.json" for paper in _owners()]
-    index, claims, page = report / "mlflow.json", report / "claims.json", report / "index.html"
+    index, claims = report / "mlflow.json", report / "claims.json"
     try:
         whys[report / "plan.json"] = views.why(report / "plan.json", digest(outline.make(_graph, _root)), [])
         for paper, file in zip(_owners(), lists, strict=True):
             whys[file] = views.why(file, "", [results / path / MANIFEST for path in _paths(paper)])
         inputs = [report / "plan.json", *lists]
         whys[index] = views.why(index, step_code("track"), inputs) or views.lost_runs(_root["tracking"]["uri"], index)
-        whys[claims] = views.why(claims, step_code("report"), [*inputs, *REPORT_FILES]) or views.other_page(claims, page)
+        whys[claims] = views.why(claims, step_code("report"), [*inputs, *REPORT_FILES]) or views.other_pages(claims)
     except FileNotFoundError:
         pass  # something that they are made of is missing, so they are made again
     for paper in {node.paper for node in _wanted}:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,6 +22,9 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.chunk import Figures, chunk_loss
 from opd_steps.objectives.stream import Moment, Stream, build
 from opd_steps.process import ranks
+
+if TYPE_CHECKING:
+    from opd_steps.loop.tokens import Eye
 
 
 @dataclass
@@ -48,12 +53,14 @@ class Objective:
         micro_batch: int | Tokens = 64,
         moment: Moment | None = None,
         after_rows: Callable[[], None] | None = None,
+        eye: Eye | None = None,
     ) -> dict[str, float]:
         """Accumulate the gradient of the whole batch, pass by pass, each of `micro_batch` rows or tokens, and return mean statistics.
 
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teachers are never differentiated, and those that
         nothing asks are not run. Splitting the batch differently, also over ranks, changes no gradient: constants are those of
-        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands.
+        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands. `eye`: looks
+        at figures of single decisions.
         """
         if not len(batch):  # where rows come by chance
             return {}
@@ -71,9 +78,11 @@ class Objective:
                 _idle(part).backward()
                 continue
             here = [term.cut(part.at, part.at + len(part.student), policy.device) for term in each]
+            point_N = forward.points(part)
 
-            def loss_of(q: StepDist, i: int, j: int, part=part, here=here) -> Tensor:
-                return chunk_loss(self.streams, [term.cut(i, j) for term in here], q, part.evidence.chunk(i, j), figure)
+            def loss_of(q: StepDist, i: int, j: int, part=part, here=here, point_N=point_N) -> Tensor:
+                see = partial(eye.see, point_N[i:j]) if eye and eye.looks(point_N[i:j]) else None
+                return chunk_loss(self.streams, [term.cut(i, j) for term in here], q, part.evidence.chunk(i, j), figure, see)
 
             loss = chunked_sum(part.student, loss_of)
             loss.backward()

@@ -12,7 +12,9 @@ from opd_steps.hooks import Setting
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
+from opd_steps.loop.tokens import TokenLog
 from opd_steps.loop.train import train
+from opd_steps.nouns.policy import Policy
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, weights_id
 from opd_steps.steps._rows import Rows
@@ -39,8 +41,11 @@ def run(job: Job) -> None:
     setting = Setting(policies[""], pool, job.seed, job.path("student"), job.parents.get("update_of"))
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
     learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
+    tokens = learners[""].tokens = _token_log(job, policies[""])
     metrics = train(job, learners, make_batch, (*hooks, conductor))
     if metrics:  # on the rank that writes
+        if tokens:
+            tokens.publish(job.stage)
         metrics["teacher/sequences"] = _sequences(job, [f"{learner.curve}teacher_rows" for learner in learners.values()])
     publish_model(job, policies[""], metrics, _facts(job, staff), {name: p for name, p in policies.items() if name})
 
@@ -49,6 +54,10 @@ def _own(options: dict, name: str) -> dict:
     """Optimizer and gradient of a learner."""
     own = options["learners"][name] if name else options
     return {"optim": own["optim"], "gradient": plugs.load("gradients", own["gradient"])}
+
+
+def _token_log(job: Job, policy: Policy) -> TokenLog | None:
+    return TokenLog(job.work, job.options["steps"], policy.tokenizer) if policy.family.TEXT else None
 
 
 def _sequences(job: Job, curves: list[str]) -> float:

@@ -30,10 +30,14 @@ def why(out: Path, code: str, files: Iterable[Path]) -> str:
         return f"{out} is damaged"
 
 
-def other_page(claims: Path, page: Path) -> str:
+def other_pages(claims: Path) -> str:
     """Why the report is to be made again though its claims are what they should be; "" if it need not."""
-    if page.exists() and json.loads(claims.read_text())["page"] != file_sha256(page):
-        return f"{page} is damaged"
+    for name, sha256 in json.loads(claims.read_text())["pages"].items():
+        page = claims.parent / name
+        if not page.exists():
+            return f"{page} is missing"
+        if file_sha256(page) != sha256:
+            return f"{page} is damaged"
     return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -16,16 +15,12 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+from tests.browser.chrome import FLAGS, installed
 
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """Path of Chromium, installed from the distribution's packages where it is missing."""
-    if not shutil.which("chromium"):
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return shutil.which("chromium")
+    return installed()
 
 
 def dom(chromium: str, url: str, profile: Path, wait_ms: int = 3000) -> str:
