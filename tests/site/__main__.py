@@ -19,8 +19,9 @@ def main(folder: Path) -> int:
 
     pages = folder.parent / f"{folder.name}-pages"
     assemble(pages)
+    strict, anew = ["-W", "--keep-going", "-q"], ["-E", "-a", "-j", "2"]
     places = ["-c", str(Path(__file__).parent), "-d", f"{pages}-read", str(pages), str(folder)]
-    status = sphinx([*"-W --keep-going -q -E -a -j 2".split(), *places])
+    status = sphinx([*strict, *anew, *places])
     for page in folder.rglob("*.html"):
         for found in _LOADED.findall(page.read_text()):
             print(f"{page}: loads from the network: {found}", file=sys.stderr)
