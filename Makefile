@@ -57,6 +57,7 @@ lint: setup
 
 # the documentation as a site; a warning or a dead link is an error
 docs: .venv/docs
+	@rm -rf build/docs*
 	@python -m tests.site build/docs
 	@echo "documentation: $(CURDIR)/build/docs/index.html"
 

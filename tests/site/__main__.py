@@ -19,23 +19,9 @@ def main(folder: Path) -> int:
 
     pages = folder.parent / f"{folder.name}-pages"
     assemble(pages)
-    status = sphinx(
-        [
-            "-W",
-            "--keep-going",
-            "-q",
-            "-E",
-            "-a",
-            "-j",
-            "2",
-            "-c",
-            str(Path(__file__).parent),
-            "-d",
-            f"{pages}-trees",
-            str(pages),
-            str(folder),
-        ]
-    )
+    strict, anew = ["-W", "--keep-going", "-q"], ["-E", "-a", "-j", "2"]
+    places = ["-c", str(Path(__file__).parent), "-d", f"{pages}-read", str(pages), str(folder)]
+    status = sphinx([*strict, *anew, *places])
     for page in folder.rglob("*.html"):
         for found in _LOADED.findall(page.read_text()):
             print(f"{page}: loads from the network: {found}", file=sys.stderr)

@@ -12,24 +12,11 @@ from tests.site.text import toctree, verbatim
 
 DOCS = ROOT / "docs"
 ORDER = {
-    "Use it": [
-        "concepts",
-        "options",
-        "faq",
-        "data",
-        "verifiers",
-        "tune",
-        "precision",
-        "parallel",
-        "slurm",
-        "vllm",
-        "cut_off",
-        "smollm2",
-    ],
-    "Papers": ["papers", "claims", "results", "estimators"],
-    "Add to it": ["extend", "architecture", "kinds", "plugs", "code", "speed"],
+    "Use it": "concepts options faq data verifiers tune precision parallel scale plan fit tracking slurm vllm cut_off smollm2",
+    "Papers": "papers claims results estimators",
+    "Add to it": "extend architecture kinds plugs code speed",
 }
-"""The side's order. A page of docs/ that is not named here comes under "More"."""
+"""The side's order of the pages that are there. One of docs/ that is not named here comes under "More"."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown"}
 
 
@@ -57,9 +44,8 @@ def _read(path: Path, folder: Path) -> str:
 def _side(names: list[str]) -> str:
     """The table of contents, on the first page."""
     there = sorted(Path(name).stem for name in names if "/" not in name)
-    placed = {page for pages in ORDER.values() for page in pages}
-    groups = {title: [page for page in pages if page in there] for title, pages in ORDER.items()}
-    groups["More"] = [page for page in there if page not in placed]
+    groups = {title: [page for page in pages.split() if page in there] for title, pages in ORDER.items()}
+    groups["More"] = [page for page in there if page not in " ".join(ORDER.values()).split()]
     return "\n".join(
         toctree(*pages).replace(":hidden:", f":hidden:\n:caption: {title}") for title, pages in groups.items() if pages
     )
