@@ -48,7 +48,8 @@ def train(
     hooks = (*hooks, guard, Milestones(job.work, options["keep"]))
     stateful = [*hooks, *(learner.work for learner in learners.values())]
     trained = {name: (learner.policy.model, learner.optimizer) for name, learner in learners.items()}
-    state = checkpoint.load(job.work, trained)
+    states = lambda: {"hooks": [each.state_dict() for each in stateful]}
+    state = checkpoint.load(job.work, trained, states())
     start = state["step"] if state else 0
     for each, saved in zip(stateful, state["hooks"] if state else (), strict=False):
         each.load_state_dict(saved)
@@ -63,7 +64,7 @@ def train(
         if not step:
             return "before its first step; run again to begin"
         if step > saved:
-            checkpoint.save(job.work, step, trained, {"hooks": [each.state_dict() for each in stateful]})
+            checkpoint.save(job.work, step, trained, states())
         return f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s; run again to go on"
 
     for learner in learners.values():
