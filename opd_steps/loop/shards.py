@@ -34,7 +34,7 @@ def write(folder: Path, part: str, tensors: Mapping[str, Tensor]) -> None:
                 header[name] = {"saved_offsets": [low, *[0] * (rows.ndim - 1)][: rows.ndim]}
     place = f"-{ranks.rank():05d}-of-{ranks.world():05d}" if ranks.world() > 1 else ""
     file = folder / f"{part}{place}.safetensors"
-    save_file(mine, file, {HEADER: json.dumps(header)} if place else None)
+    save_file(mine, file, {HEADER: json.dumps(header, sort_keys=True)} if place else None)
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 
