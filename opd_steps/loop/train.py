@@ -15,6 +15,7 @@ from opd_steps.loop import checkpoint
 from opd_steps.loop.guard import Guard
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.milestones import Milestones
+from opd_steps.loop.phases import Phases
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
@@ -48,12 +49,14 @@ def train(
     hooks = (*hooks, guard, Milestones(job.work, options["keep"]))
     stateful = [*hooks, *(learner.work for learner in learners.values())]
     trained = {name: (learner.policy.model, learner.optimizer) for name, learner in learners.items()}
-    state = checkpoint.load(job.work, trained)
+    states = lambda: {"hooks": [each.state_dict() for each in stateful]}
+    state = checkpoint.load(job.work, trained, states())
     start = state["step"] if state else 0
     for each, saved in zip(stateful, state["hooks"] if state else (), strict=False):
         each.load_state_dict(saved)
     log = MetricsLog(job.work / "metrics.jsonl", start) if ranks.first() else None
     stop, steps, shown, saved = StopFlag(), options["steps"], time.monotonic(), start
+    phases = Phases()
     stopping = lambda: max(ranks.gather(stop.wanted))  # all ranks stop at the same step
     if start:
         print(f"resuming after step {start}", flush=True)
@@ -63,7 +66,8 @@ def train(
         if not step:
             return "before its first step; run again to begin"
         if step > saved:
-            checkpoint.save(job.work, step, trained, {"hooks": [each.state_dict() for each in stateful]})
+            with phases.of("checkpoint"):
+                checkpoint.save(job.work, step, trained, states())
         return f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s; run again to go on"
 
     for learner in learners.values():
@@ -73,7 +77,8 @@ def train(
             if dropout:  # a function of the step, as all randomness: there is no state to be saved
                 torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
             try:
-                made = make_batch(step)
+                with phases.of("batch"):
+                    made = make_batch(step)
             except Stopped:  # what it waited for may never come; the step is made anew
                 job.note(f"stopped by signal {stop.wanted} {save(step - 1)}")
                 raise SystemExit(128 + stop.wanted) from None
@@ -81,23 +86,28 @@ def train(
             metrics: dict[str, float] = {}
             for name, learner in learners.items():
                 batch = batches[name]
-                stats = learner.update(step, batch, partial(guard.allows, name), hooks if learner is main else ())
+                with phases.of("update"):
+                    stats = learner.update(step, batch, partial(guard.allows, name), hooks if learner is main else ())
                 metrics |= {f"{learner.curve}{key}": value for key, value in {**stats, **batch.metrics}.items()}
-                metrics[f"{learner.curve}tokens"] = float(batch.rows.length_B.sum())
+                metrics[f"{learner.curve}tokens"] = tokens = float(batch.rows.length_B.sum())
+                phases.tokens += tokens
+            phases.steps += 1
             metrics |= {f"train/{key}": value for key, value in guard.figures().items()}  # of all learners
             metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
-            for hook in hooks:
-                hook(step, main.policy, metrics)
+            with phases.of("hooks"):
+                for hook in hooks:
+                    hook(step, main.policy, metrics)
             if log:
                 log.append(step, metrics)
             if time.monotonic() - shown > 5 or step == steps:
                 shown = time.monotonic()
-                print(_progress(step, steps, metrics), flush=True)
+                print(f"{_progress(step, steps, metrics)}  {phases}", flush=True)
             if stopping() or step == steps or step % options["checkpoint_every"] == 0:
                 said, saved = save(step), step
                 if (wanted := stopping()) and step < steps:
                     job.note(f"stopped by signal {wanted} {said}")
                     raise SystemExit(128 + wanted)
+    job.measured = phases.told()
     if not log:
         return {}
     log.close()

@@ -1,11 +1,12 @@
-"""The model of a node, or of a part of it, as one whole checkpoint in the HF format, adapters merged into it.
+"""The model of a node, or of a part of it, as one whole checkpoint in the HF format, adapters merged into it; on the hub, too.
 
-python -m opd_steps.models.export results/quickstart/opd/vopd/seed0 my_model [--dtype bfloat16]
+python -m opd_steps.models.export results/quickstart/opd/vopd/seed0 my_model [--dtype bfloat16] [--hub owner/name [--revision v1]]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from opd_steps.errors import UserError, disk_errors, one_line_errors
@@ -21,15 +22,42 @@ def export(folder: Path, to: Path, dtype: str = "float32") -> None:
         save_model(model, tokenizer, to)
 
 
+def upload(folder: Path, repo: str, revision: str | None = None) -> str:
+    """Commit an exported folder to a repository of the hub, made private where it is new, on a branch, made where it is new (None: main);
+    the commit's id. The token is that of `hf auth login` or HF_TOKEN. Raises UserError.
+    """
+    from huggingface_hub import HfApi  # slow to import
+    from huggingface_hub.errors import HTTPError
+
+    api, record = HfApi(), json.loads((folder / "config.json").read_text())
+    what = f"{record['architectures'][0]}, {record['dtype']}"
+    try:
+        api.create_repo(repo, private=True, exist_ok=True)
+        if revision:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        made = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=what)
+    except (HTTPError, OSError, ValueError) as error:
+        raise UserError(repo, f"cannot upload {folder}: {' '.join(str(error).split())[:300]}") from None
+    return made.oid
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the node: results/<paper>/<kind>/<node>/seed<k>, or parts/<part> in it")
     parser.add_argument("to", type=Path)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--hub", help="owner/name of a repository of the hub that it is uploaded to as well")
+    parser.add_argument("--revision", help="a branch there; main by default")
     args = parser.parse_args()
     with one_line_errors():
+        if args.revision and not args.hub:
+            raise UserError("--revision", "a branch of which repository? name --hub owner/name")
         export(args.folder, args.to, args.dtype)
-    print(f"{args.to}: written")
+        print(f"{args.to}: written")
+        if args.hub:
+            print(
+                f"{args.hub}: uploaded; a model node reads it as path: {args.hub}, revision: {upload(args.to, args.hub, args.revision)}"
+            )
 
 
 if __name__ == "__main__":

@@ -98,12 +98,13 @@ def attend(module, query, key, value, attention_mask, sides: Sides | None = None
 
 def packs(model: PreTrainedModel) -> bool:
     """Whether the model can read unpadded rows; if not, the log says why."""
-    name, config = type(model).__name__, model.config
-    windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    if not getattr(config, "layer_types", None) and getattr(config, "sliding_window", None):
-        windows = {"sliding_attention"}
-    if name.removesuffix("ForCausalLM").removesuffix("LMHeadModel") not in KNOWN or windows:
-        of = f"{name} with layers of {', '.join(sorted(windows))}" if windows else f"a {name}"
+    kinds = [found.__name__ for found in type(model).__mro__]  # a sharded one has a class of its own in front
+    name = next((kind for kind in kinds if kind.removesuffix("ForCausalLM").removesuffix("LMHeadModel") in KNOWN), "")
+    layers = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
+    if not getattr(model.config, "layer_types", None) and getattr(model.config, "sliding_window", None):
+        layers = {"sliding_attention"}
+    if not name or layers:
+        of = f"{name or kinds[0]} with layers of {', '.join(sorted(layers))}" if layers else kinds[0]
         print(f"rows of {of} are padded: packed is for {', '.join(KNOWN)}, with full attention in every layer", flush=True)
         return False
     if model.config._attn_implementation == "sdpa":

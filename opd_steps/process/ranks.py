@@ -24,7 +24,7 @@ from opd_steps.process.launch import world_size
 
 PATIENCE = timedelta(
     hours=2
-)  # others wait while the first one writes a checkpoint; a death ends all at once (opd_steps.process.launch)
+)  # others wait while the first one writes the model; a death ends all at once (opd_steps.process.launch)
 
 
 def join() -> None:

@@ -3,7 +3,7 @@
 results/<paper>/<kind>/<node>/seed<k>/   manifest.json, and the files it names   (published, never half-written)
 results/<paper>/<kind>/<node>/seed<k>/parts/<part>/   model/ and what else belongs to a model beside the main one
 results/.work/<node>-<fingerprint>/      checkpoints of a running or killed job  (removed when published)
-results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time: real, hence not part of the manifest
+results/<paper>/<kind>/<node>/seed<k>.timing.json   wall and CPU time, a training's by phase: real, hence not part of the manifest
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ class Job:
         self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
         self.stage, self._notes = self.work / "publish", self.work / "notes"
         self._started, self._lock = time.time(), None
+        self.measured: dict = {}  # of this process, for timing.json
 
     def __enter__(self) -> Job:
         if not self.writes:
@@ -234,5 +235,6 @@ class Job:
             "wall_s": time.time() - self._started,
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "peak_mib": usage.ru_maxrss / 1024,
+            **self.measured,
         }
         write_json(self.folder.with_name(self.folder.name + ".timing.json"), timing)

@@ -171,7 +171,7 @@ def test_an_unknown_architecture_is_padded(capsys):
         FakeTokenizer(VOCAB),
         numerics=Numerics(packed=True),
     )
-    assert "rows of a Olmo2ForCausalLM are padded: packed is for Qwen3, " in capsys.readouterr().out
+    assert "rows of Olmo2ForCausalLM are padded: packed is for Qwen3, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
