@@ -18,6 +18,7 @@ from statistics import median
 LOOKED_AT = 40  # earlier results of a kind
 NAMED = 3  # running jobs in a line
 LAST_LINES = 15  # of a failed job's log
+ERROR = "distillery: error: "  # how the line of a step's own error begins
 EVERY = 1.0  # seconds between two lines, but for the last one
 
 
@@ -103,7 +104,7 @@ class Progress(logging.Handler):
     def close_with(self, lines: list[str]) -> None:
         """At the end of the run: what failed, each with the last line of its log, then `lines`."""
         for name, logs in self.failed.items():
-            why = [found[-1].strip() for log in logs if len(found := last_lines(log)) > 1]
+            why = [found[-1].strip().removeprefix(ERROR) for log in logs if len(found := last_lines(log)) > 1]
             self._say(f"{name} failed: {'; '.join(why) or 'its log is empty'}  ({', '.join(logs)})")
         for line in lines:
             self._say(line)

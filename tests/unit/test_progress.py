@@ -63,7 +63,7 @@ def test_a_failed_job_shows_the_end_of_its_log_and_is_named_again_at_the_end(run
     assert "step 99" in said and f"step {100 - LAST_LINES}\n" not in said
     assert "1 failed" in run.line(1, 6.0)
     run.close_with(["MLflow: here"])
-    assert f"opd/mine/vopd/0 failed: distillery: error: what went wrong  ({log})" in run.out.getvalue()
+    assert f"opd/mine/vopd/0 failed: what went wrong  ({log})" in run.out.getvalue()
     assert run.out.getvalue().endswith("distillery: MLflow: here\n")
 
 
