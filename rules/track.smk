@@ -53,6 +53,7 @@ rule track:
         manifests=flow.gathered(),
     output:
         index=update("<results>/report/mlflow.json"),
+        links=update("<results>/report/mlflow.js"),
     log:
         "<logs>/track.log",
     conda:

@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from opd_steps.graph.equal import unnamed
 from opd_steps.graph.forecast import forecast
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
+from opd_steps.graph.progress import Progress
 from opd_steps.graph.status import status as of_results
 from opd_steps.process import warm
 from opd_steps.store import views
@@ -37,6 +39,7 @@ _wanted: list[GraphNode] = []
 _results: Path
 _currency: Currency
 _lock: TextIO  # held until the process ends
+_progress: Progress | None = None  # of the jobs that run now
 UNASKED_RATE = (100, 1.0)
 """Snakemake's default of --max-jobs-per-timespan. Each job that ends adds a timer that wakes the scheduler once a second for the rest of
 the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
@@ -105,9 +108,28 @@ def begin(workflow) -> None:
             warm.start_server(_modules())
     except UserError as error:
         _end(error)
+    if workflow.is_main_process and not workflow.output_settings.quiet:
+        _show_progress(workflow)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def _show_progress(workflow) -> None:
+    """A line after each job, by Snakemake's own logger."""
+    from snakemake.logging import logger
+
+    global _progress
+    due = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
+    _progress = Progress(_results, due, workflow.resource_settings.cores or 1)
+    logger.addHandler(_progress)
+
+
+def end() -> None:
+    """After the last job: what failed, with the reason; and where what was made is looked at."""
+    if _progress is not None:
+        made = {"track", "report"} & set(_progress.took)
+        _progress.close_with(views.addresses(_results / "report", _root["tracking"]["uri"]) if made else [])
 
 
 def _modules() -> list[str]:
