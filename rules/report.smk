@@ -8,7 +8,7 @@ localrules:
 rule report:
     """Static HTML that opens offline: one page of a paper alone, of several an overview with a page for each; and the claims as JSON."""
     input:
-        plan=rules.plan.output.plan,
+        plan=rules.outline.output.plan,
         manifests=flow.gathered(),
         words=flow.REPORT_FILES,
     output:

@@ -42,6 +42,9 @@ class Resources:
     """What the node's job asks of the executor."""
 
     gpu: Annotated[int, "at least 0"] = 0
+    gpu_mem_gb: Annotated[int, "at least 1"] = (
+        80  # of each GPU: a node that is estimated to need more is refused (docs/plan.md)
+    )
     processes: Annotated[int, "at least 0"] = 0  # a training's, each with a share of the rows and weights; 0 = one for each GPU
     cpus: Annotated[int, "at least 1"] = 1  # of all processes together
     mem_mb: Annotated[int, "at least 1"] = 4000

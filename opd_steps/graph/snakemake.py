@@ -18,6 +18,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph import agreement, outline
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.checks.processes import processes as count_processes
+from opd_steps.graph.cost.table import table as costs
 from opd_steps.graph.currency import Currency
 from opd_steps.graph.equal import unnamed
 from opd_steps.graph.forecast import forecast
@@ -41,7 +42,7 @@ UNASKED_RATE = (100, 1.0)
 the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
-STATUS = "status"  # the rule that says what is there
+LOOKS = {"status", "plan"}  # the rules that only say what is there, and what it would take
 NAMED = 8  # nodes in a line that says why some run again
 REPORT_FILES = sorted(path for end in ("j2", "css", "js", "yaml") for path in Path("workflow/report").glob(f"*.{end}"))
 
@@ -86,7 +87,7 @@ def _spare_collections() -> None:
 def begin(workflow) -> None:
     """Just before the first job: one run at a time works in a results folder, and a run on Slurm asks for what Slurm has."""
     global _lock
-    if all(job.rule.name == STATUS for job in workflow.dag.needrun_jobs()):
+    if all(job.rule.name in LOOKS for job in workflow.dag.needrun_jobs()):
         return  # it only looks, also while another run works
     gc.freeze()  # the jobs stay to the end: no collection looks at them
     gc.enable()
@@ -189,6 +190,11 @@ def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
 def status() -> str:
     """What is there of the wanted nodes."""
     return of_results(_currency, _jobs(_wanted))
+
+
+def plan() -> str:
+    """What the wanted nodes need of memory and time."""
+    return costs(_results, _wanted)
 
 
 def papers() -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from opd_steps.config.asks import Asks
+from opd_steps.loop.passes import Tokens, passes
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
-from opd_steps.process import ranks
 
 
 @dataclass(frozen=True)
 class Part:
-    """`micro_batch` rows: the student's distributions, what is known beside them, and their first decision point in the batch.
+    """The rows of one pass: the student's distributions, what is known beside them, and their first decision point in the batch.
 
     idle: a row that does not count, where other ranks have one part more.
     """
@@ -30,7 +30,7 @@ class Part:
 
 
 class Forward:
-    """The parts of a batch, as often as they are asked for.
+    """The parts of a batch, each of `size` rows or tokens, as often as they are asked for.
 
     The first pass keeps what teachers said, hidden states and a head ([N, D] for each), for the second. The student's pass is
     kept, with its graph, where the batch is one part; else it is run again, as the graphs of all parts would be the memory that
@@ -44,10 +44,19 @@ class Forward:
         asks: Mapping[str, Asks],
         batch: Trajectory,
         columns: Mapping[str, Tensor],
-        micro_batch: int,
+        size: int | Tokens,
     ):
-        self.policy, self.teachers, self.asks, self.batch, self.columns = policy, teachers, asks, batch, columns
-        self.slices = ranks.micro_batches(len(batch), micro_batch)
+        self.policy, self.teachers, self.asks = policy, teachers, asks
+        order, self.slices = passes(batch, size)
+        self.batch, self.columns, self.point_N = (
+            batch,
+            columns,
+            None,
+        )  # point_N: where its decision points are in the batch as given
+        if order is not None:
+            point_N = torch.arange(len(batch.action_N)).split(batch.length_B.tolist())
+            self.batch, self.point_N = batch.rows(order), torch.cat([point_N[row] for row in order])
+            self.columns = {name: column[order] for name, column in columns.items()}
         self.evidence: list[Evidence] = []
         self.whole: Part | None = None
 
@@ -70,10 +79,18 @@ class Forward:
             else:
                 yield self._part(index, self.evidence[k] if self.evidence else None)
 
+    def points(self, start: int, stop: int) -> Sequence[int]:
+        """Where the decision points start .. stop of the parts are in the batch as given."""
+        return range(start, stop) if self.point_N is None else self.point_N[start:stop].tolist()
+
+    def as_given(self, value_N: Tensor) -> Tensor:
+        """A column of all decision points that stands in the order of the parts, in that of the batch."""
+        return value_N if self.point_N is None else torch.empty_like(value_N).index_copy(0, self.point_N, value_N)
+
     def _part(self, index: slice, evidence: Evidence | None = None) -> Part:
         """`evidence`: where it is known already."""
         idle = index.start == index.stop
-        picks = slice(0, 1) if idle else index
+        picks = slice(-1, None) if idle else index  # where rows are sorted, the last one is the shortest
         rows = self.batch.rows(picks)
         evidence = evidence or self._evidence(rows, picks)
         at = int(self.batch.length_B[: index.start].sum())

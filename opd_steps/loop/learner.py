@@ -10,6 +10,7 @@ from opd_steps.gradients import Gradient
 from opd_steps.gradients.plain import Plain
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, gradient_variance, make_optimizer
+from opd_steps.loop.passes import Tokens
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.gradient import GradientWork
 from opd_steps.nouns.hook import Hook
@@ -54,7 +55,7 @@ class Learner:
         for k, index in enumerate(self._split(len(batch.rows), step)):
             rows, columns = (batch.rows, batch.columns) if self.inner == 1 else _pick(batch, index)
             moment = Moment(step, self.seed, self.objective.window, rows=batch.expected)
-            at_once = self.gradient.ROWS or self.options["micro_batch"]
+            at_once = self.gradient.ROWS or self._pass()
             number = (step - 1) * self.inner + k + 1
             self.work.begin(number, batch.expected or len(rows), batch.rate)
             eye = self.tokens.eye(step, rows) if self.tokens and k == 0 else None
@@ -77,6 +78,10 @@ class Learner:
     def curve(self) -> str:
         """In front of the names of its figures: train/, or train/<name>/."""
         return f"train/{self.name}/" if self.name else "train/"
+
+    def _pass(self) -> int | Tokens:
+        tokens = self.options.get("micro_tokens")
+        return Tokens(tokens, self.options.get("packed", False)) if tokens else self.options["micro_batch"]
 
     def _split(self, rows: int, step: int) -> list[list[int]]:
         if self.inner == 1:

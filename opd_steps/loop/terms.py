@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,31 +11,11 @@ from torch import Tensor
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward
 from opd_steps.nouns.dist import StepDist
-from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.aggregate import weights_N
-from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.chunk import Term, prefix
 from opd_steps.objectives.stream import Moment, Stream, Wide
 from opd_steps.process import ranks
-
-
-@dataclass(frozen=True)
-class Term:
-    """Weight, membership and added advantage of every decision point; `tokens`: how many the term is about."""
-
-    scale_N: Tensor
-    member_N: Tensor
-    shift_N: Tensor | None
-    tokens: int
-
-    def cut(self, start: int, stop: int, device: torch.device | None = None) -> Term:
-        take = lambda t: None if t is None else t[start:stop].to(device or t.device)
-        return Term(take(self.scale_N), take(self.member_N), take(self.shift_N), self.tokens)
-
-
-def prefix(k: int) -> str:
-    """In front of the figures of a method's term number k."""
-    return f"add{k - 1}_" if k else ""
 
 
 def terms_of(
@@ -69,24 +48,6 @@ def terms_of(
 
 
 @torch.no_grad()
-def shown(
-    stream: Stream, q: StepDist, seen: Evidence, found: dict[str, Tensor], term: Term, name: str
-) -> dict[str, Tensor | None]:
-    """Columns of a term for who looks at single decisions, [N] each; names begin with that of the term.
-
-    The estimator's own figures; weight: what the decision counts in the loss, 1 where all count alike, 0 where it is masked; of the
-    method's own term also student: its log-prob of the action, and both entropies, in nats.
-    """
-    evidence = stream.view(seen)
-    weight_N = term.scale_N * term.tokens * stream.factor_N(q, evidence)
-    columns = {f"{name}{key}": value_N for key, value_N in found.items()} | {f"{name}weight": weight_N}
-    if name or isinstance(q, HiddenStates):
-        return columns
-    teacher_N = None if evidence.teacher is None else evidence.teacher.entropy()
-    return columns | {"student": q.logp(seen.action_N), "entropy": q.entropy(), "teacher_entropy": teacher_N}
-
-
-@torch.no_grad()
 def survey(streams: Sequence[Stream], forward: Forward) -> list[dict]:
     """What wide plugs measure, per stream, over all decision points of the batch; on the CPU."""
     columns: list[dict] = [defaultdict(list) for _ in streams]
@@ -104,7 +65,7 @@ def survey(streams: Sequence[Stream], forward: Forward) -> list[dict]:
         chunked_sum(part.student, read)
     found = ranks.gather([dict(into) for into in columns])
     return [
-        {key: torch.cat([chunk for mine in found for chunk in mine[k].get(key, ())]) for key in found[0][k]}
+        {key: forward.as_given(torch.cat([chunk for mine in found for chunk in mine[k].get(key, ())])) for key in found[0][k]}
         for k in range(len(columns))
     ]
 

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from opd_steps.nouns.dist import StepDist
+from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.chunk import Term, prefix
+from opd_steps.objectives.evidence import Evidence
+from opd_steps.objectives.stream import Stream
 from opd_steps.process import ranks
 from opd_steps.store.files import write_jsonl
 
@@ -27,26 +34,43 @@ FILE = "tokens.jsonl"
 
 
 class Eye:
-    """Sees columns [N] of a batch chunk by chunk, and keeps the figures at the decisions that are to be shown."""
+    """Looks at a batch chunk by chunk, and keeps the figures of the decisions that are to be shown: the first ones of the rows `picks`."""
 
     def __init__(self, rows: Trajectory, picks: list[int]):
         self.rows, self.picks = rows, picks
         ends = rows.length_B.cumsum(0).tolist()
         self.spans = {b: range(ends[b] - len(rows.actions[b]), ends[b])[:TOKENS] for b in picks}
+        self.wanted = {point for span in self.spans.values() for point in span}
         self.found: dict[str, dict[int, float]] = defaultdict(dict)
 
-    def looks(self, start: int, stop: int) -> bool:
-        """Whether anything of the decisions start .. stop is to be shown."""
-        return any(span.start < stop and start < span.stop for span in self.spans.values())
+    def look(
+        self, points: Sequence[int], streams: Sequence[Stream], terms: Sequence[Term], q: StepDist, evidence: Evidence
+    ) -> None:
+        """At a chunk as its loss sees it; `points`: where its decisions are in the batch."""
+        here = [i for i, point in enumerate(points) if point in self.wanted]
+        if here:
+            for name, value_N in said(streams, terms, q, evidence).items():
+                self.found[name].update((points[i], value) for i, value in zip(here, value_N[here].tolist(), strict=True))
 
-    def see(self, start: int, columns: Mapping[str, Tensor | None]) -> None:
-        """Columns of the decisions from `start` on."""
-        for name, value_N in columns.items():
-            for span in self.spans.values() if value_N is not None else ():
-                inside = range(max(span.start, start), min(span.stop, start + len(value_N)))
-                if inside:
-                    values = value_N[inside.start - start : inside.stop - start].detach().tolist()
-                    self.found[name].update(zip(inside, values, strict=True))
+
+@torch.no_grad()
+def said(streams: Sequence[Stream], terms: Sequence[Term], q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
+    """Columns over decision points, [N] each; names of further terms begin with their prefix.
+
+    The estimator's own figures (log_ratio, advantage, divergence ...), and weight: what the decision counts in the loss, 1 where all
+    count alike, 0 where it is masked; of the method's own term also student: its log-prob of the action, and both entropies; in nats.
+    """
+    columns: dict[str, Tensor | None] = {}
+    if (raw_N := evidence.sampler_logp_N) is not None:
+        evidence = replace(evidence, sampler_logp_N=raw_N.where(~raw_N.isnan(), 0.0))
+    for k, (stream, term) in enumerate(zip(streams, terms, strict=True)):
+        seen = replace(stream.view(evidence), shift_N=term.shift_N)
+        columns |= {prefix(k) + name: value_N for name, value_N in stream.loss(q, seen)[1].items()}
+        columns[f"{prefix(k)}weight"] = term.scale_N * term.tokens * stream.factor_N(q, seen)
+        if k == 0 and not isinstance(q, HiddenStates):
+            teacher_N = None if seen.teacher is None else seen.teacher.entropy()
+            columns |= {"student": q.logp(seen.action_N), "entropy": q.entropy(), "teacher_entropy": teacher_N}
+    return {name: value_N for name, value_N in columns.items() if value_N is not None}
 
 
 class TokenLog:

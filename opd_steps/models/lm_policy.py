@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
+from opd_steps.models.packing import Read, packs, padded, unpadded
 from opd_steps.nouns.adapted import merged, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
@@ -60,6 +60,7 @@ class LMPolicy:
         self.companion: tuple[LMPolicy, float] | None = None
         self.engine: Sampler | None = None
         self.base, self._view = base, nullcontext
+        self._packs = numerics.packed and packs(model)
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
     @property
@@ -148,14 +149,13 @@ class LMPolicy:
             return self._dist(trajectory, role, asks)
 
     def _dist(self, trajectory: Trajectory, role: str, asks: Asks) -> LazyCategorical | HiddenStates:
-        contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
-        tokens_BL, at_N, row_N = pack(contexts, *woven(trajectory), self.tokenizer.pad_token_id, self.model.device)
-        self._require_room(tokens_BL.shape[1])
+        read = self._read(trajectory, role)
+        at_N, row_N = read.at_N, read.row_N
         layers = {}
         if self._plain_head or asks.hidden:
             self._require_layers(asks.hidden)
             with computing(self.model, self.compute):
-                hidden_BLD, layers = ranks.hidden_states(self.model, tokens_BL, sorted(asks.hidden))
+                hidden_BLD, layers = ranks.hidden_states(self.model, read.tokens_BL, sorted(asks.hidden), **read.how)
         if asks.hidden_alone:
             return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
@@ -165,10 +165,18 @@ class LMPolicy:
                 hidden_BLD, weight = hidden_BLD.to(self.compute), weight.to(self.compute)
         else:  # the model reshapes its logits: take them whole
             with computing(self.model, self.compute):
-                logits_BLV = self.model(input_ids=tokens_BL, use_cache=False).logits
+                logits_BLV = self.model(input_ids=read.tokens_BL, use_cache=False, **read.how).logits
             hidden_BLD, weight, bias = logits_BLV[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
+
+    def _read(self, trajectory: Trajectory, role: str) -> Read:
+        contexts, (behind, places) = trajectory.extra.get(f"context:{role}", trajectory.contexts), woven(trajectory)
+        lengths = {len(c) + len(tokens) - 1 for c, tokens in zip(contexts, behind, strict=True)}
+        self._require_room(max(lengths))
+        if self._packs and len(lengths) > 1:  # rows of one length have no padding
+            return unpadded(contexts, behind, places, self.model.config._attn_implementation == "sdpa", self.device)
+        return padded(contexts, behind, places, self.tokenizer.pad_token_id, self.device)
 
     def _require_layers(self, hidden: frozenset[int]) -> None:
         depth = self.model.config.get_text_config().num_hidden_layers
@@ -183,18 +191,3 @@ class LMPolicy:
                 f"a row has to be read over {length} tokens, prompt and response; this model has {self.positions} positions "
                 "(max_position_embeddings)",
             )
-
-
-def pack(
-    contexts: Sequence[Sequence[int]], behind: Sequence[list[int]], places: Sequence[Sequence[int]], pad_id: int, device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded token rows [B, L], and position and row of the N states whose next token is a decision (nouns.heard.woven).
-
-    Padding stands right of everything, so causal attention needs no mask. The last token predicts nothing.
-    """
-    rows = [[*c, *tokens] for c, tokens in zip(contexts, behind, strict=True)]
-    width = max(len(r) for r in rows) - 1
-    tokens = torch.tensor([r[:-1] + [pad_id] * (width - len(r) + 1) for r in rows], device=device)
-    at = [len(c) - 1 + p for c, own in zip(contexts, places, strict=True) for p in own]
-    row = [b for b, own in enumerate(places) for _ in own]
-    return tokens, torch.tensor(at, device=device), torch.tensor(row, device=device)

@@ -26,6 +26,7 @@ class Numerics:
     published  dtype of the files of a trained model; None: as the weights are held
     attention  transformers' name of the implementation; None: its choice
     recompute  keep each block's input alone for the backward pass, and run the block again there
+    packed     rows stand one behind the other, without padding, where the model can read them so (models.packing)
     """
 
     weights: str = "float32"
@@ -33,17 +34,19 @@ class Numerics:
     published: str | None = None
     attention: str | None = None
     recompute: bool = False
+    packed: bool = False
 
     @classmethod
     def trained(cls, options: dict) -> Numerics:
         """Of what a training node trains."""
-        return cls(options["weights"], options["dtype"], options["published"], options["attention"], options["recompute"])
+        names = ("weights", "dtype", "published", "attention", "recompute", "packed")
+        return cls(*(options[name] for name in names))
 
     @classmethod
     def frozen(cls, options: dict, dtype: str | None = None) -> Numerics:
         """Of a model that a node only reads; `dtype`: instead of the node's own."""
         found = dtype or options.get("dtype", cls.compute)
-        return cls(found, found, attention=options.get("attention"))
+        return cls(found, found, attention=options.get("attention"), packed=options.get("packed", False))
 
 
 FP32 = Numerics()

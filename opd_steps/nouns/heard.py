@@ -25,6 +25,13 @@ def woven(rows: Trajectory) -> tuple[list[list[int]], list[Sequence[int]]]:
     return tokens, places
 
 
+def read_over(rows: Trajectory) -> list[int]:
+    """Per row the tokens that who sees the longest context of it reads; the last token of a row is not read."""
+    views = [rows.contexts, *(contexts for name, contexts in rows.extra.items() if name.startswith("context:"))]
+    heard = rows.heard or [SILENCE] * len(rows)
+    return [max(len(contexts[b]) for contexts in views) + len(rows.actions[b]) + len(heard[b]) - 1 for b in range(len(rows))]
+
+
 def apart(tokens: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """(actions [T], heard [H, 2]) of one row's tokens [L]; `own` [L]: which of them the policy decides."""
     place = own.cumsum(0) - own.long()

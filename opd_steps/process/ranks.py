@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -127,7 +128,7 @@ def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
     model.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank went to
     _set_reshard(model)
     # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
-    model.hidden_states = lambda tokens_BL, layers: _hidden_states(model, tokens_BL, layers)
+    model.hidden_states = partial(_hidden_states, model)
     register_fsdp_forward_method(model, "hidden_states")
     return model
 
@@ -142,16 +143,16 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
-    """Last hidden states [B, L, D] of a transformers model, and those of `layers` (0: the embedding). Where it trains, its head is
-    whole from here to the backward pass."""
-    ask = model.hidden_states if isinstance(model, FSDPModule) else lambda *how: _hidden_states(model, *how)
-    return ask(tokens_BL, layers)
+def hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int] = (), **how) -> tuple[Tensor, dict[int, Tensor]]:
+    """Last hidden states [B, L, D] of a transformers model, and those of `layers` (0: the embedding); `how`: of its forward pass. Where
+    it trains, its head is whole from here to the backward pass."""
+    ask = model.hidden_states if isinstance(model, FSDPModule) else partial(_hidden_states, model)
+    return ask(tokens_BL, layers, **how)
 
 
-def _hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
-    more = {"output_hidden_states": True} if layers else {}
-    found = model.base_model(input_ids=tokens_BL, use_cache=False, **more)
+def _hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int], **how) -> tuple[Tensor, dict[int, Tensor]]:
+    how |= {"output_hidden_states": True} if layers else {}
+    found = model.base_model(input_ids=tokens_BL, use_cache=False, **how)
     return found.last_hidden_state, {layer: found.hidden_states[layer] for layer in layers}
 
 
@@ -188,22 +189,30 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def cut_like(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a whole tensor, on the device and cut as `like` is."""
+    """This rank's part of a whole tensor, on the device and cut as `like` is; of one that is cut already that."""
     value = value.to(like.device)
-    if not isinstance(like, DTensor):
+    if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
+def is_cut(tensor: Tensor) -> bool:
+    """Whether each rank holds some rows of it alone."""
+    return isinstance(tensor, DTensor)
+
+
+def own_rows(tensor: Tensor) -> tuple[Tensor, int]:
+    """This rank's rows of a tensor, perhaps none, and the number of the first; of one that is not cut all of it."""
+    if not isinstance(tensor, DTensor):
+        return tensor.detach(), 0
+    size = -(-len(tensor) // world())  # as FSDP2 cuts: the last ranks may have less, or nothing
+    return tensor.detach().to_local(), min(rank() * size, len(tensor))
+
+
 def read_part(into: Tensor, stored) -> None:
     """Fill this rank's part of a tensor from a slice of a safetensors file, of which no more is read."""
-    if not isinstance(into, DTensor):
-        into.copy_(stored[:])
-        return
-    size = -(-len(into) // world())  # as FSDP2 cuts: the last ranks may have less, or nothing
-    low = min(rank() * size, len(into))
-    mine = into.to_local()
-    mine.copy_(stored[low : low + len(mine)])
+    mine, low = own_rows(into)
+    mine.copy_(stored[low : low + len(mine)] if is_cut(into) else stored[:])
 
 
 def for_writing(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ FULL = method(support="full", signal="rkl", estimator="exact")
 NUMERICS = {
     "fp32": Numerics(),
     "recomputed": Numerics(recompute=True),
+    "packed, recomputed": Numerics(recompute=True, packed=True),
     "bf16": Numerics(compute="bfloat16"),
     "bf16, recomputed": Numerics(compute="bfloat16", recompute=True),
 }

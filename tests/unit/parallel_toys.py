@@ -144,6 +144,9 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     ),
     "opd, mixed tokens": lambda folder: opd(folder, method={"prefix": {"name": "token_mix"}}),
     "opd, wide weights": lambda folder: opd(folder, method={"weight": [PRUNE, "balance"], "transform": ["zscore"]}),
+    "opd, passes of 20 tokens, packed": lambda folder: opd(
+        folder, method={"weight": [PRUNE, "balance"]}, micro_tokens=20, packed=True
+    ),
     "opd, ema": lambda folder: opd(folder, teacher_source={"name": "ema", "rate": 0.3}),
     "opd, extrapolate": lambda folder: opd(folder, hooks=[{"name": "effopd", "prompts": 5, "candidates": 2, "factor": 0.5}]),
     "opd, sparse": lambda folder: opd(

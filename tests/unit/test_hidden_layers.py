@@ -8,7 +8,8 @@ import torch
 from opd_steps.config.asks import Asks
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
-from opd_steps.models.lm_policy import LMPolicy, pack
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.packing import padded
 from opd_steps.nouns.heard import woven
 from opd_steps.objectives.stream import Stream
 from tests.unit.test_loop_objective import gradients, policies, sample
@@ -36,7 +37,8 @@ def objective(words: bool) -> Objective:
 
 
 def states(policy: LMPolicy, rows) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    tokens, at, row = pack(rows.contexts, *woven(rows), 0, "cpu")
+    read = padded(rows.contexts, *woven(rows), 0, "cpu")
+    tokens, at, row = read.tokens_BL, read.at_N, read.row_N
     out = policy.model(tokens, output_hidden_states=True)
     return tuple(h[row, at] for h in out.hidden_states), torch.log_softmax(out.logits[row, at][:, : policy.vocab], -1)
 

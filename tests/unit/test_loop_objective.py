@@ -8,7 +8,8 @@ import torch
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.loop import chunked
 from opd_steps.loop.objective import Objective
-from opd_steps.models.lm_policy import LMPolicy, pack
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.packing import padded
 from opd_steps.nouns.dist import Categorical, DiagGaussian, LazyCategorical
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.trajectory import Trajectory
@@ -34,7 +35,8 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def plain_rkl(student: LMPolicy, teacher: LMPolicy, rows: Trajectory) -> torch.Tensor:
     """Token-mean full-vocabulary reverse KL with ordinary autograd over whole logits."""
-    tokens, at, row = pack(rows.contexts, *woven(rows), 0, "cpu")
+    read = padded(rows.contexts, *woven(rows), 0, "cpu")
+    tokens, at, row = read.tokens_BL, read.at_N, read.row_N
     q = torch.log_softmax(student.model(tokens).logits[row, at][:, : student.vocab], -1)
     with torch.no_grad():
         p = torch.log_softmax(teacher.model(tokens).logits[row, at][:, : student.vocab], -1)

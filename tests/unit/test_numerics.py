@@ -196,6 +196,7 @@ REFUSED = {
         {"teachers": {"own": {"model": "self", "weights": "current", "dtype": "bfloat16"}}, "method": {"against": "own"}},
         "x.teachers.own.dtype",
     ),
+    "a row a pass": ({**TEACHER, "micro_tokens": 64, "gradient": "per_record"}, "x.micro_tokens"),
     "no such dtype": ({**TEACHER, "dtype": "float16"}, "x.dtype"),
 }
 
@@ -209,12 +210,12 @@ def test_what_does_not_go_together_is_refused(name, tmp_path):
 
 
 def test_each_model_has_the_dtype_that_is_asked_for(tmp_path):
-    options = {"dtype": "bfloat16", "published": "bfloat16", "recompute": True, "attention": "eager"}
+    options = {"dtype": "bfloat16", "published": "bfloat16", "recompute": True, "attention": "eager", "packed": True}
     assert build(tmp_path, **TEACHER, **options, teacher_dtype="float32", engine={"name": "vllm", "dtype": "float32"})
     node = {"weights": "float32", **options}
-    assert Numerics.trained(node) == Numerics("float32", "bfloat16", "bfloat16", "eager", True)
-    assert Numerics.frozen(node) == Numerics("bfloat16", "bfloat16", attention="eager")
-    assert Numerics.frozen(node, "float32") == Numerics("float32", "float32", attention="eager")
+    assert Numerics.trained(node) == Numerics("float32", "bfloat16", "bfloat16", "eager", True, True)
+    assert Numerics.frozen(node) == Numerics("bfloat16", "bfloat16", attention="eager", packed=True)
+    assert Numerics.frozen(node, "float32") == Numerics("float32", "float32", attention="eager", packed=True)
 
 
 @pytest.mark.parametrize("suite", ["lm_eval", "played"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from opd_steps.loop.objective import Objective
-from opd_steps.models.lm_policy import pack
+from opd_steps.models.packing import padded
 from opd_steps.nouns.heard import woven
 from tests.pipeline.stages import Stages
 from tests.unit.opd_toys import SHAPE, read_weights
@@ -31,7 +31,8 @@ def test_the_gradient_is_that_of_the_mixed_loss(alpha):
     row["add"] = [method(estimator="mle", coef=1 - alpha)]
     Objective.from_method(row, 6).backward(student, rows, {}, {"teacher": teacher}, micro_batch=3)
     mine = gradients(student.model)
-    tokens, at, owner = pack(rows.contexts, *woven(rows), 0, "cpu")
+    read = padded(rows.contexts, *woven(rows), 0, "cpu")
+    tokens, at, owner = read.tokens_BL, read.at_N, read.row_N
     logp_NV = torch.log_softmax(student.model(tokens).logits[owner, at][:, : student.vocab], -1)
     with torch.no_grad():
         p_NV = torch.softmax(teacher.model(tokens).logits[owner, at][:, : student.vocab], -1)

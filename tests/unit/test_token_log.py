@@ -11,6 +11,7 @@ import torch
 from opd_steps.config.merge import merge
 from opd_steps.graph.method import Method
 from opd_steps.loop.objective import Objective
+from opd_steps.loop.passes import Tokens
 from opd_steps.loop.tokens import FILE, ROWS, TOKENS, Eye, TokenLog
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
@@ -22,7 +23,7 @@ ROWS_7 = rows_of(MODELS["student"], 4, 2)
 LETTERS = SimpleNamespace(decode=lambda ids: "".join(chr(97 + i) for i in ids))
 
 
-def backward(eye: Eye | None, micro_batch: int = 64, **options) -> tuple[torch.Tensor, dict]:
+def backward(eye: Eye | None, micro_batch: int | Tokens = 64, **options) -> tuple[torch.Tensor, dict]:
     student, teachers = MODELS["student"], {name: MODELS[name] for name in ("teacher", "reference")}
     objective = Objective.from_method(merge(Method, options, "test"), WINDOW)
     stats = objective.backward(student, ROWS_7, {}, teachers, micro_batch, Moment(window=WINDOW), eye=eye)
@@ -37,7 +38,7 @@ def plain(name: str) -> list[float]:
     return dist.logp(ROWS_7.action_N).tolist()
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 64])
+@pytest.mark.parametrize("micro_batch", [1, 3, 64, Tokens(12), Tokens(20, packed=True)], ids=str)
 def test_it_sees_what_the_objective_sees_and_moves_nothing(micro_batch):
     eye = Eye(ROWS_7, [0, 3])
     seen, unseen = backward(eye, micro_batch), backward(None, micro_batch)
@@ -73,7 +74,8 @@ def test_rows_of_different_prompts_cut_and_written_as_text(tmp_path):
     assert log.eye(2, rows) is None and {step for step in range(1, 10) if log.eye(step, rows)} == {1, 5, 9}
     eye = log.eye(1, rows)
     assert eye.picks == [0, *range(2, ROWS + 1)]  # a prompt once
-    eye.see(0, {"a": torch.arange(float(len(rows.action_N))), "b": None})
+    for name, value in (("a", 1.0), ("nobody", None)):
+        eye.found[name].update({i: value and value * i for i in eye.wanted})
     log.keep(1, eye)
     log.publish(tmp_path)
     found = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]

@@ -11,7 +11,15 @@ from opd_steps.errors import UserError
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-PLAIN = {"dtype": "float32", "attention": None, "weights": "float32", "published": None, "recompute": False}
+PLAIN = {
+    "dtype": "float32",
+    "attention": None,
+    "weights": "float32",
+    "published": None,
+    "recompute": False,
+    "packed": False,
+    "micro_tokens": None,
+}
 """What every family can do."""
 
 
@@ -22,6 +30,12 @@ def check_numerics(node: GraphNode, where: str) -> None:
         raise UserError(
             f"{where}.weights", "bfloat16 weights are not computed with in float32: dtype: bfloat16, or leave it out"
         )
+    gradients = {"": options.get("gradient")} | {n: v.get("gradient") for n, v in options.get("learners", {}).items()}
+    for name in (gradient["name"] for gradient in gradients.values() if gradient and options["micro_tokens"]):
+        if rows := constant("gradients", name, "ROWS"):
+            raise UserError(
+                f"{where}.micro_tokens", f"gradient {name} takes {rows} row a pass, whatever its length; leave it out"
+            )
     for key, engine in engines(options).items():
         if engine["dtype"] and (engine["name"] == "local" or engine.get("url")):
             whose = (

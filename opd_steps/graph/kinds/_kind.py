@@ -14,6 +14,7 @@ from opd_steps.graph.train_metrics import figures
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from opd_steps.graph.cost.work import Work
     from opd_steps.graph.node import GraphNode
     from opd_steps.graph.row_lengths import Rows
     from opd_steps.store.sources import Given
@@ -116,6 +117,11 @@ class Node:
         return []
 
     @classmethod
+    def work(cls, node: GraphNode) -> Work | None:
+        """What its step does with models on a card, for the estimate of memory and time; None = nothing that is estimated."""
+        return None
+
+    @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:
         """What its options name by path or hub id, by the key that names it."""
         return {}
@@ -155,6 +161,8 @@ class Training(Running):
     tune: Any = plug("tune", "full")  # of every learner: all of its weights, or an adapter beside them
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
+    micro_tokens: Annotated[Optional[int], "at least 1"] = None  # instead: tokens in one pass, of sequences of like length
+    packed: bool = False  # sequences of one pass stand one behind the other, without padding
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates
     published: Optional[Dtype] = None  # of the trained model's files; null: as `weights`

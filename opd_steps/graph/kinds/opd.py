@@ -12,6 +12,8 @@ from opd_steps.config.teachers import method_of, named, origin, samplers, sample
 from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
+from opd_steps.graph.cost.distilling import distilled
+from opd_steps.graph.cost.work import Work
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
 from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, ref
@@ -116,6 +118,10 @@ class OpdNode(Training):
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
         return [(key, k, node.root_of("student")) for key, k in opd_needs.topk(node.options)]
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return distilled(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from opd_steps.config.curve_names import POLICY
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import tokens_of, training
+from opd_steps.graph.cost.work import Work, reinforced
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import ROW
 from opd_steps.graph.options import Engine, Sampling, ref
@@ -77,6 +78,10 @@ class RlNode(Training):
     @classmethod
     def curves(cls, options: dict) -> tuple[str, ...]:
         return (*POLICY, "ratio", "clipped", "silent_groups", "silent_trained", "refills", "wrong_length")
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return reinforced(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
