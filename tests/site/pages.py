@@ -14,6 +14,7 @@ DOCS = ROOT / "docs"
 ORDER = {
     "Use it": [
         "concepts",
+        "report",
         "options",
         "faq",
         "data",
