@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -59,7 +60,7 @@ class Objective:
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teachers are never differentiated, and those that
         nothing asks are not run. Splitting the batch differently, also over ranks, changes no gradient: constants are those of
         the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands. `eye`: looks
-        at single decisions.
+        at figures of single decisions.
         """
         if not len(batch):  # where rows come by chance
             return {}
@@ -77,12 +78,11 @@ class Objective:
                 _idle(part).backward()
                 continue
             here = [term.cut(part.at, part.at + len(part.student), policy.device) for term in each]
+            point_N = forward.points(part)
 
-            def loss_of(q: StepDist, i: int, j: int, part=part, here=here) -> Tensor:
-                cut, seen = [term.cut(i, j) for term in here], part.evidence.chunk(i, j)
-                if eye:
-                    eye.look(forward.points(part.at + i, part.at + j), self.streams, cut, q, seen)
-                return chunk_loss(self.streams, cut, q, seen, figure)
+            def loss_of(q: StepDist, i: int, j: int, part=part, here=here, point_N=point_N) -> Tensor:
+                see = partial(eye.see, point_N[i:j]) if eye and eye.looks(point_N[i:j]) else None
+                return chunk_loss(self.streams, [term.cut(i, j) for term in here], q, part.evidence.chunk(i, j), figure, see)
 
             loss = chunked_sum(part.student, loss_of)
             loss.backward()

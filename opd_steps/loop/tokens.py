@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from opd_steps.nouns.dist import StepDist
-from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.objectives.chunk import Term, prefix
-from opd_steps.objectives.evidence import Evidence
-from opd_steps.objectives.stream import Stream
 from opd_steps.process import ranks
 from opd_steps.store.files import write_jsonl
 
@@ -34,43 +28,28 @@ FILE = "tokens.jsonl"
 
 
 class Eye:
-    """Looks at a batch chunk by chunk, and keeps the figures of the decisions that are to be shown: the first ones of the rows `picks`."""
+    """Sees columns [N] of a batch chunk by chunk, and keeps the figures at the decisions that are to be shown."""
 
     def __init__(self, rows: Trajectory, picks: list[int]):
         self.rows, self.picks = rows, picks
         ends = rows.length_B.cumsum(0).tolist()
         self.spans = {b: range(ends[b] - len(rows.actions[b]), ends[b])[:TOKENS] for b in picks}
-        self.wanted = {point for span in self.spans.values() for point in span}
+        self.wanted_N = torch.zeros(len(rows.action_N), dtype=torch.bool)
+        for span in self.spans.values():
+            self.wanted_N[span.start : span.stop] = True
         self.found: dict[str, dict[int, float]] = defaultdict(dict)
 
-    def look(
-        self, points: Sequence[int], streams: Sequence[Stream], terms: Sequence[Term], q: StepDist, evidence: Evidence
-    ) -> None:
-        """At a chunk as its loss sees it; `points`: where its decisions are in the batch."""
-        here = [i for i, point in enumerate(points) if point in self.wanted]
-        if here:
-            for name, value_N in said(streams, terms, q, evidence).items():
-                self.found[name].update((points[i], value) for i, value in zip(here, value_N[here].tolist(), strict=True))
+    def looks(self, point_N: Tensor) -> bool:
+        """Whether any of these decisions, numbers in the batch, is to be shown."""
+        return bool(self.wanted_N[point_N].any())
 
-
-@torch.no_grad()
-def said(streams: Sequence[Stream], terms: Sequence[Term], q: StepDist, evidence: Evidence) -> dict[str, Tensor]:
-    """Columns over decision points, [N] each; names of further terms begin with their prefix.
-
-    The estimator's own figures (log_ratio, advantage, divergence ...), and weight: what the decision counts in the loss, 1 where all
-    count alike, 0 where it is masked; of the method's own term also student: its log-prob of the action, and both entropies; in nats.
-    """
-    columns: dict[str, Tensor | None] = {}
-    if (raw_N := evidence.sampler_logp_N) is not None:
-        evidence = replace(evidence, sampler_logp_N=raw_N.where(~raw_N.isnan(), 0.0))
-    for k, (stream, term) in enumerate(zip(streams, terms, strict=True)):
-        seen = replace(stream.view(evidence), shift_N=term.shift_N)
-        columns |= {prefix(k) + name: value_N for name, value_N in stream.loss(q, seen)[1].items()}
-        columns[f"{prefix(k)}weight"] = term.scale_N * term.tokens * stream.factor_N(q, seen)
-        if k == 0 and not isinstance(q, HiddenStates):
-            teacher_N = None if seen.teacher is None else seen.teacher.entropy()
-            columns |= {"student": q.logp(seen.action_N), "entropy": q.entropy(), "teacher_entropy": teacher_N}
-    return {name: value_N for name, value_N in columns.items() if value_N is not None}
+    def see(self, point_N: Tensor, columns: Mapping[str, Tensor | None]) -> None:
+        """Columns of these decisions."""
+        picks_N = self.wanted_N[point_N]
+        for name, value_N in columns.items():
+            if value_N is not None:
+                values = value_N.detach().cpu()[picks_N].tolist()
+                self.found[name].update(zip(point_N[picks_N].tolist(), values, strict=True))
 
 
 class TokenLog:

@@ -5,7 +5,7 @@ what the whole batch makes of each decision point. No constant of the batch is c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,11 +44,17 @@ def prefix(k: int) -> str:
 
 
 def chunk_loss(
-    streams: Sequence[Stream], terms: Sequence[Term], q: StepDist, evidence: Evidence, figures: Figures
+    streams: Sequence[Stream],
+    terms: Sequence[Term],
+    q: StepDist,
+    evidence: Evidence,
+    figures: Figures,
+    see: Callable[[dict[str, Tensor | None]], None] | None = None,
 ) -> Tensor | float:
     """sum over streams k of (scale_N * loss_N) over n decision points; what was measured there is added to `figures`.
 
-    `terms`, `q` and `evidence` are about the same n decision points. Gradients flow through `q` alone.
+    `terms`, `q` and `evidence` are about the same n decision points. Gradients flow through `q` alone. `see`: is
+    given figures of single decisions, each [n], of stream after stream.
     """
     loss, raw_N = 0.0, evidence.sampler_logp_N  # nan where nobody sampled
     if raw_N is not None:
@@ -57,8 +63,28 @@ def chunk_loss(
         loss_N, found = stream.loss(q, replace(stream.view(evidence), shift_N=term.shift_N))
         loss = loss + (term.scale_N * loss_N).sum()
         figures.of_term(prefix(k), found, term)
+        if see:
+            see(shown(stream, q, evidence, found, term, prefix(k)))
     figures.of_policy(q, evidence.action_N, raw_N)
     return loss
+
+
+@torch.no_grad()
+def shown(
+    stream: Stream, q: StepDist, seen: Evidence, found: dict[str, Tensor], term: Term, name: str
+) -> dict[str, Tensor | None]:
+    """Columns of a term for who looks at single decisions, [N] each; names begin with that of the term.
+
+    The estimator's own figures; weight: what the decision counts in the loss, 1 where all count alike, 0 where it is masked; of the
+    method's own term also student: its log-prob of the action, and both entropies, in nats.
+    """
+    evidence = stream.view(seen)
+    weight_N = term.scale_N * term.tokens * stream.factor_N(q, evidence)
+    columns = {f"{name}{key}": value_N for key, value_N in found.items()} | {f"{name}weight": weight_N}
+    if name or isinstance(q, HiddenStates):
+        return columns
+    teacher_N = None if evidence.teacher is None else evidence.teacher.entropy()
+    return columns | {"student": q.logp(seen.action_N), "entropy": q.entropy(), "teacher_entropy": teacher_N}
 
 
 class Figures:

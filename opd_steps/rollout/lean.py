@@ -58,7 +58,8 @@ class Plain:
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         """Logits [B, V] behind the last of the new tokens `ids_BP`. `mask_BL`: which of all tokens so far count; None: all."""
-        args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True, "logits_to_keep": 1}
+        last = torch.tensor([-1], device=ids_BP.device)  # picked, not sliced: for a slice torch copies a frozen head once a row
+        args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True, "logits_to_keep": last}
         return self.model(input_ids=ids_BP, past_key_values=self.cache, **args).logits[:, -1]
 
     def select(self, keep: Tensor) -> None:

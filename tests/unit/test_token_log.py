@@ -74,8 +74,7 @@ def test_rows_of_different_prompts_cut_and_written_as_text(tmp_path):
     assert log.eye(2, rows) is None and {step for step in range(1, 10) if log.eye(step, rows)} == {1, 5, 9}
     eye = log.eye(1, rows)
     assert eye.picks == [0, *range(2, ROWS + 1)]  # a prompt once
-    for name, value in (("a", 1.0), ("nobody", None)):
-        eye.found[name].update({i: value and value * i for i in eye.wanted})
+    eye.see(torch.arange(len(rows.action_N)), {"a": torch.arange(float(len(rows.action_N))), "b": None})
     log.keep(1, eye)
     log.publish(tmp_path)
     found = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
