@@ -11,6 +11,7 @@ import torch
 from opd_steps.config.merge import merge
 from opd_steps.graph.method import Method
 from opd_steps.loop.objective import Objective
+from opd_steps.loop.passes import Tokens
 from opd_steps.loop.tokens import FILE, ROWS, TOKENS, Eye, TokenLog
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
@@ -22,7 +23,7 @@ ROWS_7 = rows_of(MODELS["student"], 4, 2)
 LETTERS = SimpleNamespace(decode=lambda ids: "".join(chr(97 + i) for i in ids))
 
 
-def backward(eye: Eye | None, micro_batch: int = 64, **options) -> tuple[torch.Tensor, dict]:
+def backward(eye: Eye | None, micro_batch: int | Tokens = 64, **options) -> tuple[torch.Tensor, dict]:
     student, teachers = MODELS["student"], {name: MODELS[name] for name in ("teacher", "reference")}
     objective = Objective.from_method(merge(Method, options, "test"), WINDOW)
     stats = objective.backward(student, ROWS_7, {}, teachers, micro_batch, Moment(window=WINDOW), eye=eye)
@@ -37,7 +38,7 @@ def plain(name: str) -> list[float]:
     return dist.logp(ROWS_7.action_N).tolist()
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 64])
+@pytest.mark.parametrize("micro_batch", [1, 3, 64, Tokens(12), Tokens(20, packed=True)], ids=str)
 def test_it_sees_what_the_objective_sees_and_moves_nothing(micro_batch):
     eye = Eye(ROWS_7, [0, 3])
     seen, unseen = backward(eye, micro_batch), backward(None, micro_batch)
