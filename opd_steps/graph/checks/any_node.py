@@ -10,6 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checks.apart import check_apart
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
+from opd_steps.graph.checks.fits import check_fits
 from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
@@ -37,3 +38,4 @@ def check_node(node: GraphNode, where: str) -> None:
             raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(given.path)}")
         if given.path.startswith((".", "/", "~")) and not is_there(given.path):
             raise UserError(f"{where}.{key}", f"no such file or folder: {given.path}")
+    check_fits(node, where)

@@ -21,6 +21,8 @@ def block(shape: Shape, rows: int, length: int, mode: str, rank: int = 0, math: 
     if rank and style.gated and style.norms == 2:
         width, inner, query, key = _ADAPTED[mode]
         query, key = (x + _QK_NORM * style.qk_norm for x in (query, key))
+    if shape.experts > 1:  # autocast leaves the product of all experts at once as it is
+        inner = style.kept["float32" if mode == "mixed" else mode][1]
     queries, keys = shape.heads * shape.head, shape.kv * shape.head
     token = width * shape.width + inner * shape.inner * shape.active + query * queries + key * keys
     token += 4 * (shape.heads + style.norms + style.qk_norm * (shape.heads + shape.kv))  # fp32 figures of softmax and norms

@@ -13,6 +13,7 @@ from opd_steps.graph.cost import known
 from opd_steps.graph.cost.needs import Needs, Parts
 from opd_steps.graph.cost.rows import length_of
 from opd_steps.graph.cost.seconds import seconds
+from opd_steps.graph.cost.shape import ANY
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -46,7 +47,7 @@ def fit(node: GraphNode) -> Fit | str | None:
     shapes = {role: known.shape(node, role) for role in dict.fromkeys(work.roles)}
     if unknown := [found for found in shapes.values() if isinstance(found, str)]:
         return unknown[0]
-    length = length_of(node).within(min((s.longest for s in shapes.values() if s.longest), default=0))
+    length = length_of(node).within(min((s.longest for s in shapes.values()), default=ANY))
     return judged(Needs(node.options, work, shapes, length, processes(node)))
 
 

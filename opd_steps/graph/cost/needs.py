@@ -218,7 +218,8 @@ class Needs:
 
     def _chunk(self, shape: Shape, decisions: int) -> float:
         read = self.work.read
-        size = read.chunk or max(1, round(CHUNK * (ON_GPU if self.cuda else 1) / shape.vocab / ROWS)) * ROWS
+        size = max(1, round(CHUNK * (ON_GPU if self.cuda else 1) / shape.vocab / ROWS)) * ROWS
+        size = read.logits // shape.vocab if read.logits else size
         return min(size, decisions) * shape.vocab * 4 * (read.tensors if self.cuda else min(read.tensors, TILED))
 
     def _through(self, shape: Shape, rows: int, length: int, dtype: str) -> float:

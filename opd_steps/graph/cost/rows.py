@@ -28,8 +28,8 @@ class Length:
         return self.context + self.answer
 
     def within(self, most: int) -> Length:
-        """Cut to what a model takes; 0: any number."""
-        if not most or max(self.total, self.teacher) <= most:
+        """Cut to what a model takes."""
+        if max(self.total, self.teacher) <= most:
             return self
         answer = min(self.answer, most - 1)
         return Length(min(self.context, most - answer), answer, min(self.teacher, most))

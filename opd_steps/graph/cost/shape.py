@@ -43,6 +43,7 @@ STYLES = {
 }
 _HEAD = {"qwen3": 128, "qwen3_moe": 128, "gemma3_text": 256}  # of configs that say no head_dim; of others: width / heads
 _TIED = ("gemma3_text", "gpt2")  # of configs that do not say
+ANY = 1 << 40  # tokens of a row, where the config sets no bound
 
 
 @dataclass(frozen=True)
@@ -133,28 +134,36 @@ def shape_of(config: dict[str, Any], vocab: int = 0) -> Shape | str:
         names = {"hidden_size": width, "intermediate_size": config.get("n_inner") or 4 * width}
         names |= {"num_hidden_layers": config.get("n_layer", 12), "num_attention_heads": config.get("n_head", 12)}
         config = config | names | {"max_position_embeddings": config.get("n_positions", 1024)}
-    inner = config.get("moe_intermediate_size" if kind == "qwen3_moe" else "intermediate_size")
-    known = {
-        "hidden_size": (width := config.get("hidden_size")),
-        "intermediate_size": inner,
+    moe = kind == "qwen3_moe"
+    fields = {
+        "hidden_size": config.get("hidden_size"),
+        "moe_intermediate_size" if moe else "intermediate_size": config.get(
+            "moe_intermediate_size" if moe else "intermediate_size"
+        ),
         "num_hidden_layers": config.get("num_hidden_layers"),
-        "num_attention_heads": (heads := config.get("num_attention_heads")),
-        "vocab_size": (size := config.get("vocab_size", vocab)),
+        "num_attention_heads": config.get("num_attention_heads"),
+        "num_key_value_heads": config.get("num_key_value_heads") or config.get("num_attention_heads"),
+        "head_dim": config.get("head_dim") or _HEAD.get(kind, 1),
+        "vocab_size": config.get("vocab_size", vocab),
+        "max_position_embeddings": config.get("max_position_embeddings") or ANY,
+        "num_experts": config.get("num_experts", 1) if moe else 1,
+        "num_experts_per_tok": config.get("num_experts_per_tok", 1) if moe else 1,
     }
-    if wrong := [name for name, value in known.items() if not isinstance(value, int) or value < 1]:
-        return f"its config does not say {wrong[0]}"
+    if wrong := [name for name, value in fields.items() if not isinstance(value, int) or value < 1]:
+        return f"its config says no number for {wrong[0]}"
+    width, inner, layers, heads, kv, head, size, longest, experts, active = fields.values()
     return Shape(
         model_type=kind,
         width=width,
         inner=inner,
-        layers=known["num_hidden_layers"],
+        layers=layers,
         heads=heads,
-        kv=config.get("num_key_value_heads") or heads,
-        head=config.get("head_dim") or _HEAD.get(kind, width // heads),
+        kv=kv,
+        head=head if config.get("head_dim") or kind in _HEAD else width // heads,
         vocab=size,
         tied=config.get("tie_word_embeddings", kind in _TIED),
-        longest=config.get("max_position_embeddings") or 0,
-        positions=config["max_position_embeddings"] if kind == "gpt2" else 0,
-        experts=config.get("num_experts", 1) if kind == "qwen3_moe" else 1,
-        active=config.get("num_experts_per_tok", 1) if kind == "qwen3_moe" else 1,
+        longest=longest,
+        positions=longest if kind == "gpt2" else 0,
+        experts=experts,
+        active=active,
     )

@@ -10,7 +10,7 @@ from opd_steps.config.plugs import constant
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-OWN_ROWS, OWN_CHUNK = 64, 1024  # rows and decisions at once where an evaluation looks at a model's own samples
+OWN_ROWS, OWN_LOGITS = 64, 1 << 25  # at once where finished models are looked at side by side (evaluation.points)
 SAMPLED = 5  # tensors [decisions, vocabulary] that live together where a loss looks at sampled or some tokens (tests/unit/test_cost_head.py)
 
 
@@ -37,18 +37,15 @@ class Read:
     """A pass over rows.
 
     rows     at once; `total`: in a step
-    tensors  of [decisions, vocabulary] that live together, at most; `chunk`: decisions at once, 0: as the chunked head has them
+    tensors  of [decisions, vocabulary] that live together, at most; `logits`: of one model at once, 0: as the chunked head has them
     survey   whether a first pass keeps what teachers say of all rows for a second
     """
 
     rows: int = 0
     total: int = 0
     tensors: int = SAMPLED
-    chunk: int = 0
+    logits: int = 0
     survey: bool = False
-
-
-OWN = Read(OWN_ROWS, OWN_ROWS, chunk=OWN_CHUNK)
 
 
 @dataclass(frozen=True)
@@ -140,3 +137,8 @@ def looked_at(node: GraphNode, roles: tuple[str, ...], read: Read, means: int = 
     """Finished models side by side, the first of which samples; as many rows at once as `batch` says."""
     there = tuple(Held(role, node.options["dtype"]) for role in roles if role in node.parents)
     return Work(still=there, samples=roles[0], at_once=node.options["batch"], read=read, means=means, steps=0)
+
+
+def own(batch: int) -> Read:
+    """Finished models side by side at rows of the node's own."""
+    return Read(min(OWN_ROWS, batch), logits=OWN_LOGITS)
