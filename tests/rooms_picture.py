@@ -21,6 +21,7 @@ WORDS = {
     "hooks": "after every step",
     "gradients": "between backward and update",
     "tune": "all weights, or an adapter",
+    "verl": "the same methods on many machines",
     "rollout": "engines, tables",
     "teachers": "views: weights x context x engine",
     "tasks": "worlds, pools, verifiers",

@@ -85,6 +85,33 @@ class TeacherEngine(Engine):
 
 
 @dataclass
+class Trainer:
+    """Who trains: `local`, this package's own loop on one machine, or `verl`, on many (docs/scale.md)."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("name == 'verl' or set == []", "name == 'verl' or address == ''")
+    CODE: ClassVar[dict] = {
+        ("name", "verl"): (
+            "steps/_verl.py",
+            "verl/launch.py",
+            "verl/trainer.py",
+            "verl/agent.py",
+            "verl/names.py",
+            "verl/optimizer.py",
+            "verl/vllm_server.py",
+            "verl/replica.py",
+        )
+    }
+
+    name: Literal["local", "verl"] = "local"
+    # of verl alone:
+    nodes: Annotated[int, "at least 1"] = 1  # groups of GPUs that train, each on one machine
+    gpus_per_node: Annotated[int, "at least 1"] = 8  # of each group
+    teacher_nodes: Annotated[int, "at least 1"] = 1  # further groups, for the teacher's vLLM
+    address: str = ""  # of a Ray that runs already; "" = one of its own, on this machine
+    set: list[str] = field(default_factory=list)  # further keys of verl's configuration, key=value
+
+
+@dataclass
 class Sampling:
     """How answers are drawn."""
 

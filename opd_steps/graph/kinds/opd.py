@@ -16,7 +16,7 @@ from opd_steps.graph.cost.distilling import distilled
 from opd_steps.graph.cost.work import Work
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
-from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, ref
+from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, Trainer, ref
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.graph.train_metrics import opd_curves
 
@@ -51,6 +51,7 @@ class OpdNode(Training):
     prompts: Annotated[int, "at least 1"] = 32  # prompts per step
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
+    trainer: Trainer = field(default_factory=Trainer)
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     teachers: dict[str, TeacherOptions] = field(
         default_factory=dict
