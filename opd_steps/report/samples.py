@@ -74,7 +74,10 @@ def _roles(plan: Plan, paper: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _group(data: str, file: str, runs: dict[str, tuple[Result, int]], roles: dict, starts: dict) -> Samples | None:
-    tables = {name: _answers(run, file, name, roles.get(name.partition(":")[0], "")) for name, (run, _) in runs.items()}
+    tables = {
+        name: _answers(run, file, name, roles.get(name, roles.get(name.partition(":")[0], "")))
+        for name, (run, _) in runs.items()
+    }
     tables = {name: table for name, table in tables.items() if table}
     if not tables:
         return None
