@@ -45,8 +45,7 @@ class Progress(logging.Handler):
     def _take(self, record: logging.LogRecord, now: float) -> None:
         match str(getattr(record, "event", "") or "").rpartition(".")[2].lower():
             case "job_info":
-                about = [str(value) for value in (record.wildcards or {}).values()]
-                self.jobs[record.jobid] = (record.rule_name, "/".join([record.rule_name, *about]))
+                self.jobs[record.jobid] = (record.rule_name, record.rule_msg or record.rule_name)
                 self.started[record.jobid] = now
             case "job_finished":
                 self._ended(record.job_id, now, done=True)
@@ -54,7 +53,7 @@ class Progress(logging.Handler):
                 name = self.jobs.get(record.jobid, ("", record.rule_name))[1]
                 self._ended(record.jobid, now, done=False)
                 self.failed[name] = list(record.log)
-                self._say("\n".join([f"{name} failed", *(line for log in record.log for line in last_lines(log))]))
+                self._say("\n".join([f"{name}: failed", *(line for log in record.log for line in last_lines(log))]))
             case "progress" if now - self.said_at >= EVERY or record.done == record.total:
                 self.said_at, self.total = now, record.total
                 self._say(self.line(record.done, now))
@@ -68,7 +67,7 @@ class Progress(logging.Handler):
                 self.took.setdefault(kind, []).append(now - began)
 
     def line(self, done: int, now: float) -> str:
-        """ "12 of 31 done, 1 failed; runs: opd/mine/vopd/0 (2 min); about 5 min left"."""
+        """ "12 of 31 done, 1 failed; runs: opd: mine/vopd seed 0 (2 min); about 5 min left"."""
         parts = [f"{done} of {self.total} done" + (f", {len(self.failed)} failed" if self.failed else "")]
         if self.started:
             oldest = sorted(self.started.items(), key=lambda item: item[1])
@@ -105,7 +104,7 @@ class Progress(logging.Handler):
         """At the end of the run: what failed, each with the last line of its log, then `lines`."""
         for name, logs in self.failed.items():
             why = [found[-1].strip().removeprefix(ERROR) for log in logs if len(found := last_lines(log)) > 1]
-            self._say(f"{name} failed: {'; '.join(why) or 'its log is empty'}  ({', '.join(logs)})")
+            self._say(f"{name}: failed: {'; '.join(why) or 'its log is empty'}  ({', '.join(logs)})")
         for line in lines:
             self._say(line)
 

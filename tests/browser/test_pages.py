@@ -82,17 +82,15 @@ def test_the_mlflow_page_lists_the_runs(copy, chromium, tmp_path):
         database.close()
         assert kinds == [("custom_model_development",)]
         evaluations = [path for path in index if "/evaluate/" in path]
-        models = f"{evaluations[0].split('/')[2]} seed0"
         columns = page.replace("&compareRunsMode=CHART", "")
-        opened(chromium, f"{address}/{columns}", tmp_path / "columns", "matching runs", read[0][0], models)
+        opened(chromium, f"{address}/{columns}", tmp_path / "columns", "matching runs", read[0][0], "/models/m-")
         opened(
             chromium,
             f"{address}/{links['Compare the evaluated models']}",
             tmp_path / "compare",
             f"Comparing {len(evaluations)} Runs",
         )
-        text = opened(chromium, f"{address}/{page}", tmp_path / "charts", "avg_at_k", "reward")
-        assert text.index(">test<") < text.index(">train<")
+        opened(chromium, f"{address}/{page}", tmp_path / "charts", "matching runs", "test/avg_at_k")
         opened(chromium, f"{address}/{found['pages']['']}", tmp_path / "papers", "matching runs", "smoke")
     finally:
         os.killpg(server.pid, 15)

@@ -32,19 +32,18 @@ def event(kind: LogEvent, **says) -> logging.LogRecord:
 
 
 def start(run: Progress, job: int, rule: str, node: str, now: float) -> None:
-    wildcards = {"paper": "mine", "node": node, "seed": "0"}
-    run._take(event(LogEvent.JOB_INFO, jobid=job, rule_name=rule, wildcards=wildcards), now)
+    run._take(event(LogEvent.JOB_INFO, jobid=job, rule_name=rule, rule_msg=f"{rule}: mine/{node} seed 0"), now)
 
 
 def test_done_running_and_left(run):
     start(run, 1, "evaluate", "a", 100.0)
     start(run, 2, "evaluate", "b", 110.0)
     assert run.line(0, 120.0) == (
-        "0 of 5 done; runs: evaluate/mine/a/0 (20 s), evaluate/mine/b/0 (10 s); about 1 min left, besides opd"
+        "0 of 5 done; runs: evaluate: mine/a seed 0 (20 s), evaluate: mine/b seed 0 (10 s); about 1 min left, besides opd"
     )  # four of 40 s, 30 s of which are over, two at once
     run._take(event(LogEvent.JOB_FINISHED, job_id=1), 110.0)
     run._take(event(LogEvent.PROGRESS, done=1, total=5), 110.0)
-    assert run.out.getvalue() == "distillery: 1 of 5 done; runs: evaluate/mine/b/0 (1 s); about 15 s left, besides opd\n"
+    assert run.out.getvalue() == "distillery: 1 of 5 done; runs: evaluate: mine/b seed 0 (1 s); about 15 s left, besides opd\n"
     # this run's own 10 s go before the 40 s of earlier ones
     run._take(event(LogEvent.PROGRESS, done=2, total=5), 110.2)
     assert run.out.getvalue().count("\n") == 1  # not more than one line a second
@@ -58,12 +57,12 @@ def test_a_failed_job_shows_the_end_of_its_log_and_is_named_again_at_the_end(run
     start(run, 3, "opd", "vopd", 0.0)
     run._take(event(LogEvent.JOB_ERROR, jobid=3, rule_name="opd", log=[str(log)]), 5.0)
     said = run.out.getvalue()
-    assert "opd/mine/vopd/0 failed" in said and "opd.log, last lines:" in said
+    assert "opd: mine/vopd seed 0: failed" in said and "opd.log, last lines:" in said
     assert said.splitlines()[-1].strip() == "distillery: error: what went wrong"
     assert "step 99" in said and f"step {100 - LAST_LINES}\n" not in said
     assert "1 failed" in run.line(1, 6.0)
     run.close_with(["MLflow: here"])
-    assert f"opd/mine/vopd/0 failed: what went wrong  ({log})" in run.out.getvalue()
+    assert f"opd: mine/vopd seed 0: failed: what went wrong  ({log})" in run.out.getvalue()
     assert run.out.getvalue().endswith("distillery: MLflow: here\n")
 
 
