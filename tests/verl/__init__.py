@@ -5,5 +5,5 @@ ENVIRONMENT |= {
     "RAY_enable_worker_prestart": "0",
     "RAY_memory_monitor_refresh_ms": "0",
 }
-ENVIRONMENT |= {"RAY_worker_register_timeout_seconds": "600"}
+ENVIRONMENT |= {"RAY_worker_register_timeout_seconds": "600", "RAY_agent_register_timeout_ms": "600000"}
 """Of a verl without GPUs; tests.verl.cpu says what of it."""

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 import types
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 import verl.utils.distributed as distributed
+from ray._private import services
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 from verl.workers.rollout import base
@@ -61,3 +63,18 @@ def _replica() -> type:
 
 RolloutReplicaRegistry.register("vllm", _replica)
 base._ROLLOUT_REGISTRY["vllm", "async"] = "tests.verl.replica.Adapter"
+
+
+def _patient(*asked):
+    """Ray gives a busy machine 30 s to start its own processes."""
+    end = time.monotonic() + 600
+    while True:
+        try:
+            return _get_node(*asked)
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+_get_node, services.get_node = services.get_node, _patient
