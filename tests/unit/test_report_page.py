@@ -323,7 +323,15 @@ def test_a_paper_alone_is_one_page(fake, tmp_path):
 
 def test_samples_are_of_one_prompt_before_and_after(tmp_path):
     fake = FakeResults(tmp_path, seeds=(0,))
-    right = {"teacher": "1111", "student_sft": "1010", "vopd": "1100", "topk": "1100", "jsd": "1000"}
+    right = {
+        "teacher": "1111",
+        "student_sft": "1010",
+        "vopd": "1100",
+        "topk": "1100",
+        "jsd": "1000",
+        "opd": "1000",
+        "base": "0000",
+    }
     for name, marks in right.items():
         (folder,) = fake.root.glob(f"*/evaluate/{name}/seed0")
         rows = [
@@ -350,7 +358,8 @@ def test_samples_are_of_one_prompt_before_and_after(tmp_path):
         ("teacher", "teacher", True, "2 of 8"),
         ("student_sft", "before", True, "2 of 8"),
     ]
-    assert {a.name: (a.role, a.right) for a in lost.answers[2:]} == dict.fromkeys(("vopd", "topk", "jsd"), ("after", False))
+    after = {a.name: (a.role, a.right) for a in lost.answers[2:]}
+    assert after == dict.fromkeys(("vopd", "topk", "jsd", "opd"), ("after", False)) | {"base": ("", False)}
     assert sum(found.counts.values()) == 4
 
 
