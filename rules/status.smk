@@ -1,8 +1,9 @@
-"""What is there, without running anything."""
+"""What is there, and what the rest would take, without running anything."""
 
 
 localrules:
     status,
+    plan,
 
 
 rule status:
@@ -15,6 +16,22 @@ rule status:
         text=lambda wildcards: flow.status(),
     message:
         "status"
+    shell:
+        r"""
+        printf '%s\n' {params.text:q} | tee {log:q}
+        """
+
+
+rule plan:
+    """What each node needs of memory and time, by its config alone."""
+    log:
+        "<logs>/plan.log",
+    conda:
+        "../envs/track.yaml"
+    params:
+        text=lambda wildcards: flow.plan(),
+    message:
+        "plan"
     shell:
         r"""
         printf '%s\n' {params.text:q} | tee {log:q}

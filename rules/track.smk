@@ -2,23 +2,23 @@
 
 
 localrules:
-    plan,
+    outline,
     gather,
     track,
 
 
-rule plan:
+rule outline:
     """What tracking and report must know of the graph, as one file."""
     output:
         plan=update("<results>/report/plan.json"),
     log:
-        "<logs>/plan.log",
+        "<logs>/outline.log",
     conda:
         "../envs/track.yaml"
     params:
         root=flow.root_config(),
     message:
-        "plan"
+        "outline"
     shell:
         r"""
         exec python -m opd_steps.steps.plan --config {params.root:q} --out {output.plan:q} >{log:q} 2>&1
@@ -28,7 +28,7 @@ rule plan:
 rule gather:
     """A paper's results as one small file: what comes after all of them names it as its reason, not thousands of manifests."""
     input:
-        plan=rules.plan.output.plan,
+        plan=rules.outline.output.plan,
         manifests=flow.manifests_of,
     output:
         index=update("<results>/report/manifests/{paper}.json"),
@@ -49,10 +49,11 @@ rule gather:
 rule track:
     """Import all results into MLflow, one process at a time; importing twice changes nothing."""
     input:
-        plan=rules.plan.output.plan,
+        plan=rules.outline.output.plan,
         manifests=flow.gathered(),
     output:
         index=update("<results>/report/mlflow.json"),
+        links=update("<results>/report/mlflow.js"),
     log:
         "<logs>/track.log",
     conda:

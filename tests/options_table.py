@@ -8,6 +8,7 @@ import inspect
 import json
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 from opd_steps.config import plug_schema, plugs, schema
@@ -68,29 +69,47 @@ def page() -> str:
     title |= {cls.__name__: f"kind: {kind}" for kind, cls in kinds.KINDS.items()}
     parts = [HEAD]
     for name, cls in classes().items():
-        notes = {
-            k: v for base in reversed(cls.__mro__[:-1]) for k, v in comments(inspect.getsourcefile(base), base.__name__).items()
-        }
-        rows = [[f"`{f.name}`", *cells(cls, f, notes)] for f in dataclasses.fields(cls)]
-        parts.append(section(title.get(name, name), cls.__doc__.splitlines()[0], ["option"], rows, rules(cls)))
+        parts.append(section(title.get(name, name), cls.__doc__.splitlines()[0], ["option"], options(cls), rules(cls)))
     for group in groups():
         rows, last = [], []
         for name in plug_schema.names(group):
-            cls, node = plug_schema.schema(group, name), plugs.class_def(group, name)
-            notes, options = comments(plugs.plug_path(group, name), node.name), dataclasses.fields(cls)[1:]
-            rows.append([f"**{name}**", "", "", "", "", ast.get_docstring(node).splitlines()[0]])
-            rows += [["", f"`{f.name}`", *cells(cls, f, notes)] for f in options]
-            last += [f"{name}: {rule}" for rule in rules(cls)]
+            rows.append([f"**{name}**", "", "", "", "", says(group, name).splitlines()[0]])
+            rows += [["", *row] for row in plug_options(group, name)]
+            last += [f"{name}: {rule}" for rule in rules(plug_schema.schema(group, name))]
         parts.append(section(group, "", ["plug", "option"], rows, last))
     return "\n".join(parts)
 
 
-def section(title: str, says: str, first: list[str], rows: list[list[str]], rules: list[str]) -> str:
+def says(group: str, name: str) -> str:
+    """The docstring of a plug."""
+    return ast.get_docstring(plugs.class_def(group, name))
+
+
+def options(cls: type) -> list[list[str]]:
+    """A row for each option of a dataclass of config.yaml, a paper file or a kind."""
+    notes = {
+        k: v for base in reversed(cls.__mro__[:-1]) for k, v in comments(inspect.getsourcefile(base), base.__name__).items()
+    }
+    return [[f"`{f.name}`", *cells(cls, f, notes)] for f in dataclasses.fields(cls)]
+
+
+def plug_options(group: str, name: str) -> list[list[str]]:
+    """A row for each option of a plug."""
+    cls, notes = plug_schema.schema(group, name), comments(plugs.plug_path(group, name), plugs.class_def(group, name).name)
+    return [[f"`{f.name}`", *cells(cls, f, notes)] for f in dataclasses.fields(cls)[1:]]
+
+
+def section(title: str, says: str, first: list[str], rows: list[list[str]], rules: Sequence[str]) -> str:
+    lead = [says.replace("<", "&lt;") + "\n"] if says else []
+    return "\n".join([f"## {title}\n", *lead, table(first, rows, rules), ""])
+
+
+def table(first: list[str], rows: list[list[str]], rules: Sequence[str] = ()) -> str:
+    """Options with what `rules` say of several: `first`, the heads of the columns that name them."""
     head = [*first, "type", "default", "range", "meaning"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
-    last = ["\nRules: " + "; ".join(f"`{rule}`" for rule in rules)] if rules else []
-    return "\n".join([f"## {title}\n", *([says.replace("<", "&lt;") + "\n"] if says else []), *lines, *last, ""])
+    return "\n".join([*lines, *(["\nRules: " + "; ".join(f"`{rule}`" for rule in rules)] if rules else [])])
 
 
 def rules(cls: type) -> tuple[str, ...]:

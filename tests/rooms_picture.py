@@ -21,6 +21,7 @@ WORDS = {
     "hooks": "after every step",
     "gradients": "between backward and update",
     "tune": "all weights, or an adapter",
+    "verl": "the same methods on many machines",
     "rollout": "engines, tables",
     "teachers": "views: weights x context x engine",
     "tasks": "worlds, pools, verifiers",
@@ -28,7 +29,7 @@ WORDS = {
     "evaluation": "suites",
     "analyses": "of finished models",
     "findings": "results, claims, verdicts",
-    "report": "one static page",
+    "report": "static pages",
     "tracking": "MLflow",
     "nouns": "Trajectory, StepDist, Policy, Pool ...",
     "objectives": "pure tensor functions",
@@ -63,13 +64,13 @@ def arrows() -> set[tuple[str, str]]:
 
 
 def picture() -> str:
-    """Mermaid, a subgraph a floor."""
+    """Mermaid, a subgraph a floor. Ids end in _, as `graph` is a word of Mermaid's own."""
     lines = ["```mermaid", "flowchart TB"]
     for i, floor in reversed(list(enumerate(FLOORS))):
         lines.append(f'  subgraph floor{i}[" "]')
-        lines += [f'    {room}["{room}<br><small>{WORDS[room]}</small>"]' for room in sorted(floor - FOR_ALL)]
+        lines += [f'    {room}_["{room}<br><small>{WORDS[room]}</small>"]' for room in sorted(floor - FOR_ALL)]
         lines.append("  end")
-    lines += [f"  {a} --> {b}" for a, b in sorted(arrows())]
+    lines += [f"  {a}_ --> {b}_" for a, b in sorted(arrows())]
     return "\n".join([*lines, "```"])
 
 

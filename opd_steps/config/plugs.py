@@ -21,9 +21,10 @@ from typing import Any
 from opd_steps.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
-OF_ALL = {"CHECKS": (), "OTHERS": {}}
-"""Constants that a plug of any group may have: rules of its options, and which of these name teachers that it asks, for what
-({option: none | sampled | topk | full | hidden}, config/needs.py; "same": what it is asked itself)."""
+OF_ALL = {"CHECKS": (), "OTHERS": {}, "UNCARRIED": ""}
+"""Constants that a plug of any group may have: rules of its options; which of these name teachers that it asks, for what
+({option: none | sampled | topk | full | hidden}, config/needs.py; "same": what it is asked itself); why the trainer verl does not
+carry it, "" where it does (its group's Protocol says what holds for all that say nothing)."""
 REQUIRED = object()
 """The value of a constant that a Protocol declares without one."""
 

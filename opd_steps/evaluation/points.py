@@ -12,18 +12,20 @@ from opd_steps.nouns.dist import Categorical
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 
+ROWS = 64  # at once
 LOGITS = 1 << 25  # of one policy at once: a wide vocabulary is looked at at fewer points
 
 
 def side_by_side(
-    rows: Trajectory, policies: dict[str, Policy | Teacher], micro_batch: int = 64, chunk: int = 1024
+    rows: Trajectory, policies: dict[str, Policy | Teacher], micro_batch: int = ROWS, chunk: int = 1024
 ) -> Iterator[tuple[slice, list[Categorical]]]:
     """(which decision points, each policy's distributions at them), in order; `policies` by the role in which they look.
 
-    `chunk` decision points at a time, and never more than LOGITS log-probs, so that [N, V] never exists. Raises NotFinite for log-probs
+    `micro_batch` rows at a time, and never more than the policies decode at once; `chunk` decision points at a time, and never more than
+    LOGITS log-probs, so that [N, V] never exists. Raises NotFinite for log-probs
     that are no numbers.
     """
-    start = 0
+    start, micro_batch = 0, min([micro_batch, *(p.batch for p in policies.values() if hasattr(p, "batch"))])
     for row in range(0, len(rows), micro_batch):
         part = rows.rows(slice(row, row + micro_batch))
         dists = [policy.dist(part, role) for role, policy in policies.items()]
@@ -34,7 +36,7 @@ def side_by_side(
         start += len(dists[0])
 
 
-def nll(rows: Trajectory, policy: Policy | Teacher, role: str, micro_batch: int = 64) -> Tensor:
+def nll(rows: Trajectory, policy: Policy | Teacher, role: str, micro_batch: int = ROWS) -> Tensor:
     """-log p of each decision, nats, [N] fp64 on the CPU."""
     parts = side_by_side(rows, {role: policy}, micro_batch)
     return torch.cat([-p.logp(rows.action_N[at].to(p.logp_NV.device)).double().cpu() for at, (p,) in parts])

@@ -24,6 +24,7 @@ class Gradient(Protocol):
     PARALLEL: ClassVar[bool] = True
     APART: ClassVar[bool] = False
     METRICS: ClassVar[tuple[str, ...]] = ()
+    UNCARRIED: ClassVar[str] = "the gradient goes from its backward pass to its optimizer"
 
     @abstractmethod
     def make(self, model: torch.nn.Module, seed: int, updates: int) -> GradientWork:

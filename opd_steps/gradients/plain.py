@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,8 @@ from opd_steps.nouns.gradient import GradientWork
 @dataclass(frozen=True)
 class Plain(Gradient):
     """The gradient as it is: the sum over all rows."""
+
+    UNCARRIED: ClassVar[str] = ""
 
     def make(self, model: torch.nn.Module, seed: int, updates: int) -> GradientWork:
         return GradientWork()

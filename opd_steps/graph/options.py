@@ -42,6 +42,9 @@ class Resources:
     """What the node's job asks of the executor."""
 
     gpu: Annotated[int, "at least 0"] = 0
+    gpu_mem_gb: Annotated[int, "at least 1"] = (
+        80  # of each GPU: a node that is estimated to need more is refused (docs/plan.md)
+    )
     processes: Annotated[int, "at least 0"] = 0  # a training's, each with a share of the rows and weights; 0 = one for each GPU
     cpus: Annotated[int, "at least 1"] = 1  # of all processes together
     mem_mb: Annotated[int, "at least 1"] = 4000
@@ -79,6 +82,33 @@ class TeacherEngine(Engine):
     url: str = ""  # server: one that runs already, instead of one of the step's own
     port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one
     start_timeout: Annotated[int, "at least 1"] = 600  # seconds
+
+
+@dataclass
+class Trainer:
+    """Who trains: `local`, this package's own loop on one machine, or `verl`, on many (docs/scale.md)."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("name == 'verl' or set == []", "name == 'verl' or address == ''")
+    CODE: ClassVar[dict] = {
+        ("name", "verl"): (
+            "steps/_verl.py",
+            "verl/launch.py",
+            "verl/trainer.py",
+            "verl/agent.py",
+            "verl/names.py",
+            "verl/optimizer.py",
+            "verl/vllm_server.py",
+            "verl/replica.py",
+        )
+    }
+
+    name: Literal["local", "verl"] = "local"
+    # of verl alone:
+    nodes: Annotated[int, "at least 1"] = 1  # groups of GPUs that train, each on one machine
+    gpus_per_node: Annotated[int, "at least 1"] = 8  # of each group
+    teacher_nodes: Annotated[int, "at least 1"] = 1  # further groups, for the teacher's vLLM
+    address: str = ""  # of a Ray that runs already; "" = one of its own, on this machine
+    set: list[str] = field(default_factory=list)  # further keys of verl's configuration, key=value
 
 
 @dataclass

@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -18,11 +19,13 @@ from opd_steps.errors import UserError
 from opd_steps.graph import agreement, outline
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.checks.processes import processes as count_processes
+from opd_steps.graph.cost.table import table as costs
 from opd_steps.graph.currency import Currency
 from opd_steps.graph.equal import unnamed
 from opd_steps.graph.forecast import forecast
 from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
+from opd_steps.graph.progress import Progress
 from opd_steps.graph.status import status as of_results
 from opd_steps.process import warm
 from opd_steps.store import views
@@ -36,14 +39,15 @@ _wanted: list[GraphNode] = []
 _results: Path
 _currency: Currency
 _lock: TextIO  # held until the process ends
+_progress: Progress | None = None  # of the jobs that run now
 UNASKED_RATE = (100, 1.0)
 """Snakemake's default of --max-jobs-per-timespan. Each job that ends adds a timer that wakes the scheduler once a second for the rest of
 the run: after 1,000 jobs the main process has 400 threads and takes half a core. A rate that a user asks for stays."""
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
-STATUS = "status"  # the rule that says what is there
+LOOKS = {"status", "plan"}  # the rules that only say what is there, and what it would take
 NAMED = 8  # nodes in a line that says why some run again
-REPORT_FILES = [Path("workflow/report") / name for name in ("index.html.j2", "style.css", "captions.yaml")]
+REPORT_FILES = sorted(path for end in ("j2", "css", "js", "yaml") for path in Path("workflow/report").glob(f"*.{end}"))
 
 
 def look_at_config() -> None:
@@ -86,7 +90,7 @@ def _spare_collections() -> None:
 def begin(workflow) -> None:
     """Just before the first job: one run at a time works in a results folder, and a run on Slurm asks for what Slurm has."""
     global _lock
-    if all(job.rule.name == STATUS for job in workflow.dag.needrun_jobs()):
+    if all(job.rule.name in LOOKS for job in workflow.dag.needrun_jobs()):
         return  # it only looks, also while another run works
     gc.freeze()  # the jobs stay to the end: no collection looks at them
     gc.enable()
@@ -104,9 +108,28 @@ def begin(workflow) -> None:
             warm.start_server(_modules())
     except UserError as error:
         _end(error)
+    if workflow.is_main_process and not workflow.output_settings.quiet:
+        _show_progress(workflow)
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == UNASKED_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def _show_progress(workflow) -> None:
+    """A line after each job, by Snakemake's own logger."""
+    from snakemake.logging import logger
+
+    global _progress
+    due = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
+    _progress = Progress(_results, due, workflow.resource_settings.cores or 1)
+    logger.addHandler(_progress)
+
+
+def end() -> None:
+    """After the last job: what failed, with the reason; and where what was made is looked at."""
+    if _progress is not None:
+        made = {"track", "report"} & set(_progress.took)
+        _progress.close_with(views.addresses(_results / "report", _root["tracking"]["uri"]) if made else [])
 
 
 def _modules() -> list[str]:
@@ -162,14 +185,14 @@ def _reasons_of_views(results: Path) -> dict[str, str]:
     """The same for what is made of results. What reads something that is made again is made again in any case."""
     report, whys = results / "report", {}
     lists = [report / "manifests" / f"{paper}.json" for paper in _owners()]
-    index, claims, page = report / "mlflow.json", report / "claims.json", report / "index.html"
+    index, claims = report / "mlflow.json", report / "claims.json"
     try:
         whys[report / "plan.json"] = views.why(report / "plan.json", digest(outline.make(_graph, _root)), [])
         for paper, file in zip(_owners(), lists, strict=True):
             whys[file] = views.why(file, "", [results / path / MANIFEST for path in _paths(paper)])
         inputs = [report / "plan.json", *lists]
         whys[index] = views.why(index, step_code("track"), inputs) or views.lost_runs(_root["tracking"]["uri"], index)
-        whys[claims] = views.why(claims, step_code("report"), [*inputs, *REPORT_FILES]) or views.other_page(claims, page)
+        whys[claims] = views.why(claims, step_code("report"), [*inputs, *REPORT_FILES]) or views.other_pages(claims)
     except FileNotFoundError:
         pass  # something that they are made of is missing, so they are made again
     for paper in {node.paper for node in _wanted}:
@@ -189,6 +212,11 @@ def _jobs(nodes: Iterable[GraphNode]) -> list[tuple[GraphNode, int]]:
 def status() -> str:
     """What is there of the wanted nodes."""
     return of_results(_currency, _jobs(_wanted))
+
+
+def plan() -> str:
+    """What the wanted nodes need of memory and time."""
+    return costs(_results, _wanted)
 
 
 def papers() -> str:

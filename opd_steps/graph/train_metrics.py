@@ -16,6 +16,8 @@ SUFFIXES = ("", ":first", ":mean", ":max")
 def figures(curves: Iterable[str], options: dict) -> list[str]:
     """What a claim may name of each curve of metrics.jsonl: the mean of its last fifth, `train/<name>`, and the other suffixes."""
     names = [*curves, *(["skipped"] if options["on_nonfinite"] == "skip" else [])]
+    if options.get("trainer", {}).get("name") == "verl":
+        names.remove("grad_variance")  # Adam's moments stay where they are
     return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]
 
 

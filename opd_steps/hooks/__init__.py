@@ -37,6 +37,7 @@ class HookPlug(Protocol):
     METRICS: ClassVar[tuple[str, ...]] = ()
     UPDATE: ClassVar[bool] = False
     WEIGHTS: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "nothing of ours stands behind its update"
 
     @abstractmethod
     def make(self, setting: Setting) -> Hook:

@@ -23,6 +23,7 @@ class Judge(Protocol):
     TEXTS: ClassVar[bool] = False
     EVERY: ClassVar[bool] = False
     LEARNER: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "rows are judged by the task alone"
 
     @abstractmethod
     def judge(self, rows: Trajectory, bench: Bench) -> tuple[Trajectory, dict[str, float]]:

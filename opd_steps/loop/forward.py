@@ -48,11 +48,8 @@ class Forward:
     ):
         self.policy, self.teachers, self.asks = policy, teachers, asks
         order, self.slices = passes(batch, size)
-        self.batch, self.columns, self.point_N = (
-            batch,
-            columns,
-            None,
-        )  # point_N: where its decision points are in the batch as given
+        self.batch, self.columns = batch, columns
+        self.point_N = None  # where the decision points are in the batch as given; None: there
         if order is not None:
             point_N = torch.arange(len(batch.action_N)).split(batch.length_B.tolist())
             self.batch, self.point_N = batch.rows(order), torch.cat([point_N[row] for row in order])
@@ -78,6 +75,11 @@ class Forward:
                 yield part
             else:
                 yield self._part(index, self.evidence[k] if self.evidence else None)
+
+    def points(self, part: Part) -> Tensor:
+        """Numbers of a part's decision points in the batch as given."""
+        at = slice(part.at, part.at + len(part.student))
+        return torch.arange(at.start, at.stop) if self.point_N is None else self.point_N[at]
 
     def as_given(self, value_N: Tensor) -> Tensor:
         """A column of all decision points that stands in the order of the parts, in that of the batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from opd_steps.gradients import Gradient
 from opd_steps.gradients.plain import Plain
@@ -18,6 +19,9 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import Moment
 from opd_steps.seeds import rng
 
+if TYPE_CHECKING:
+    from opd_steps.loop.tokens import TokenLog
+
 VARIANCE_EVERY = 10  # steps between two readings of Adam's moments
 
 
@@ -26,6 +30,7 @@ class Learner:
     """policy, objective, and the teachers that the objective may ask, by name.
 
     optim   its optimizer's options; None: the node's
+    tokens  keeps what the objective says of single tokens
     """
 
     policy: Policy
@@ -33,6 +38,7 @@ class Learner:
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     gradient: Gradient = field(default_factory=Plain)
     optim: dict | None = None
+    tokens: TokenLog | None = None
 
     def start(self, name: str, options: dict, seed: int) -> None:
         """Make its optimizer. `name`: "" for the node's main learner."""
@@ -52,7 +58,11 @@ class Learner:
             at_once = self.gradient.ROWS or self._pass()
             number = (step - 1) * self.inner + k + 1
             self.work.begin(number, batch.expected or len(rows), batch.rate)
-            found = self.objective.backward(self.policy, rows, columns, self.teachers, at_once, moment, self.work.after_rows)
+            eye = self.tokens.eye(step, rows) if self.tokens and k == 0 else None
+            after = self.work.after_rows
+            found = self.objective.backward(self.policy, rows, columns, self.teachers, at_once, moment, after, eye)
+            if eye:
+                self.tokens.keep(step, eye)
             found |= self.work.finish()
             for hook in hooks:
                 hook.before_step(self.policy)

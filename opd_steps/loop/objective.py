@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from opd_steps.config.asks import NOTHING, Asks, union
@@ -14,13 +14,17 @@ from opd_steps.config.needs import terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.loop.forward import Forward, Part
 from opd_steps.loop.passes import Tokens
-from opd_steps.loop.terms import Term, prefix, survey, terms_of
+from opd_steps.loop.terms import survey, terms_of
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.chunk import Figures, chunk_loss
 from opd_steps.objectives.stream import Moment, Stream, build
 from opd_steps.process import ranks
+
+if TYPE_CHECKING:
+    from opd_steps.loop.tokens import Eye
 
 
 @dataclass
@@ -49,12 +53,14 @@ class Objective:
         micro_batch: int | Tokens = 64,
         moment: Moment | None = None,
         after_rows: Callable[[], None] | None = None,
+        eye: Eye | None = None,
     ) -> dict[str, float]:
         """Accumulate the gradient of the whole batch, pass by pass, each of `micro_batch` rows or tokens, and return mean statistics.
 
         `columns`: per-row tensors [B]; "outcome" is the outcome advantage. Teachers are never differentiated, and those that
         nothing asks are not run. Splitting the batch differently, also over ranks, changes no gradient: constants are those of
-        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands.
+        the whole batch. `after_rows`: called after each backward pass, with the gradient as it stands. `eye`: looks
+        at figures of single decisions.
         """
         if not len(batch):  # where rows come by chance
             return {}
@@ -72,29 +78,18 @@ class Objective:
                 _idle(part).backward()
                 continue
             here = [term.cut(part.at, part.at + len(part.student), policy.device) for term in each]
-            loss = chunked_sum(part.student, self._loss_of(part, here, figure))
+            point_N = forward.points(part)
+
+            def loss_of(q: StepDist, i: int, j: int, part=part, here=here, point_N=point_N) -> Tensor:
+                see = partial(eye.see, point_N[i:j]) if eye and eye.looks(point_N[i:j]) else None
+                return chunk_loss(self.streams, [term.cut(i, j) for term in here], q, part.evidence.chunk(i, j), figure, see)
+
+            loss = chunked_sum(part.student, loss_of)
             loss.backward()
             figure.sums["loss"] += float(loss.detach())
             if after_rows:
                 after_rows()
-        return figure.combined() | figures
-
-    def _loss_of(self, part: Part, here: list[Term], figure: Figures) -> Callable[[StepDist, int, int], Tensor]:
-        def loss_of(q: StepDist, i: int, j: int) -> Tensor:
-            seen, loss = part.evidence.chunk(i, j), 0.0
-            raw_N = seen.sampler_logp_N  # nan where nobody sampled
-            if raw_N is not None:
-                asked_N = ~raw_N.isnan()
-                seen = replace(seen, sampler_logp_N=raw_N.where(asked_N, 0.0))
-            for k, (stream, term) in enumerate(zip(self.streams, here, strict=True)):
-                cut = term.cut(i, j)
-                loss_N, found = stream.loss(q, replace(stream.view(seen), shift_N=cut.shift_N))
-                loss = loss + (cut.scale_N * loss_N).sum()
-                figure.of_term(prefix(k), found, cut)
-            figure.of_policy(q, seen.action_N, raw_N)
-            return loss
-
-        return loss_of
+        return ranks.combined(figure.sums, sum) | ranks.combined(figure.worst, max) | figures
 
 
 def _idle(part: Part) -> Tensor:
@@ -102,35 +97,3 @@ def _idle(part: Part) -> Tensor:
     if isinstance(part.student, HiddenStates):
         return 0 * sum(h_ND.sum() for h_ND in part.student.layers.values())
     return chunked_sum(part.student, lambda q, i, j: 0 * q.logp(part.evidence.action_N[i:j]).sum())
-
-
-class Figures:
-    """Means over a batch of `decisions` decision points, gathered chunk by chunk."""
-
-    def __init__(self, decisions: int):
-        self.decisions = decisions
-        self.sums: dict[str, float] = defaultdict(float)
-        self.worst: dict[str, float] = defaultdict(float)
-
-    def of_term(self, name: str, found: dict[str, Tensor], term: Term) -> None:
-        """Means over the decision points that the term is about."""
-        for key, value_N in found.items():
-            self.sums[name + key] += float((value_N.detach() * term.member_N).sum()) / term.tokens
-
-    @torch.no_grad()
-    def of_policy(self, q: StepDist, action_N: Tensor, sampler_logp_N: Tensor | None) -> None:
-        """Entropy, and how far the policy is from its sampler: engine mismatch where the rows are fresh, drift where they are stale."""
-        if isinstance(q, HiddenStates):
-            return
-        if (entropy_N := q.entropy()) is not None:
-            self.sums["entropy"] += float(entropy_N.sum()) / self.decisions
-        if sampler_logp_N is None:
-            return
-        gap_N = (q.logp(action_N) - sampler_logp_N).where(~sampler_logp_N.isnan(), 0.0)
-        self.sums["sampler_gap"] += float(gap_N.abs().sum()) / self.decisions
-        self.sums["sampler_kl"] -= float(gap_N.sum()) / self.decisions
-        self.worst["sampler_gap_max"] = max(self.worst["sampler_gap_max"], float(gap_N.abs().max()))
-
-    def combined(self) -> dict[str, float]:
-        """Of all ranks."""
-        return ranks.combined(self.sums, sum) | ranks.combined(self.worst, max)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -12,13 +13,18 @@ from opd_steps.process import ranks
 
 def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; weight decay on matrices alone."""
-    params = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": options["weight_decay"]},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decayed(model.parameters(), options["weight_decay"])
     # fused: one pass over parameters, gradients and moments, without copies of them
     return torch.optim.AdamW(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"], fused=True)
+
+
+def decayed(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
+    """Groups of the trainable ones: matrices, which decay, and the rest, which does not."""
+    params = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(step: int, steps: int, options: dict) -> float:

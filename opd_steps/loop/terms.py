@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,33 +13,9 @@ from opd_steps.loop.forward import Forward
 from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.aggregate import weights_N
+from opd_steps.objectives.chunk import Term, prefix
 from opd_steps.objectives.stream import Moment, Stream, Wide
 from opd_steps.process import ranks
-
-
-@dataclass(frozen=True)
-class Term:
-    """Weight, membership and added advantage of every decision point; `tokens`: how many the term is about."""
-
-    scale_N: Tensor
-    member_N: Tensor
-    shift_N: Tensor | None
-    tokens: int
-
-    def at(self, point_N: Tensor | None) -> Term:
-        """Of the decision points in this order; None: as they are."""
-        if point_N is None:
-            return self
-        return replace(self, **{name: t[point_N] for name, t in vars(self).items() if isinstance(t, Tensor)})
-
-    def cut(self, start: int, stop: int, device: torch.device | None = None) -> Term:
-        take = lambda t: None if t is None else t[start:stop].to(device or t.device)
-        return Term(take(self.scale_N), take(self.member_N), take(self.shift_N), self.tokens)
-
-
-def prefix(k: int) -> str:
-    """In front of the figures of a method's term number k."""
-    return f"add{k - 1}_" if k else ""
 
 
 def terms_of(

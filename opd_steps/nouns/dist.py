@@ -170,7 +170,7 @@ class DiagGaussian:
         """KL(self || other), [N]; equals |mean difference|^2 / 2 at unit variances."""
         ratio = (self.std_ND / other.std_ND).square()
         shift = ((self.mean_ND - other.mean_ND) / other.std_ND).square()
-        return (0.5 * (ratio + shift - 1 - ratio.log())).expand_as(self.mean_ND).sum(-1)
+        return (0.5 * (shift + (ratio - 1 - ratio.log()))).expand_as(self.mean_ND).sum(-1)  # a small shift is not lost beside 1
 
     def chunk(self, start: int, stop: int) -> DiagGaussian:
         std_ND = self.std_ND.expand_as(self.mean_ND)  # one width for all, or for each dimension, is no width per decision point

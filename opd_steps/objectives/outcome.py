@@ -20,6 +20,22 @@ def outcome_B(rows: Trajectory, method: dict) -> Tensor:
     return group_advantage(reward_B, group_B, method["advantage"], method["divide_by_std"])
 
 
+def grpo_B(rows: Trajectory, group_B: Tensor, options: dict) -> Tensor:
+    """Advantage of each judged row in its group, by the rewards and the length penalty of an rl node's options. [B]"""
+    low, high = options["rewards"]
+    reward_B = low + (high - low) * rows.reward_B
+    if options["overlong_buffer"]:
+        reward_B = reward_B + soft_overlong(rows.length_B, options["sampling"]["max_new_tokens"], options["overlong_buffer"])
+    return group_advantage(reward_B, group_B, options["advantage"], options["divide_by_std"])
+
+
+def trained_on(rows: Trajectory, group_B: Tensor) -> dict[str, float]:
+    """silent_trained: share of the step's groups without spread; wrong_length: mean tokens of wrong answers, where there are any."""
+    wrong_B = rows.reward_B < 0.5
+    found = {"silent_trained": float(silent_groups(rows.reward_B, group_B).float().mean())}
+    return found | ({"wrong_length": float(rows.length_B[wrong_B].float().mean())} if wrong_B.any() else {})
+
+
 def group_advantage(
     reward_B: Tensor, group_B: Tensor, kind: Literal["group_mean", "leave_one_out"] = "group_mean", divide_by_std: bool = True
 ) -> Tensor:

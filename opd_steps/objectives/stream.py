@@ -74,6 +74,15 @@ class Stream:
                 loss_N = loss_N * weight.weight_N(q, evidence).detach()
         return self.coef * loss_N, stats
 
+    @torch.no_grad()
+    def factor_N(self, q: StepDist, evidence: Evidence) -> Tensor:
+        """The product of the weights that `loss` multiplies with, [N]."""
+        factor_N = torch.ones(len(evidence.action_N), device=evidence.action_N.device)
+        for weight in self.weight:
+            if not weight.WIDE:
+                factor_N = factor_N * weight.weight_N(q, evidence)
+        return self.coef * factor_N
+
     def _aimed(self, q: StepDist, evidence: Evidence) -> Evidence:
         """Evidence in which `teacher` is the target."""
         return evidence if self.target is None else replace(evidence, teacher=self.target.of(q, evidence))

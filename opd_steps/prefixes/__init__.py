@@ -31,6 +31,7 @@ class PrefixSource(Protocol):
     RECORDS: ClassVar[bool] = False
     LEARNER: ClassVar[bool] = False
     MIXED: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "its rows are the student's own answers to prompts"
 
     @abstractmethod
     def rows(self, draw: Draw) -> Batch:

@@ -14,6 +14,7 @@ class Student(PrefixSource):
     """Fresh samples of the student itself: on-policy."""
 
     OWN: ClassVar[bool] = True
+    UNCARRIED: ClassVar[str] = ""
 
     def rows(self, draw: Draw) -> Batch:
         return sampled_rows(draw.learner, draw.pool, draw.picks, draw.n, draw.step, draw.seed, "rollout", version=draw.version)

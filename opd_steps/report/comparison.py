@@ -10,7 +10,7 @@ from opd_steps.findings.results import Plan, Result, produces
 from opd_steps.findings.stats import half_width
 from opd_steps.findings.variants import differences
 from opd_steps.graph.kinds import KINDS
-from opd_steps.report.curves import number
+from opd_steps.report.axes import number
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Cell:
     spread: str = ""  # "± 0.012", the 95 % interval's half width; with one seed the standard error over prompts
     tooltip: str = ""
     mean: float | None = None
+    half: float | None = None  # of the 95 % interval
     best: bool = False
 
 
@@ -31,12 +32,22 @@ class Row:
     differs: list[str]
     cells: list[Cell]
     cost: Cell
+    tokens: float | None  # that it was trained on
     href: str
+
+    @property
+    def node(self) -> str:
+        """The name without that of a part."""
+        return self.name.partition(":")[0]
+
+    @property
+    def is_variant(self) -> bool:
+        return KINDS[self.kind].VARIANTS
 
 
 def metric_names(plan: Plan, paper: str, order: list[str]) -> list[str]:
     """Columns: every metric that an evaluation of the paper measured, those of `order` first, standard errors left out."""
-    found = {m for _, runs in _evaluations(plan, paper) for run in runs.values() for m in run.manifest["metrics"]}
+    found = {m for _, runs in evaluations(plan, paper) for run in runs.values() for m in run.manifest["metrics"]}
     found = {name for name in found if not name.endswith("_stderr")}
     rank = {name: i for i, name in enumerate(order)}
     return sorted(found, key=lambda name: (rank.get(name, len(order) - name.startswith("own/") * 0.5), name))
@@ -48,20 +59,18 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     variants = {node["name"]: node["options"] for node in nodes if KINDS[node["kind"]].VARIANTS}
     differs = differences(variants) if variants else {}
     table = []
-    for node, runs in _evaluations(plan, paper):
+    for node, runs in evaluations(plan, paper):
         key, colon, part = node["parents"]["model"].partition(":")
         owner, kind, name = key.split("/")
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
         cells = [measured(f"{name}{colon}{part}", metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
-        cost = _cost(plan.seeds(model)) if model else Cell()
-        row = Row(
-            f"{name}{colon}{part}", kind, shared, len(runs), differs.get(name, []), cells, cost, f"#{paper}-{kind}-{name}"
-        )
-        table.append(row)
-    better = _directions(plan, paper)
+        trained = plan.seeds(model) if model else {}
+        shown, differ, href = f"{name}{colon}{part}", differs.get(name, []), f"#{paper}-{kind}-{name}"
+        table.append(Row(shown, kind, shared, len(runs), differ, cells, _cost(trained), _tokens(trained), href))
+    better = directions(plan, paper)
     for i, metric in enumerate(metrics):
-        _mark_best(better.get(metric, ""), [row.cells[i] for row in table if KINDS[row.kind].VARIANTS])
+        _mark_best(better.get(metric, ""), [row.cells[i] for row in table if row.is_variant])
     return table
 
 
@@ -85,7 +94,8 @@ def sweeps(plan: Plan, paper: str, table: list[Row]) -> list[Sweep]:
     return list(found.values())
 
 
-def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
+def evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
+    """The paper's evaluations with their results by seed, in the order of their models."""
     models = [f"{n['owner']}/{n['kind']}/{n['name']}" for n in plan.nodes(paper)]
     found = [node for node in plan.nodes(paper) if produces(node["kind"]) == "evaluation"]
     return [
@@ -93,10 +103,10 @@ def _evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]
     ]
 
 
-def _directions(plan: Plan, paper: str) -> dict[str, str]:
+def directions(plan: Plan, paper: str) -> dict[str, str]:
     """Metric -> up, down or "": as the plan has it, and as runs found it of benchmarks."""
     found: dict[str, str] = {}
-    for node, runs in _evaluations(plan, paper):
+    for node, runs in evaluations(plan, paper):
         for run in runs.values():
             found |= run.manifest["facts"].get("directions", {})
         found |= node["directions"]
@@ -124,7 +134,7 @@ def measured(name: str, metric: str, runs: dict[int, Result]) -> Cell:
     if lacking := [seed for seed in runs if seed not in values]:
         lines += [f"seed {seed}: not defined  ({runs[seed].path})" for seed in lacking]
         spread = f"{spread} ({len(values)} of {len(runs)} seeds)".strip()
-    return Cell(f"{mean:.{digits}f}", spread, "\n".join(lines), mean)
+    return Cell(f"{mean:.{digits}f}", spread, "\n".join(lines), mean, half)
 
 
 def _cost(runs: dict[int, Result]) -> Cell:
@@ -134,6 +144,12 @@ def _cost(runs: dict[int, Result]) -> Cell:
     mean = fmean(seconds.values())
     lines = [f"seed {s}: {runs[s].timing['cpu_s']:.1f} s CPU, {runs[s].timing['wall_s']:.1f} s wall" for s in seconds]
     return Cell(duration(mean), "", "\n".join(lines), mean)
+
+
+def _tokens(runs: dict[int, Result]) -> float | None:
+    """Mean over seeds of the tokens of all steps."""
+    seen = [sum(row.get("train/tokens", 0.0) for row in run.curves) for run in runs.values()]
+    return fmean(seen) if any(seen) else None
 
 
 def _mark_best(better: str, cells: list[Cell]) -> None:

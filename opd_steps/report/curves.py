@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 50, 8, 8, 24
+from opd_steps.report.axes import HEIGHT, LEFT, LIGHT, WIDTH, Axis, Frame, look, number
+
 SKIPPED = "train/skipped"  # the curve that counts updates which were left out (loop.guard)
-POINTS = 150  # of one line; longer curves are averaged over neighbouring steps
-COLOURS = ("#2a78d6", "#e0761a", "#169c6d", "#c23f86", "#6a55c9", "#b58900", "#d0433f", "#4b7f93")
+POINTS = 100  # of one line; longer curves are averaged over neighbouring steps
 _STANDALONE = (
     "<style>text{font:11px sans-serif;fill:#555}.grid{stroke:#e3e3e3}.axis{stroke:#999}"
-    + "".join(f".v{i} .line{{stroke:{c}}}.v{i} .band{{fill:{c}}}" for i, c in enumerate(COLOURS))
-    + ".line{fill:none;stroke-width:1.8}.band{opacity:.18}.head{font-weight:bold;fill:#222}</style>"
+    + "".join(f".v{i} .line{{stroke:{c}}}.v{i} .band{{fill:{c}}}" for i, c in enumerate(LIGHT))
+    + ".line{fill:none;stroke-width:3.6}.band{opacity:.18}.head{font-weight:bold;fill:#222}</style>"
 )
 
 
@@ -62,36 +63,41 @@ def gaps(metric: str, rows: list[dict]) -> str:
     return f"no value at step{'s' * (len(found) > 1)} {', '.join(parts[:20])}{' ...' * (len(parts) > 20)}"
 
 
-def chart(lines: dict[int, Series], label: str) -> str:
-    """SVG of several series by colour number, "" of none; the page colours the classes `v<number>`."""
+def chart(
+    lines: dict[int, Series],
+    label: str,
+    y: str = "",
+    x: str = "step",
+    at: Sequence[tuple[float, str]] = (),
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> str:
+    """SVG of several series by their number, "" of none; the page colours the classes of `look`.
+
+    label, x, y   what is shown; titles of the axes, with units
+    at            ticks of the x axis, where they are not to be round numbers
+    size          width and height
+    """
     if not lines:
         return ""
-    xs = [x for line in lines.values() for x in line.steps]
-    x0, x1 = min(xs), max(xs)
-    y0, y1 = min(min(line.low) for line in lines.values()), max(max(line.high) for line in lines.values())
-    pad = 0.05 * (y1 - y0) or 0.05 * abs(y1) or 0.05
-    y0, y1, x1 = y0 - pad, y1 + pad, x1 if x1 > x0 else x0 + 1
-    px = lambda x: LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
-    py = lambda y: HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" ']
-    parts.append(f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">')
-    for tick in ticks(y0, y1, 5):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{py(tick) + 3.5:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in ticks(x0, x1, 5):
-        parts.append(f'<text x="{px(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{number(tick)}</text>')
-    base = HEIGHT - BOTTOM
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    for index, line in lines.items():
-        at = lambda ys, line=line: [f"{px(x):.1f},{py(y):.1f}" for x, y in zip(line.steps, ys, strict=True)]
-        band = f'<polygon class="band" points="{" ".join(at(line.high) + at(line.low)[::-1])}"/>' if line.seeds > 1 else ""
-        path = f'<polyline class="line" points="{" ".join(at(line.mean))}"/>'
-        if len(line.steps) == 1:
-            path = f'<circle class="line" cx="{px(line.steps[0]):.1f}" cy="{py(line.mean[0]):.1f}" r="2.5"/>'
-        tip = f"{line.name}: {number(line.mean[0])} at first, {number(line.mean[-1])} at last; {line.seeds} seeds"
-        dash = f" d{index // len(COLOURS)}" if index >= len(COLOURS) else ""
-        parts.append(f'<g class="v{index % len(COLOURS)}{dash} s{index}">{band}{path}<title>{escape(tip)}</title></g>')
-    return "".join(parts) + "</svg>"
+    seen = list(lines.values())
+    across = Axis.over([value for line in seen for value in line.steps], x)
+    across = Axis(across.low, across.high, x, tuple(at)) if at else across
+    up = Axis.over([value for line in seen for value in (*line.low, *line.high)], y, pad=0.05)
+    frame = Frame(across, up, *size)
+    said = "; ".join(f"{line.name} from {number(line.mean[0])} to {number(line.mean[-1])}" for line in seen)
+    return frame.draw("".join(_line(frame, i, line) for i, line in lines.items()), f"{label}, by {x}: {said}")
+
+
+def _line(frame: Frame, index: int, line: Series) -> str:
+    """In half pixels, as whole numbers: a third of the page's bytes are these."""
+    at = lambda ys: [f"{2 * frame.px(x):.0f},{2 * frame.py(y):.0f}" for x, y in zip(line.steps, ys, strict=True)]
+    band = f'<polygon class="band" points="{" ".join(at(line.high) + at(line.low)[::-1])}"/>' if line.seeds > 1 else ""
+    path = f'<polyline class="line" points="{" ".join(at(line.mean))}"/>'
+    if len(line.steps) == 1:
+        path = f'<circle class="line" cx="{2 * frame.px(line.steps[0]):.0f}" cy="{2 * frame.py(line.mean[0]):.0f}" r="5"/>'
+    tip = f"{line.name}: {number(line.mean[0])} at first, {number(line.mean[-1])} at last; {line.seeds} seed{'s' * (line.seeds > 1)}"
+    where = f'class="{look(index)} s{index}" data-v="{escape(line.name)}" transform="scale(.5)"'
+    return f"<g {where}>{band}{path}<title>{escape(tip)}</title></g>"
 
 
 def standalone(rows: list[dict], title: str) -> str:
@@ -108,30 +114,3 @@ def standalone(rows: list[dict], title: str) -> str:
         parts.append(f'<g transform="translate({x} {y})"><text class="head" x="{LEFT}" y="14">{escape(head)}</text>')
         parts.append(f'<g transform="translate(0 20)">{inner}</g></g>')
     return "".join(parts) + "</svg>"
-
-
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers within [low, high], steps of 1, 2 or 5 times a power of ten, at most about + 1 of them."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A figure for people: significant digits, a true minus sign, k and M for thousands and millions; nan and inf as they are."""
-    if value is None:
-        return "–"
-    if not math.isfinite(value):
-        return str(value)
-    size = abs(value)
-    if size >= 1e6:
-        text = f"{value / 1e6:.3g}M"
-    elif size >= 1e4:
-        text = f"{value / 1e3:.3g}k"
-    elif size == 0 or size >= 1e-4:
-        text = f"{value:.{digits}g}"
-    else:
-        text = f"{value:.1e}"
-    return text.replace("-", "−")

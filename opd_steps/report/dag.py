@@ -43,7 +43,7 @@ def draw(boxes: list[Box]) -> str:
     edges = "".join(_edge(role, chain) for role, chain in chains)
     body = "".join(_node(box) for box in boxes)
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    return f'<svg class="dag" role="img" aria-label="pipeline" {size} xmlns="http://www.w3.org/2000/svg">{edges}{body}</svg>'
+    return f'<svg class="dag" role="group" aria-label="pipeline: what is built from what" {size} xmlns="http://www.w3.org/2000/svg">{edges}{body}</svg>'
 
 
 def _route(boxes: list[Box]) -> list[tuple[str, list[Box]]]:

@@ -1,64 +1,41 @@
-"""The report page: everything that the template shows, as plain values; no clock, so equal results give equal bytes."""
+"""A paper's page: everything that its template shows, as plain values."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
-import jinja2
-import yaml
 from markupsafe import Markup
 
-from opd_steps.errors import UserError
-from opd_steps.findings.claims import MIN_SEEDS, UNTESTABLE, VERDICTS
+from opd_steps.findings.claims import UNTESTABLE, VERDICTS
 from opd_steps.findings.multiplicity import chance
 from opd_steps.findings.results import Plan, produces
 from opd_steps.graph.kinds import KINDS
 from opd_steps.report import comparison
+from opd_steps.report.against import charts
 from opd_steps.report.analyses import analyses
-from opd_steps.report.curves import COLOURS, chart, gaps, number, series
+from opd_steps.report.axes import look, number
+from opd_steps.report.curves import chart, gaps, series
 from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
+from opd_steps.report.samples import samples
+from opd_steps.report.tokens import columns, tokens
 
 WAYS = {True: "as claimed", False: "the other way", None: "open on these prompts"}
 AXES = ("teacher", "signal", "rollouts", "slot")
 
 
-def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> str:
-    """The page from `folder`/index.html.j2 and captions.yaml; raises UserError for a broken template or captions file."""
-    try:
-        captions = yaml.safe_load((folder / "captions.yaml").read_text())
-        loader = jinja2.FileSystemLoader(folder)
-        environment = jinja2.Environment(
-            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters |= {"number": number, "short": comparison.short, "p": _p_value, "slug": _slug}
-        papers = [_paper(plan, name, claims[name], captions) for name in plan.papers]
-        everyone = [claim for found in claims.values() for claim in found]
-        counts = Counter(c["direction"]["verdict"] for c in everyone)
-        return environment.get_template("index.html.j2").render(
-            root=plan.root,
-            captions=captions,
-            papers=papers,
-            colours=COLOURS,
-            verdicts=[(name, counts[name]) for name in VERDICTS],
-            chance=chance(everyone),
-            pairs=_pairs(everyone),
-            min_seeds=MIN_SEEDS,
-        )
-    except (OSError, yaml.YAMLError, jinja2.TemplateError) as error:
-        line = getattr(error, "lineno", None)
-        raise UserError(f"{folder}{f', line {line}' if line else ''}", f"cannot build the report from it: {error}") from None
-
-
-def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
-    paper = plan.papers[name]
+def paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
+    """`claims`: as they were judged."""
+    paper, counts = plan.papers[name], Counter(c["direction"]["verdict"] for c in claims)
     metrics = comparison.metric_names(plan, name, list(captions["metrics"]))
     rows = comparison.rows(plan, name, metrics)
+    variants = [node["name"] for node in plan.nodes(name) if KINDS[node["kind"]].VARIANTS]
+    order = {model: i for i, model in enumerate(dict.fromkeys([*variants, *(row.name for row in rows)]))}
+    curves, seen = _curves(plan, name, order, captions), tokens(plan, name)
     return {
         "name": name,
         "title": paper["title"],
-        "arxiv": paper["arxiv"],
+        "links": [(f"arXiv {paper['arxiv']}", f"https://arxiv.org/abs/{paper['arxiv']}")] if paper["arxiv"] else [],
         "axes": {axis: paper["axes"][axis] for axis in AXES if paper["axes"].get(axis)},
         "notes": [part for part in paper["notes"].split("\n\n") if part.strip()],
         "file": paper["file"],
@@ -67,11 +44,18 @@ def _paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "rows": rows,
         "sweeps": comparison.sweeps(plan, name, rows),
         "analyses": analyses(plan, name),
-        "curves": _curves(plan, name, captions),
+        "curves": curves,
+        "lines": max(map(len, [order, *(group["legend"] for group in curves)])),
+        "legend": [(row.name, f"{look(order[row.name])} s{order[row.name]}") for row in rows],
+        "against": charts(plan, name, rows, metrics, order, captions),
+        "samples": samples(plan, name),
+        "tokens": seen,
+        "columns": columns(seen, list(captions["tokens"])),
         "claims": [_claim(c) for c in claims],
-        "counts": Counter(c["direction"]["verdict"] for c in claims),
+        "counts": counts,
+        "verdicts": [(verdict, counts[verdict]) for verdict in VERDICTS],
         "chance": chance(claims),
-        "pairs": _pairs(claims),
+        "pairs": pairs(claims),
         "requires": list({needed["name"]: needed for claim in claims for needed in claim["requires"]}.values()),
         "provenance": _provenance(plan, name),
     }
@@ -104,7 +88,7 @@ def _checkpoints(claim: dict) -> list[dict]:
     return entries
 
 
-def _pairs(claims: list[dict]) -> list[tuple[str, int]]:
+def pairs(claims: list[dict]) -> list[tuple[str, int]]:
     """How many pairs of checkpoints, each of one claim that is testable and one seed, came out how."""
     testable = [c["these_checkpoints"] for c in claims if c["these_checkpoints"] and c["direction"]["verdict"] != UNTESTABLE]
     counts = Counter(WAYS[each["as_claimed"]] for found in testable for each in found["seeds"].values())
@@ -138,29 +122,39 @@ def _boxes(plan: Plan, paper: str) -> list[Box]:
     return list(boxes.values())
 
 
-def _curves(plan: Plan, paper: str, captions: dict) -> list[dict]:
-    """Per kind of training node its variants and one chart per metric, the last kind of the pipeline first."""
+def _curves(plan: Plan, paper: str, order: dict[str, int], captions: dict) -> list[dict]:
+    """Per kind of training node its models and one chart per metric, the last kind of the pipeline first.
+
+    Where all models of a kind are another paper's that has a page of its own, they are named and not drawn again.
+    """
     groups = []
     nodes = plan.nodes(paper)
     kinds = {node["kind"] for node in nodes}
     for kind in (kind for kind in reversed(KINDS) if kind in kinds):
         runs = {n["name"]: {seed: r.curves for seed, r in plan.seeds(n).items()} for n in nodes if n["kind"] == kind}
         runs = {name: found for name, found in runs.items() if any(found.values())}
+        owners = sorted({n["owner"] for n in nodes if n["name"] in runs and n["kind"] == kind})
+        if runs and paper not in owners and all(owner in plan.papers for owner in owners):
+            groups.append({"kind": kind, "legend": [], "charts": [], "names": list(runs), "of": owners})
+            continue
         found = {key for curves in runs.values() for rows in curves.values() for row in rows for key in row} - {"step"}
-        order = [m for m in captions["curves"] if m in found] + sorted(found - {*captions["curves"], *captions["hidden"]})
-        charts = []
-        for metric in order:
-            lines = {i: s for i, name in enumerate(runs) if (s := series(name, metric, list(runs[name].values())))}
+        metrics = [m for m in captions["curves"] if m in found] + sorted(found - {*captions["curves"], *captions["hidden"]})
+        number_of = {name: order[name] if KINDS[kind].VARIANTS else i for i, name in enumerate(runs)}
+        drawn = []
+        for metric in metrics:
+            lines = {i: s for name, i in number_of.items() if (s := series(name, metric, list(runs[name].values())))}
             lacking = [
                 f"{name} seed {seed}: {steps}"
                 for name, curves in runs.items()
                 for seed, rows in curves.items()
                 if (steps := gaps(metric, rows))
             ]
-            entry = {"metric": metric, "caption": captions["curves"].get(metric, {}), "gaps": "; ".join(lacking)}
-            charts.append(entry | {"svg": Markup(chart(lines, metric))})
-        if charts:
-            groups.append({"kind": kind, "names": list(runs), "charts": charts})
+            caption = captions["curves"].get(metric, {})
+            svg = chart(lines, caption.get("label", metric), caption.get("unit", ""))
+            drawn.append({"metric": metric, "caption": caption, "gaps": "; ".join(lacking), "svg": Markup(svg)})
+        if drawn:
+            legend = [(name, f"{look(i)} s{i}") for name, i in number_of.items()]
+            groups.append({"kind": kind, "legend": legend, "charts": drawn, "names": list(runs), "of": []})
     return groups
 
 
@@ -172,11 +166,3 @@ def _provenance(plan: Plan, paper: str) -> list[dict]:
             cost = comparison.duration(run.timing["wall_s"]) if "wall_s" in run.timing else "–"
             found.append(entry | {"manifest": run.manifest, "weights": run.weights_sha256, "wall": cost})
     return found
-
-
-def _p_value(p: float | None) -> str:
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _slug(text: str) -> str:
-    return text.replace(" ", "-")

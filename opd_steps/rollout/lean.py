@@ -58,7 +58,8 @@ class Plain:
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         """Logits [B, V] behind the last of the new tokens `ids_BP`. `mask_BL`: which of all tokens so far count; None: all."""
-        args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True, "logits_to_keep": 1}
+        last = torch.tensor([-1], device=ids_BP.device)  # picked, not sliced: for a slice torch copies a frozen head once a row
+        args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True, "logits_to_keep": last}
         return self.model(input_ids=ids_BP, past_key_values=self.cache, **args).logits[:, -1]
 
     def select(self, keep: Tensor) -> None:
@@ -71,7 +72,12 @@ class Lean(Plain):
 
     def __init__(self, model: PreTrainedModel, new: int):
         super().__init__(model)
-        self.new, self.length, self.store = new, 0, []  # store: per layer [2, B, key-value heads, tokens, head size]
+        self.new, self.length, self.most, self.store = (
+            new,
+            0,
+            0,
+            [],
+        )  # store: per layer [2, B, key-value heads, tokens, head size]
         fuse = sum(p.numel() for p in model.parameters()) <= FUSED
         self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
         self.norm, head = _Norm(model.model.norm), model.get_output_embeddings()
@@ -86,11 +92,13 @@ class Lean(Plain):
         return self._step(ids_BP[:, 0], position_BP[:, 0], mask_BL)
 
     def select(self, keep: Tensor) -> None:
-        self.store = [both[:, keep] for both in self.store]
+        for i, both in enumerate(self.store):  # layer by layer: never two copies of all
+            self.store[i] = both[:, keep]
 
     def _take_over(self, position_BP: Tensor) -> None:
         """The prompts' keys and values into a cache with room, and the angles of all positions to come."""
         self.length = position_BP.shape[1]
+        self.most = self.length + self.new
         self.store = [torch.stack([layer.keys, layer.values]) for layer in self.cache.layers]
         self.cache = None
         self._grow()
@@ -101,8 +109,9 @@ class Lean(Plain):
         self.cos_LD, self.sin_LD = cos_1LD[0], torch.cat([-sin_1LD[0, :, :half], sin_1LD[0, :, half:]], -1)
 
     def _grow(self) -> None:
-        room = min(ROOM + self.length // 2, self.new)
-        self.store = [torch.cat([x, x.new_empty(*x.shape[:3], room, x.shape[4])], 3) for x in self.store]
+        room = min(ROOM + self.length // 2, self.most - self.length)
+        for i, x in enumerate(self.store):
+            self.store[i] = torch.cat([x, x.new_empty(*x.shape[:3], room, x.shape[4])], 3)
 
     def _step(self, ids_B: Tensor, position_B: Tensor, mask_BL: Tensor | None) -> Tensor:
         t = self.length

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from opd_steps.config import plugs
+from opd_steps.config.teachers import Teaching, named, starts
 from opd_steps.config.teachers import learners as learners_of
-from opd_steps.config.teachers import starts
 from opd_steps.errors import UserError
 from opd_steps.hooks import Setting
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
+from opd_steps.loop.tokens import TokenLog
 from opd_steps.loop.train import train
+from opd_steps.nouns.policy import Policy
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, weights_id
 from opd_steps.steps._rows import Rows
@@ -25,6 +28,11 @@ from opd_steps.store.metrics import read_metrics
 def run(job: Job) -> None:
     """Build learners, teachers, the rows of a step and what moves the options; then the one loop."""
     options, sampling = job.options, job.options["sampling"]
+    if options.get("trainer", {}).get("name") == "verl":
+        from opd_steps.steps import _verl  # code of such nodes alone (graph/code.py)
+
+        teachings = named(options, job.parents)
+        return _verl.opd(job, teachings, _facts(job, teachings))
     batch = options["engine"]["batch"]
     policies = {name: load_policy(job, role, sampling, batch, train=True) for name, role in starts(options).items()}
     objectives = {name: Objective.from_method(method, sampling["max_new_tokens"]) for name, method in learners_of(options)}
@@ -39,10 +47,13 @@ def run(job: Job) -> None:
     setting = Setting(policies[""], pool, job.seed, job.path("student"), job.parents.get("update_of"))
     hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
     learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
+    tokens = learners[""].tokens = _token_log(job, policies[""])
     metrics = train(job, learners, make_batch, (*hooks, conductor))
     if metrics:  # on the rank that writes
+        if tokens:
+            tokens.publish(job.stage)
         metrics["teacher/sequences"] = _sequences(job, [f"{learner.curve}teacher_rows" for learner in learners.values()])
-    publish_model(job, policies[""], metrics, _facts(job, staff), {name: p for name, p in policies.items() if name})
+    publish_model(job, policies[""], metrics, _facts(job, staff.teachings), {name: p for name, p in policies.items() if name})
 
 
 def _own(options: dict, name: str) -> dict:
@@ -51,15 +62,19 @@ def _own(options: dict, name: str) -> dict:
     return {"optim": own["optim"], "gradient": plugs.load("gradients", own["gradient"])}
 
 
+def _token_log(job: Job, policy: Policy) -> TokenLog | None:
+    return TokenLog(job.work, job.options["steps"], policy.tokenizer) if policy.family.TEXT else None
+
+
 def _sequences(job: Job, curves: list[str]) -> float:
     """How many sequences teachers' models have read in all steps."""
     return sum(row.get(curve, 0.0) for row in read_metrics(job.work / "metrics.jsonl") for curve in curves)
 
 
-def _facts(job: Job, staff: Staff) -> dict:
+def _facts(job: Job, teachings: Mapping[str, Teaching]) -> dict:
     """Who taught, by weights' digest, and who wrote the traces that the student comes from."""
     found = {}
-    for name, teaching in staff.teachings.items():
+    for name, teaching in teachings.items():
         if teaching.scores:
             found[name] = job.manifests[teaching.scores]["facts"]["teacher"]
         elif teaching.model:

@@ -1,4 +1,4 @@
-"""The report step: reads the plan and its results, writes the page and claims.json beside it."""
+"""The report step: reads the plan and its results, writes the pages and claims.json beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opd_steps.errors import disk_errors, one_line_errors
 from opd_steps.findings.judge import judge
 from opd_steps.findings.multiplicity import chance
 from opd_steps.findings.results import Plan
-from opd_steps.report.page import render
+from opd_steps.report.site import PAPERS, render
 from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import file_sha256
 from opd_steps.store.views import MADE_OF, made_of
@@ -22,25 +22,37 @@ CHECKPOINTS = (
 
 
 def run(plan_file: Path, results: Path, template: Path, out: Path, made: str = "") -> None:
-    """Judge every claim, write `out` (one HTML file that opens offline), then claims.json, which says what both are made of."""
+    """Judge every claim, write the pages (`out` is the way in; they open offline), then claims.json, which says what all are made of."""
     plan = Plan.read(plan_file, results)
     claims = judge(plan)
-    out.parent.mkdir(parents=True, exist_ok=True)
     root = {key: plan.root[key] for key in ("scale", "seeds", "papers")}
-    scratch = out.with_name(out.name + ".tmp")
-    scratch.write_text(render(plan, claims, template), encoding="utf-8")
-    os.replace(scratch, out)
+    pages = render(plan, claims, template)
+    _write(out.parent, pages)
     every = [claim for found in claims.values() for claim in found]
     judged = {"these_checkpoints": CHECKPOINTS, "chance": asdict(chance(every)), "claims": every}
-    write_json(out.with_name("claims.json"), {MADE_OF: made, "page": file_sha256(out)} | root | judged)
+    hashes = {name: file_sha256(out.parent / name) for name in pages}
+    write_json(out.with_name("claims.json"), {MADE_OF: made, "pages": hashes} | root | judged)
+
+
+def _write(folder: Path, pages: dict[str, str]) -> None:
+    """The pages of this run, each whole or not at all, and none of another."""
+    for name, text in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(path.name + ".tmp")
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    for path in (folder / PAPERS).glob("*.html"):
+        if f"{PAPERS}/{path.name}" not in pages:
+            path.unlink()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", required=True, type=Path, help="JSON of the resolved workflow (rules/common.smk)")
     parser.add_argument("--results", required=True, type=Path)
-    parser.add_argument("--template", required=True, type=Path, help="folder with index.html.j2 and captions.yaml")
-    parser.add_argument("--out", required=True, type=Path, help="the page to write; claims.json goes beside it")
+    parser.add_argument("--template", required=True, type=Path, help="folder with the templates and captions.yaml")
+    parser.add_argument("--out", required=True, type=Path, help="the page that is the way in; claims.json goes beside it")
     parser.add_argument("--code", default="", help="digest of this step's source")
     parser.add_argument("--inputs", nargs="*", default=[], type=Path, help="all files that the job reads")
     args = parser.parse_args()

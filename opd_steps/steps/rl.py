@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
@@ -14,7 +13,7 @@ from opd_steps.loop.train import train
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.objectives.outcome import group_advantage, silent_groups, soft_overlong
+from opd_steps.objectives.outcome import grpo_B, silent_groups, trained_on
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
@@ -26,6 +25,11 @@ from opd_steps.store.artifacts import Job
 def run(job: Job) -> None:
     """Sample groups, turn rewards into advantages, one clipped policy-gradient step per minibatch."""
     options, sampling = job.options, job.options["sampling"]
+    facts = {"traces_from": job.manifests["policy"]["facts"].get("traces_from")}
+    if options.get("trainer", {}).get("name") == "verl":
+        from opd_steps.steps import _verl  # code of such nodes alone (graph/code.py)
+
+        return _verl.rl(job, method(options), facts)
     policy = load_policy(job, "policy", sampling, options["engine"]["batch"], train=True)
     pool = load_pool(job, "train", policy)
     policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"], learns=True)
@@ -39,16 +43,19 @@ def run(job: Job) -> None:
     teachers = {"reference": reference} if reference else {}
     learner = Learner(policy, objective(options), teachers, plugs.load("gradients", options["gradient"]))
     metrics = train(job, learner, make_batch)
-    publish_model(job, policy, metrics, {"traces_from": job.manifests["policy"]["facts"].get("traces_from")})
+    publish_model(job, policy, metrics, facts)
 
 
 def objective(options: dict) -> Objective:
+    return Objective.from_method(method(options), options["sampling"]["max_new_tokens"])
+
+
+def method(options: dict) -> dict:
     """Clipped surrogate on the group advantage, and beta * k3 to the initial policy when `kl` is set."""
     clip = {"ratio": "sampler", "clip_low": options["clip_low"], "clip_high": options["clip_high"]}
     surrogate = {**VANILLA, "signal": {"name": "outcome"}, "estimator": {"name": "pg", **clip}}
     anchor = {**VANILLA, "estimator": {"name": "k3"}, "coef": options["kl"], "against": "reference"}
-    method = {**surrogate, "add": [anchor] if options["kl"] else [], "aggregate": options["aggregate"]}
-    return Objective.from_method(method, options["sampling"]["max_new_tokens"])
+    return {**surrogate, "add": [anchor] if options["kl"] else [], "aggregate": options["aggregate"]}
 
 
 def group_batch(policy, pool: Pool, step: int, seed: int, options: dict) -> Batch:
@@ -78,21 +85,10 @@ def group_batch(policy, pool: Pool, step: int, seed: int, options: dict) -> Batc
             f"step {step}", f"{options['max_refills']} generation batches gave {have} of {wanted} groups with spread"
         )
     rows = Trajectory.concat(kept)
-    low, high = options["rewards"]
-    reward_B = low + (high - low) * rows.reward_B
-    if options["overlong_buffer"]:
-        reward_B = reward_B + soft_overlong(rows.length_B, options["sampling"]["max_new_tokens"], options["overlong_buffer"])
     group_B = torch.arange(wanted).repeat_interleave(n)
-    outcome_B = group_advantage(reward_B, group_B, options["advantage"], options["divide_by_std"])
+    outcome_B = grpo_B(rows, group_B, options)
     told = {"silent_groups": silent / seen, "refills": seen // wanted - 1}
     return Batch(rows, {"outcome": outcome_B}, rollout_metrics(rows) | told | trained_on(rows, group_B))
-
-
-def trained_on(rows: Trajectory, group_B: Tensor) -> dict[str, float]:
-    """silent_trained: share of the step's groups without spread; wrong_length: mean tokens of wrong answers, where there are any."""
-    wrong_B = rows.reward_B < 0.5
-    found = {"silent_trained": float(silent_groups(rows.reward_B, group_B).float().mean())}
-    return found | ({"wrong_length": float(rows.length_B[wrong_B].float().mean())} if wrong_B.any() else {})
 
 
 if __name__ == "__main__":

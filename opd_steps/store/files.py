@@ -9,6 +9,8 @@ from pathlib import Path
 
 # all that loading a checkpoint needs; never a pickle
 CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+PIPELINE_PARTS = ("transformer", "scheduler", "text_encoder*", "tokenizer*", "vae")  # folders of one of diffusers
+PIPELINE_FILES = tuple(f"{part}/{pattern}" for part in PIPELINE_PARTS for pattern in CHECKPOINT_FILES)
 
 
 def write_json(path: Path, value: object, sort_keys: bool = True) -> None:

@@ -39,6 +39,7 @@ code, and nothing is that they alone import."""
 
 
 CHOSEN = (
+    "steps/_verl.py",
     "rollout/vllm_engine.py",
     "rollout/vllm_server.py",
     "teachers/engine.py",
@@ -96,7 +97,7 @@ class _Essence(ast.NodeTransformer):
         note = node.annotation
         if isinstance(note, ast.Subscript) and ast.unparse(note.value) == "Annotated":
             node.annotation = note.slice.elts[0]
-        return None if ast.unparse(node.target) == "CHECKS" else self.generic_visit(node)
+        return None if ast.unparse(node.target) in ("CHECKS", "UNCARRIED") else self.generic_visit(node)
 
 
 def _parse(path: Path) -> ast.Module:

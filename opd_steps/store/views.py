@@ -30,10 +30,14 @@ def why(out: Path, code: str, files: Iterable[Path]) -> str:
         return f"{out} is damaged"
 
 
-def other_page(claims: Path, page: Path) -> str:
+def other_pages(claims: Path) -> str:
     """Why the report is to be made again though its claims are what they should be; "" if it need not."""
-    if page.exists() and json.loads(claims.read_text())["page"] != file_sha256(page):
-        return f"{page} is damaged"
+    for name, sha256 in json.loads(claims.read_text())["pages"].items():
+        page = claims.parent / name
+        if not page.exists():
+            return f"{page} is missing"
+        if file_sha256(page) != sha256:
+            return f"{page} is damaged"
     return ""
 
 
@@ -55,3 +59,20 @@ def lost_runs(uri: str, index: Path) -> str:
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{found[1]} and {index} do not fit together"
     return f"{found[1]} lacks {len(lost)} of the imported runs" if lost else ""
+
+
+LISTED = 8  # papers
+
+
+def addresses(report: Path, uri: str) -> list[str]:
+    """Where a person looks at what was made: the report, and MLflow's pages of each paper, or of all where they are many."""
+    lines = [f"report: {report / 'index.html'}"] if (report / "index.html").exists() else []
+    try:
+        index = json.loads((report / "mlflow.json").read_text())
+        charts = {paper: index["pages"][paper] for paper in index["links"]}
+        shown = charts if len(charts) <= LISTED else {"all papers": index["pages"][""]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return lines
+    if not uri.startswith("http"):
+        lines.append(f"MLflow: mlflow ui --backend-store-uri {re.sub(r'//[^/@]*@', '//', uri)}, then")
+    return lines + [f"MLflow, {name}: {index['server']}{page}" for name, page in shown.items()]

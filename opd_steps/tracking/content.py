@@ -8,7 +8,6 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from urllib.parse import quote
 
 from opd_steps.findings.results import WEIGHTS, Result, produces
 from opd_steps.findings.variants import flatten
@@ -44,6 +43,7 @@ def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, s
         "opd.parents": json.dumps({role: parent["content"] for role, parent in m["parents"].items()})[:MAX_TAG],
         "opd.code": digest(m["code"])[:12],
         **axis_tags(axes),
+        **source_tags(f"opd_steps/steps/{m['kind']}.py"),
         **commit_tags(m["git_commit"]),
     }
     lacking = {
@@ -51,6 +51,8 @@ def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, s
     }
     if lacking:
         tags["opd.gaps"] = "; ".join(f"{key}: {said}" for key, said in lacking.items())[:MAX_TAG]
+    if produces(m["kind"]) == "evaluation":
+        tags["mlflow.runType"] = "evaluation"  # MLflow opens the parents of such runs
     if result.weights_sha256:
         own = result.weights_folder
         path = str(own.resolve()) if own else m["config"]["options"].get("path") or ""
@@ -60,6 +62,11 @@ def result_tags(result: Result, axes: dict[str, str], scale: str) -> dict[str, s
 
 def axis_tags(axes: dict[str, str]) -> dict[str, str]:
     return {f"opd.axis.{axis}": axes[axis] for axis in AXES if axes.get(axis)}
+
+
+def source_tags(file: str) -> dict[str, str]:
+    """MLflow's column *Source*: the file that made it."""
+    return {"mlflow.source.name": file, "mlflow.source.type": "LOCAL"}
 
 
 def commit_tags(commit: str) -> dict[str, str]:
@@ -118,7 +125,7 @@ def write_result_files(result: Result, folder: Path) -> None:
 def claim_tags(claims: list[dict]) -> dict[str, str]:
     """`opd.claim.<id>`: the verdict; `opd.why.<id>`: its reason, with the figure of a precondition that is not met;
     `opd.checkpoints.<id>`: what the checkpoints of how many seeds are, on these prompts."""
-    found: dict[str, str] = {}
+    found = {"opd.claims": counted(claims)} if claims else {}
     for claim in claims:
         key = name(claim["id"])
         found |= {f"opd.claim.{key}": claim["direction"]["verdict"], f"opd.why.{key}": claim["direction"]["reason"][:MAX_TAG]}
@@ -140,19 +147,18 @@ def claim_metrics(claims: list[dict]) -> dict[str, float]:
     return {name(key): value for key, value in found.items() if value is not None}
 
 
-def compare_link(runs: list[str], experiment: str) -> str:
-    """MLflow's page that holds runs against each other, within the page that is open."""
-    ids = quote(json.dumps(runs, separators=(",", ":")), safe="")
-    return f"#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]), safe='')}&workflowType=machine_learning"
+def counted(claims: list[dict]) -> str:
+    """How the claims came out, "2 holds, 1 not measured"."""
+    counts = Counter(claim["direction"]["verdict"] for claim in claims)
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
 
 
 def paper_note(paper: dict, claims: list[dict], links: dict[str, str]) -> str:
     """What stands at the top of a paper's run: its source, how its claims came out, and where its variants are compared (Markdown)."""
-    counts = Counter(claim["direction"]["verdict"] for claim in claims)
     lines = [
         paper["title"] + (f" ([arXiv {paper['arxiv']}](https://arxiv.org/abs/{paper['arxiv']}))" if paper["arxiv"] else "")
     ]
-    lines += ["Claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else []
+    lines += ["Claims: " + counted(claims)] if claims else []
     lines += [f"[{says}]({link})" for says, link in links.items()]
     return "\n\n".join(lines)[:MAX_TAG]
 
@@ -180,3 +186,12 @@ def write_paper_files(paper: dict, claims: list[dict], folder: Path) -> None:
         writer = csv.writer(handle)
         writer.writerow(header + figures)
         writer.writerows([claim[key] for key in header] + [claim["direction"][key] for key in figures] for claim in claims)
+
+
+def ended(result: Result) -> float:
+    """Seconds since 1970, 0 where it was not recorded."""
+    return result.timing.get("started", 0) + result.timing.get("wall_s", 0)
+
+
+def milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

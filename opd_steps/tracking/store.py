@@ -30,15 +30,15 @@ _ENVIRONMENT = {
 def connect(uri: str, experiment: str, artifacts: Path) -> Iterator[tuple[object, str]]:
     """(MlflowClient, experiment id); database and experiment are made when missing.
 
-    `artifacts`: folder of a local store's artifacts; a server keeps its own.
+    `artifacts`: folder for artifacts where `uri` is a database; a server keeps its own.
     Raises UserError naming config.yaml's tracking.uri for a bad URI, a refused port, a full or read-only disk, also
     when one of these happens inside the `with` block.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not uri:
-        raise UserError(WHERE, "expected sqlite:///PATH or the http(s) address of a server, found nothing")
-    local = uri.startswith("sqlite:")
+        raise UserError(WHERE, "expected sqlite:///PATH, postgresql://... or the http(s) address of a server, found nothing")
+    local, postgres = uri.startswith("sqlite:"), uri.startswith("postgresql")
     if local:
         path = _check_sqlite(uri)
     from mlflow import MlflowClient  # seconds, and only once the environment is set
@@ -47,10 +47,12 @@ def connect(uri: str, experiment: str, artifacts: Path) -> Iterator[tuple[object
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they print what they raise as well, with its traceback
-    root = Path(artifacts).resolve().as_uri() if local else None
+    root = Path(artifacts).resolve().as_uri() if local or postgres else None
     try:
         if local:
             _make_tables(path, root)
+        if postgres:
+            _check_postgres(uri)
         client = MlflowClient(tracking_uri=uri)
         yield client, _experiment(client, experiment, root)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
@@ -71,6 +73,15 @@ def _check_sqlite(uri: str) -> Path:
     except (OSError, sqlite3.Error) as error:
         raise UserError(WHERE, f"{uri}: cannot write this database: {error}") from None
     return path
+
+
+def _check_postgres(uri: str) -> None:
+    """Raises SQLAlchemyError now where MLflow would ask again for minutes, and ImportError without a driver."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    engine.connect().close()
+    engine.dispose()
 
 
 def _make_tables(path: Path, artifacts: str) -> None:

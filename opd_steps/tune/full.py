@@ -13,6 +13,7 @@ class Full(Tune):
     """All weights of the model."""
 
     ADAPTS: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = ""
 
     def adapt(self, model: nn.Module, seed: int) -> None:
         model.requires_grad_(True)

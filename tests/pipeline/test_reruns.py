@@ -26,7 +26,7 @@ def test_nothing_changed_nothing_runs(finished):
 
 def test_a_variants_learning_rate_reruns_that_variant_and_what_hangs_on_it(copy):
     copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
-    assert copy.planned("all") == {"opd smoke/vopd seed 0", "evaluate smoke/vopd seed 0", "plan"} | VIEWS
+    assert copy.planned("all") == {"opd smoke/vopd seed 0", "evaluate smoke/vopd seed 0", "outline"} | VIEWS
 
 
 def test_two_swapped_values_are_noticed(copy):
@@ -117,14 +117,14 @@ def test_the_manifests_alone_say_what_is_current(copy, loss):
     loss(copy)
     assert copy.planned("all") == set()
     copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
-    assert copy.planned("all") == {"opd smoke/vopd seed 0", "evaluate smoke/vopd seed 0", "plan"} | VIEWS
+    assert copy.planned("all") == {"opd smoke/vopd seed 0", "evaluate smoke/vopd seed 0", "outline"} | VIEWS
 
 
 def test_results_elsewhere_are_as_current_as_here(copy):
     os.rename(copy.folder / "results", copy.folder / "elsewhere")
     lost_records(copy)
     there = ("--config", "papers=[smoke]", "pathvars={results: elsewhere}", "tracking={uri: sqlite:///elsewhere/mlflow.db}")
-    assert copy.planned("all", *there) <= {"plan"} | VIEWS  # the plan holds the changed uri
+    assert copy.planned("all", *there) <= {"outline"} | VIEWS  # the plan holds the changed uri
     copy.edit("workflow/papers/smoke.yaml", "method: {baseline: neg_kl}}", "method: {baseline: neg_kl}, optim: {lr: 0.002}}")
     assert "opd smoke/vopd seed 0" in copy.planned("all", *there)
 
@@ -154,7 +154,7 @@ def state(folder: Path) -> dict[str, tuple]:
         "report/mlflow.json": {"track"},
         "report/claims.json": {"report"},
         "report/index.html": {"report"},
-        "report/plan.json": {"plan"} | VIEWS,
+        "report/plan.json": {"outline"} | VIEWS,
         "report/manifests/smoke.json": VIEWS,
         "smoke/preflight/seed0.json": {"preflight smoke seed 0"},
         "smoke/evaluate/vopd/seed0/manifest.json": {"evaluate smoke/vopd seed 0"} | VIEWS,

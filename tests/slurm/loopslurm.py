@@ -15,6 +15,8 @@ import time
 from getpass import getuser
 from pathlib import Path
 
+from tests import debian
+
 PACKAGES = ("slurmctld", "slurmd", "slurm-client")
 CONF = """
 ClusterName=loop
@@ -63,22 +65,7 @@ def install() -> None:
     """Slurm's daemons and commands from the distribution, with nothing started by it."""
     if shutil.which("slurmctld", path=_path()) and shutil.which("slurmd", path=_path()) and shutil.which("sbatch"):
         return
-    if os.getuid() or not shutil.which("apt-get"):
-        raise RuntimeError(f"tests/slurm needs the packages {' '.join(PACKAGES)}; install them, or run as root on Debian")
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")  # install, start nothing
-        policy.chmod(0o755)
-    try:
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (("update",), ("install", "-y", "--no-install-recommends", *PACKAGES)):
-            run = subprocess.run(["apt-get", "-q", *command], env=env, capture_output=True, text=True)
-            if run.returncode:
-                raise RuntimeError(f"apt-get {command[0]} failed:\n{run.stdout[-1000:]}{run.stderr[-2000:]}")
-    finally:
-        if ours:
-            policy.unlink()
+    debian.install(PACKAGES, "tests/slurm")
 
 
 def _path() -> str:

@@ -182,6 +182,8 @@ class FakeResults:
             write_jsonl(folder / "metrics.jsonl", rows)
             metrics = summarise(rows)
             files |= _file(folder, "model/model.safetensors", f"weights of {path} {version}")
+        if node["kind"] == "opd":
+            files |= _file(folder, "tokens.jsonl", "".join(json.dumps(row) + "\n" for row in _tokens(draw)))
         if node["kind"] == "evaluate":
             rows = _samples(_SKILL[node["name"]], draw)
             metrics = _evaluation(_SKILL[node["name"]], rows, draw, "teacher" not in node["name"])
@@ -222,6 +224,13 @@ def _file(folder: Path, name: str, text: str) -> dict[str, dict]:
     return {name: {"sha256": digest(text), "bytes": len(text)}}
 
 
+def _tokens(draw) -> list[dict]:
+    """Two responses at each of three steps; the last token of each is masked."""
+    columns = lambda: {"log_ratio": draw.standard_normal(4).round(3).tolist(), "weight": [1.0, 1.0, 1.0, 0.0]}
+    row = lambda: {"prompt": "1+1=", "reward": 1.0, "length": 4, "tokens": [*"two", "<eos>"], "heard": [[0, "?"]]}
+    return [{"step": step} | row() | {"columns": columns()} for step in (1, STEPS // 2, STEPS) for _ in range(2)]
+
+
 def _curve(metric: str, name: str, step: int, draw) -> float:
     skill, done, noise = _SKILL.get(name, 0.5), 1 - math.exp(-step / 12), draw.standard_normal()
     match metric:
@@ -241,7 +250,14 @@ def _samples(skill: float, draw) -> list[dict]:
     """A row for each prompt: whether the greedy answer is right, and how many of K samples are."""
     greedy, counts = draw.random(N_PROMPTS) < skill, draw.binomial(K, skill, N_PROMPTS)
     return [
-        {"id": f"test-{i}", "correct": bool(right), "c": int(c)}
+        {
+            "id": f"test-{i}",
+            "prompt": f"{i}+1=",
+            "answer": str(i + 1),
+            "greedy": str(i + right),
+            "correct": bool(right),
+            "c": int(c),
+        }
         for i, (right, c) in enumerate(zip(greedy, counts, strict=True))
     ]
 

@@ -119,7 +119,7 @@ def run(
     parents   roles that are read beside, or in place of, PARENTS; of None, not
     made      the nodes to read, else those of this process
 
-    Returns the published weights, metrics.jsonl and manifest.
+    Returns the published weights, metrics.jsonl, tokens.jsonl and manifest.
     """
     kinds = (made or nodes()) / "p"
     if ranks.first():
@@ -133,7 +133,10 @@ def run(
         manifest = Stages(folder).run("toy", "opd", roles, SEED, **small(**changes))
     published = folder / NODE
     return SimpleNamespace(
-        weights=read_weights(published), metrics=(published / "metrics.jsonl").read_bytes(), manifest=manifest
+        weights=read_weights(published),
+        metrics=(published / "metrics.jsonl").read_bytes(),
+        tokens=(published / "tokens.jsonl").read_bytes(),
+        manifest=manifest,
     )
 
 

@@ -86,6 +86,7 @@ def test_the_conda_environments_pin_what_the_lock_pins():
     pins = [
         m
         for p in [*(ROOT / "envs").glob("*.yaml"), ROOT / "pyproject.toml"]
+        if p.name != "verl.yaml"
         for m in re.findall(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", p.read_text())
     ]
     assert len(pins) > 20
@@ -111,3 +112,12 @@ def test_the_vllm_extras_add_to_the_lock_and_differ_by_chip_alone():
     shared = [name for name in cpu.keys() & gpu.keys() if not CHIP_BOUND.search(name)]
     assert len(shared) > 60 and [name for name in shared if cpu[name] != gpu[name]] == []
     assert [name for name in cpu.keys() - gpu.keys() if not CHIP_BOUND.search(name)] == []
+
+
+def test_verl_has_an_environment_of_its_own_beside_the_lock():
+    """What it pins otherwise than the lock is what hydra asks for, and its conda file pins what both locks do together."""
+    base, verl = pins("lock.txt"), pins("lock-verl.txt")
+    assert base.keys() & verl.keys() == {"omegaconf", "antlr4-python3-runtime"}
+    both = base | verl
+    found = re.findall(r"- ([\w-]+)==([\w.]+)", (ROOT / "envs/verl.yaml").read_text().lower())
+    assert len(found) > 15 and [(name, v) for name, v in found if both[name] != v] == []

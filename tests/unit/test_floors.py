@@ -18,7 +18,7 @@ FLOORS = [
     {"tasks"},
     {"teachers", "gradients", "tune"},
     {"loop", "hooks", "judges"},
-    {"prefixes"},
+    {"prefixes", "verl"},
     {"evaluation", "analyses", "findings", "report", "tracking"},
     {"steps"},
 ]

@@ -91,6 +91,15 @@ def test_an_advantage_of_the_state_alone_has_no_expected_gradient(support):
     assert grads.abs().max() > 0.01
 
 
+def test_an_advantage_that_is_not_detached_has_the_gradient_of_the_divergence():
+    z, p = draw(4)
+    grads = per_action(z, p, StateAdvantage(detached=False), Full(), ReverseKL())
+    logits = z[:1].clone().requires_grad_()
+    q = Categorical.from_logits(logits)
+    (exact,) = torch.autograd.grad((q.logp_NV.exp() * (q.logp_NV - p.logp_NV[:1])).sum(), logits)
+    close(z[0].softmax(-1) @ grads, exact[0])
+
+
 def test_state_advantage_is_the_weighted_log_ratio_of_the_set():
     z, p = draw(5, n=7)
     q = Categorical.from_logits(z)

@@ -181,7 +181,7 @@ def test_both_learners_figures_and_a_resumed_run(tmp_path):
 def test_lessons_teach_to_use_and_to_give_feedback():
     lessons = Lessons(WALK, hints=Marks(), ask=Marks("+", "-"), demo=0.25, note=0.25, both=0.25, asked=0.25)
     plain, kinds, verifier = {row["prompt"]: row for row in WALK.rows(0)["train"]}, set(), Verifier()
-    line = lambda prompt, walk: walk[: walk.index(prompt[2]) + 1]
+    line = lambda prompt, walk: walk[walk.index(prompt[2]) :]
     for row in lessons.rows(0)["train"]:
         prompt, solution, corpus = row["prompt"], plain[row["prompt"]]["solution"], row["corpus"]
         *shown, asked = row["corpus_prompt"].split("|")

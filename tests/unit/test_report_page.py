@@ -1,10 +1,11 @@
-"""The page: complete, equal bytes for equal results, readable without a network, plain about few seeds."""
+"""The pages: complete, equal bytes for equal results, readable without a network, plain about few seeds."""
 
 from __future__ import annotations
 
 import html
 import json
 import math
+import os
 import re
 import shutil
 from collections import Counter
@@ -12,6 +13,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from opd_steps.errors import UserError
@@ -19,15 +21,19 @@ from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan
 from opd_steps.findings.variants import differences, flatten
 from opd_steps.report import comparison
-from opd_steps.report.curves import POINTS, gaps, series, standalone, ticks
+from opd_steps.report.axes import DARK, DASHES, LIGHT, look, ticks
+from opd_steps.report.curves import POINTS, gaps, series, standalone
 from opd_steps.report.dag import HEIGHT, Box, draw
-from opd_steps.report.page import render
+from opd_steps.report.samples import samples
+from opd_steps.report.scatter import Point, pareto, scatter
+from opd_steps.report.site import render
 from opd_steps.steps.report import run
 from opd_steps.store.files import write_json
+from opd_steps.store.views import other_pages
 from tests.unit.fake_results import FakeResults, with_figure
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input"}
 
 
 class Tags(HTMLParser):
@@ -60,21 +66,37 @@ def fake(tmp_path_factory):
 
 
 def build(fake: FakeResults, out: Path, template: Path = TEMPLATE) -> str:
+    """All pages, the way in first."""
     run(fake.plan_file, fake.root, template, out)
-    return out.read_text()
+    return "".join(path.read_text() for path in [out, *sorted(out.parent.glob("papers/*.html"))])
 
 
-def test_page_is_whole_and_offline(fake, tmp_path):
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)).split())
+
+
+def test_pages_are_whole_and_offline(fake, tmp_path):
     page = build(fake, tmp_path / "index.html")
-    tags = Tags(page)
-    assert len(set(tags.ids)) == len(tags.ids)
-    assert {link[1:] for link in tags.links if link.startswith("#")} <= set(tags.ids)
-    assert [link for link in tags.links if "://" in link] == ["https://arxiv.org/abs/2605.07865"]
-    assert not re.search(r"<script|<link|@import|url\(|src=", page)
-    badges = [" ".join(found.split()) for found in re.findall(r'<span class="badge [\w-]+">(.*?)</span>', page, re.S)]
+    folder = tmp_path
+    pages = {path.relative_to(folder): path.read_text() for path in folder.rglob("*.html")}
+    assert set(map(str, pages)) == {"index.html", "papers/quickstart.html", "papers/vopd.html"}
+    tags = {name: Tags(text) for name, text in pages.items()}
+    away = []
+    for name, found in tags.items():
+        assert len(set(found.ids)) == len(found.ids)
+        for link in found.links:
+            file, _, place = link.partition("#")
+            target = Path(os.path.relpath((folder / name).parent / file, folder)) if file else name
+            away += [link] if "://" in link else []
+            assert "://" in link or not place or place in tags[target].ids, link
+    assert set(away) == {"https://arxiv.org/abs/2605.07865"}
+    assert not re.search(r"<link|@import|url\(|src=|fetch\(|import\(", page)
     verdicts = [c["direction"]["verdict"] for c in json.loads((tmp_path / "claims.json").read_text())["claims"]]
-    assert {name: badges.count(name) for name in set(verdicts)} == Counter(verdicts)  # one a claim
-    assert {f"{n} {name}" for name, n in Counter(verdicts).items()} <= set(badges)  # and their count at the top
+    counts = Counter(verdicts)
+    in_matrix = re.findall(r'<a class="badge claim ([\w-]+)" href="papers/\w+.html#claim-\w+"', pages[Path("index.html")])
+    assert Counter(in_matrix) == Counter({name.replace(" ", "-"): n for name, n in counts.items()})  # one a claim
+    for name, n in counts.items():
+        assert f"{n} {name}" in text_of(pages[Path("index.html")])  # and their count at the top
     assert set(verdicts) == {"holds", "does not hold", "not enough evidence", "not testable here", "not measured"}
     for text in (
         "tiny model, built-in arithmetic",
@@ -114,7 +136,7 @@ def test_the_best_is_the_one_that_the_metric_calls_better(fake, tmp_path, way, b
 def test_same_results_same_bytes(fake, tmp_path):
     for name in "ab":
         build(fake, tmp_path / name / "index.html")
-    for file in ("index.html", "claims.json"):
+    for file in ("index.html", "papers/quickstart.html", "papers/vopd.html", "claims.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     claims = json.loads((tmp_path / "a" / "claims.json").read_text(), parse_constant=pytest.fail)
     assert claims["scale"] == "tiny" and len(claims["claims"]) == 8
@@ -124,14 +146,13 @@ def test_one_seed_is_said_plainly(tmp_path):
     page = build(FakeResults(tmp_path, seeds=(0,)), tmp_path / "index.html")
     assert "One seed: no interval, claims cannot be judged" in page
     assert "± 0.031 s.e." in page and 'class="badge holds"' not in page
-    few = build(FakeResults(tmp_path / "few", seeds=(0, 1, 2)), tmp_path / "few.html")
+    few = build(FakeResults(tmp_path / "few", seeds=(0, 1, 2)), tmp_path / "few/index.html")
     assert "3 seeds: intervals are shown, but a claim is judged from 5 seeds on." in few
 
 
 def test_one_seed_says_what_it_can_of_these_checkpoints(tmp_path):
     page = build(FakeResults(tmp_path, seeds=(0,)), tmp_path / "index.html")
-    Tags(page)
-    text = " ".join(re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).split())
+    text = text_of(page)
     assert "Pairs of checkpoints 3 as claimed 1 the other way" in text  # untestable claims aside
     row = re.search(r"helps distillation.*?half reward", text).group(0)
     assert re.search(r"not enough evidence 1 seed; a claim needs at least 5 left is higher \[0\.\d+, 0\.\d+\]", row)
@@ -141,7 +162,7 @@ def test_one_seed_says_what_it_can_of_these_checkpoints(tmp_path):
 
 def test_several_seeds_are_counted_and_chance_is_said(fake, tmp_path):
     page = build(fake, tmp_path / "index.html")
-    text = " ".join(re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).split())
+    text = text_of(page)
     assert "left is higher 5 of 5 seeds" in text
     assert "6 claims of this run are tested and 5 of them decided." in text and "about 0.3 would be decided by chance" in text
     assert "2 tested, 2 decided (about 0.1 would be by chance alone), 2 ✓ survive" in text
@@ -154,7 +175,7 @@ def test_several_seeds_are_counted_and_chance_is_said(fake, tmp_path):
 def test_what_claims_require_has_a_table(fake, tmp_path):
     page = build(fake, tmp_path / "index.html")
     table = re.search(r'<table class="requires">.*?</table>', page, re.S).group(0)
-    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in re.findall(r"<tr>.*?</tr>", table, re.S)][1:]
+    rows = [text_of(row) for row in re.findall(r"<tr>.*?</tr>", table, re.S)][1:]
     assert len(rows) == 2 and page.count('class="requires"') == 1
     assert re.fullmatch(
         r"behind there is something to learn teacher\.\S+ > student_sft\.\S+ 0\.82\d 0\.4\d* met", html.unescape(rows[0])
@@ -162,7 +183,7 @@ def test_what_claims_require_has_a_table(fake, tmp_path):
     assert re.fullmatch(
         r"weak a student that knows it all student_sft\.\S+ > 0\.9 0\.4\d* 0\.9 not met", html.unescape(rows[1])
     )
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    text = text_of(page)
     assert "needs student_sft.test/accuracy &gt; 0.9, found 0.41" in text and "requires behind, weak" in text
 
 
@@ -170,7 +191,8 @@ def test_text_is_escaped(fake, tmp_path):
     fake.plan["papers"]["vopd"]["title"] = "a <b> & co"
     (tmp_path / "plan.json").write_text(json.dumps(fake.plan))
     run(tmp_path / "plan.json", fake.root, TEMPLATE, tmp_path / "index.html")
-    assert "a &lt;b&gt; &amp; co" in (tmp_path / "index.html").read_text()
+    for page in ("index.html", "papers/vopd.html"):
+        assert "a &lt;b&gt; &amp; co" in (tmp_path / page).read_text()
 
 
 def test_broken_template_is_one_line(fake, tmp_path):
@@ -234,7 +256,7 @@ def test_page_says_where_figures_are_none(tmp_path):
     rows = [json.loads(line) for line in curve.read_text().splitlines()]
     rows[4]["train/entropy"] = math.nan
     curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = render(plan, judge(plan), TEMPLATE)
+    page = render(plan, judge(plan), TEMPLATE)["papers/vopd.html"]
     Tags(page)
     assert "vopd seed 1: no value at step 5" in page
     assert ">not finite</td>" in page and "seed 1: nan " in page
@@ -253,7 +275,7 @@ def test_what_tells_variants_apart():
 def test_analyses_have_a_table(fake, tmp_path):
     page = build(fake, tmp_path / "index.html")
     table = re.search(r'<table class="analyses">.*?</table>', page, re.S).group(0)
-    cells = [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td[^>]*>.*?</td>", table, re.S)]
+    cells = [text_of(cell) for cell in re.findall(r"<t[dh][^>]*>.*?</t[dh]>", table.partition("<tbody>")[2], re.S)]
     assert cells[0].split() == ["moved", "update", "model=vopd", "other=student_sft"]
     assert cells[1] == "update/norm" and re.fullmatch(r"2\.\d{3} ± 0\.\d{3}", cells[2]) and cells[3] == "5"
     assert cells[4:] == ["update/sparsity_rel1e-3", "0.250 ± 0.000", "5"]
@@ -266,7 +288,7 @@ def test_a_part_is_named_as_papers_name_it(fake, tmp_path):
     plan["papers"]["vopd"]["nodes"]["evaluate/topk"]["parents"]["model"] = "vopd/opd/vopd:b"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     run(tmp_path / "plan.json", fake.root, TEMPLATE, tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "papers/vopd.html").read_text()
     Tags(page)
     assert '<a href="#vopd-opd-vopd"><b>vopd:b</b></a>' in page and 'title="vopd:b, test/accuracy\n' in page
 
@@ -278,6 +300,102 @@ def test_a_sweep_has_a_table_by_what_its_grid_moves(tmp_path):
     write_json(fake.plan_file, fake.plan)
     page = build(fake, tmp_path / "index.html")
     (table,) = re.findall(r"<h3>Sweep of vopd</h3>.*?<table class=\"sweep\">(.*?)</table>", page, re.S)
-    assert re.findall(r"<th><code>(.*?)</code></th>", table) == ["method.signal", "optim.lr"]
+    assert re.findall(r'<th scope="col"><code>(.*?)</code></th>', table) == ["method.signal", "optim.lr"]
     assert re.findall(r"<td><code>(.*?)</code></td>", table) == ["rkl", "0.002"]
-    assert "Sweep of" not in build(FakeResults(tmp_path / "other"), tmp_path / "other.html")
+    assert "Sweep of" not in build(FakeResults(tmp_path / "other"), tmp_path / "others/index.html")
+
+
+def test_a_paper_alone_is_one_page(fake, tmp_path):
+    build(fake, tmp_path / "index.html")
+    plan = json.loads(fake.plan_file.read_text())
+    del plan["papers"]["vopd"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    run(tmp_path / "plan.json", fake.root, TEMPLATE, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    Tags(page)
+    assert list(tmp_path.rglob("*.html")) == [tmp_path / "index.html"]  # those of the run before are gone
+    assert "all 2 papers" not in page and 'id="quickstart-opd-opd"' in page
+    pages = json.loads((tmp_path / "claims.json").read_text())["pages"]
+    assert set(pages) == {"index.html"} and not other_pages(tmp_path / "claims.json")
+    (tmp_path / "index.html").write_text(page[:-20])
+    assert other_pages(tmp_path / "claims.json") == f"{tmp_path}/index.html is damaged"
+
+
+def test_samples_are_of_one_prompt_before_and_after(tmp_path):
+    fake = FakeResults(tmp_path, seeds=(0,))
+    right = {"teacher": "1111", "student_sft": "1010", "vopd": "1100", "topk": "1100", "jsd": "1000"}
+    for name, marks in right.items():
+        (folder,) = fake.root.glob(f"*/evaluate/{name}/seed0")
+        rows = [
+            {
+                "id": f"p{i}",
+                "prompt": f"{i}+1=",
+                "answer": str(i + 1),
+                "greedy": f"{name} {i} <b>",
+                "correct": mark == "1",
+                "c": i,
+            }
+            for i, mark in enumerate(marks)
+        ]
+        (folder / "samples/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = samples(Plan.read(fake.plan_file, fake.root), "vopd")
+    assert [(p.id, p.change, p.text, p.wanted) for p in found.prompts] == [
+        ("p1", "learned", "1+1=", "2"),
+        ("p2", "lost", "2+1=", "3"),
+        ("p3", "still wrong", "3+1=", "4"),
+        ("p0", "right before and after", "0+1=", "1"),
+    ]
+    lost = found.prompts[1]
+    assert [(a.name, a.role, a.right, a.of) for a in lost.answers[:2]] == [
+        ("teacher", "teacher", True, "2 of 8"),
+        ("student_sft", "before", True, "2 of 8"),
+    ]
+    assert {a.name: (a.role, a.right) for a in lost.answers[2:]} == dict.fromkeys(("vopd", "topk", "jsd"), ("after", False))
+    assert sum(found.counts.values()) == 4
+
+
+def test_the_pareto_front_and_its_picture():
+    point = lambda name, x, y, is_variant=True: Point(name, x, y, 0.1, 0, is_variant)
+    points = [point("a", 1, 0.5), point("b", 2, 0.4), point("c", 2, 0.7), point("d", 3, 0.7), point("e", 4, 0.9)]
+    assert [p.name for p in pareto(points)] == ["a", "c", "e"]
+    picture = scatter([*points, point("free", 0, 1.0, False)], "seconds", "accuracy", front=True)
+    Tags(picture)
+    assert "on the Pareto front: a, c, e" in picture and picture.count('class="front"') == 1
+    assert scatter(points[:1], "seconds", "accuracy") == ""
+
+
+def test_lines_are_told_apart_by_colour_blind_eyes():
+    """Matrices of full protanopia, deuteranopia and tritanopia (Machado 2009); difference in CIE Lab."""
+    for palette, page in ((LIGHT, "#ffffff"), (DARK, "#1d1f23")):
+        seen = [_linear(colour) for colour in palette]
+        for matrix in _EYES:
+            labs = [_lab(matrix @ colour) for colour in seen]
+            assert min(np.linalg.norm(a - b) for i, a in enumerate(labs) for b in labs[:i]) > 15
+        for colour in seen:
+            light, dark = sorted((_luminance(colour), _luminance(_linear(page))), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3
+    assert len({look(i) for i in range(len(LIGHT) * DASHES)}) == len(LIGHT) * DASHES
+
+
+_EYES = [
+    np.eye(3),
+    np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+]
+_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def _linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _luminance(rgb: np.ndarray) -> float:
+    return float(_XYZ[1] @ rgb)
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    x = _XYZ @ rgb.clip(0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

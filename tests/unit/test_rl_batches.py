@@ -11,8 +11,9 @@ from opd_steps.errors import UserError
 from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.outcome import trained_on
 from opd_steps.seeds import rng
-from opd_steps.steps.rl import group_batch, objective, trained_on
+from opd_steps.steps.rl import group_batch, objective
 
 
 class FakePool(Pool):

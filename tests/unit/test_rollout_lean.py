@@ -104,6 +104,15 @@ def test_what_is_unknown_says_so_and_decodes_all_the_same(capsys):
     assert [len(row) for row in tokens] == [5, 5, 5]
 
 
+def test_a_frozen_head_is_asked_in_one_product():
+    """Of a slice [B, 1, D] of prompts torch would copy the head B times: 16 GB of Gemma's for 48 prompts."""
+    asked = []
+    model = Gemma2ForCausalLM(Gemma2Config(**SHAPE)).requires_grad_(False)
+    model.lm_head.register_forward_pre_hook(lambda _, args: asked.append(args[0]))
+    walk(Plain(model), PROMPTS["ragged"], 2, drop_at=9)
+    assert [tuple(x.shape) for x in asked] == [(3, 1, 48)] * 2 and all(x.is_contiguous() for x in asked)
+
+
 def test_what_the_lean_path_cannot_do_is_found():
     model = make("qwen3")
     handle = model.model.layers[1].register_forward_hook(lambda *a: None)

@@ -19,9 +19,10 @@ from opd_steps.steps import track
 from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content, store
 from opd_steps.tracking.importer import import_results
+from tests.pipeline.mlflow_store import lineage, named
 from tests.unit.fake_results import STEPS, FakeResults, with_figure
 
-TABLES = ("runs", "params", "metrics", "latest_metrics", "tags", "experiments")
+TABLES = ("runs", "params", "metrics", "latest_metrics", "tags", "experiments", "experiment_tags")
 ARTIFACTS = {"manifest.json", "config.json", "metrics.jsonl", "curves.svg"}
 
 
@@ -42,27 +43,34 @@ def fake(tmp_path, empty_store):
 
 
 def imported(fake: FakeResults) -> dict[str, str]:
-    return import_results(Plan.read(fake.plan_file, fake.root))
+    return import_results(Plan.read(fake.plan_file, fake.root))["runs"]
 
 
 def dump(fake: FakeResults, by_node: bool = False) -> dict[str, list[tuple]]:
-    """Every row of the store; `by_node` replaces random run ids by the node that the run is of, and drops what names them."""
+    """Every row of the store; `by_node` replaces random ids by what they are of, and drops what names runs alone."""
     with sqlite3.connect(fake.root / "mlflow.db") as db:
         rows = {table: sorted(db.execute(f"select * from {table}").fetchall(), key=repr) for table in TABLES}
-        nodes = dict(db.execute("select run_uuid, value from tags where key = 'opd.node'").fetchall())
+        rows |= {what: sorted(found, key=repr) for what, found in lineage(db).items()}
+        nodes = named(db)
     db.close()
     if by_node:
-        named = re.compile("|".join(nodes) or "$.")
-        known = lambda v: named.sub(lambda found: nodes[found[0]], v) if isinstance(v, str) else v
-        rows = {t: [tuple(known(v) for v in row) for row in rows[t]] for t in ("params", "metrics", "latest_metrics", "tags")}
+        ids = re.compile("|".join(nodes) or "$.")
+        known = lambda v: ids.sub(lambda found: nodes[found[0]], v) if isinstance(v, str) else v
+        rows = {
+            t: [tuple(known(v) for v in row) for row in found] for t, found in rows.items() if t not in ("runs", "experiments")
+        }
         rows = {t: sorted((r for r in found if not any("claim/" in str(v) for v in r)), key=repr) for t, found in rows.items()}
     return rows
 
 
-def run_of(fake: FakeResults, run_id: str):
+def client(fake: FakeResults):
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=fake.plan["root"]["tracking"]["uri"]).get_run(run_id)
+    return MlflowClient(tracking_uri=fake.plan["root"]["tracking"]["uri"])
+
+
+def run_of(fake: FakeResults, run_id: str):
+    return client(fake).get_run(run_id)
 
 
 def test_what_a_run_holds(fake):
@@ -100,6 +108,62 @@ def test_what_a_run_holds(fake):
     }
 
 
+def test_what_a_run_reads_and_makes(fake):
+    index = imported(fake)
+    path = "vopd/opd/vopd/seed1"
+    training, evaluation = run_of(fake, index[path]), run_of(fake, index["vopd/evaluate/vopd/seed1"])
+    read = {one.dataset.name: one.dataset.digest for one in training.inputs.dataset_inputs}
+    assert read == {"quickstart/sums": digest(fake.fingerprints["quickstart/data/sums/seed0"])[:12]}
+    assert training.data.tags["mlflow.source.name"] == "opd_steps/steps/opd.py"
+    (made,) = training.outputs.model_outputs
+    (measured,) = evaluation.inputs.model_inputs
+    assert made.model_id == measured.model_id and made.step == STEPS
+    assert evaluation.data.tags["mlflow.runType"] == "evaluation"  # its parent is open in MLflow's list
+    model = client(fake).get_logged_model(made.model_id)
+    assert (model.name, model.model_type, model.status, model.source_run_id) == ("vopd seed1", "opd", "READY", index[path])
+    assert model.params["path"].endswith(f"{path}/model") and len(model.params["sha256"]) == 64
+    assert not list(fake.root.glob("mlartifacts/models/**/*"))  # named, not copied
+    figures = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert figures["test/accuracy"] == (evaluation.data.metrics["test/accuracy"], "quickstart/sums")
+    (teacher,) = run_of(fake, index["quickstart/rl/teacher/seed1"]).outputs.model_outputs
+    assert teacher.model_id != made.model_id and not training.inputs.model_inputs
+
+
+def test_an_import_of_before_is_filled_up(fake):
+    """Runs that an older version marked as complete get what is shown today."""
+    imported(fake)
+    whole = dump(fake)
+    with sqlite3.connect(fake.root / "mlflow.db") as db:
+        for table in (
+            "logged_model_metrics",
+            "logged_model_params",
+            "logged_model_tags",
+            "logged_models",
+            "inputs",
+            "input_tags",
+        ):
+            db.execute(f"delete from {table}")
+        db.execute("update tags set value = 'true' where key = 'opd.complete' and value = '2'")
+    db.close()
+    imported(fake)
+    assert {what: len(rows) for what, rows in dump(fake).items()} == {what: len(rows) for what, rows in whole.items()}
+
+
+def test_views_hold_a_papers_runs_and_put_its_claims_first(fake):
+    index = imported(fake)
+    experiment = client(fake).get_experiment_by_name("distillery")
+    tags, where = experiment.tags, experiment.experiment_id
+    view = json.loads(tags["mlflow.sharedViewState.vopd"])
+    assert index["vopd/evaluate/vopd/seed0"] in view["searchFilter"] and index["vopd/opd/vopd/seed0"] in view["searchFilter"]
+    found = {run.info.run_id for run in client(fake).search_runs([where], view["searchFilter"])}
+    assert len(found) > 2 and found <= set(index.values())
+    assert [section["name"] for section in view["compareRunSections"]] == ["test", "ood", "own", "train"]
+    assert view["compareRunCharts"][0]["metricKey"] == "test/avg_at_k"  # its first claim is about it
+    assert max(map(len, tags.values())) <= 20000  # what MLflow accepts
+    note = run_of(fake, index["vopd"]).data.tags["mlflow.note.content"]
+    assert f"#/experiments/{where}/runs?viewStateShareKey=vopd&" in note
+
+
 def test_what_is_not_finite_is_said(fake):
     """A gap in a curve is a tag; a claim that lost its figure shows nan, not the figure of before."""
     curve = fake.root / "vopd/opd/vopd/seed1/metrics.jsonl"
@@ -114,7 +178,7 @@ def test_what_is_not_finite_is_said(fake):
     effect = run_of(fake, index["vopd"]).data.metrics["claim/baseline/effect"]
     assert math.isfinite(effect)
     nan = lambda: with_figure(Plan.read(fake.plan_file, fake.root), "vopd/evaluate/vopd/seed1", "test/avg_at_k", math.nan)
-    again = import_results(nan())
+    again = import_results(nan())["runs"]
     data = run_of(fake, again["vopd"]).data
     assert math.isnan(data.metrics["claim/baseline/effect"]) and data.tags["opd.claim.baseline"] == "not measured"
     assert math.isnan(run_of(fake, again["vopd/evaluate/vopd/seed1"]).data.metrics["test/avg_at_k"])

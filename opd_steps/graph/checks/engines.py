@@ -9,9 +9,9 @@ from opd_steps.config.teachers import Teaching
 from opd_steps.errors import UserError
 
 
-def check_engine(engine: dict, where: str) -> None:
-    """Raises UserError for options that do not fit the engine."""
-    if engine["name"] == "vllm" and engine["tensor_parallel"] > 1:
+def check_engine(engine: dict, where: str, apart: bool = False) -> None:
+    """Raises UserError for options that do not fit the engine. `apart`: it does not run in the step's own process."""
+    if engine["name"] == "vllm" and engine["tensor_parallel"] > 1 and not apart:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
         raise UserError(f"{where}.name", "url and port belong to a server: name: server, or leave them out")

@@ -14,6 +14,7 @@ from opd_steps.graph.train_metrics import figures
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from opd_steps.graph.cost.work import Work
     from opd_steps.graph.node import GraphNode
     from opd_steps.graph.row_lengths import Rows
     from opd_steps.store.sources import Given
@@ -114,6 +115,11 @@ class Node:
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:
         """The token rows that it makes of its data."""
         return []
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work | None:
+        """What its step does with models on a card, for the estimate of memory and time; None = nothing that is estimated."""
+        return None
 
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:

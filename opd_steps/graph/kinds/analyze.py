@@ -11,6 +11,8 @@ from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.measured import asked_of, check_measured, text_columns
 from opd_steps.graph.checks.teachers import check_answers
+from opd_steps.graph.cost.distilling import tensors
+from opd_steps.graph.cost.work import Read, Work, looked_at, own
 from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.method import Method
 from opd_steps.graph.options import ref
@@ -94,6 +96,12 @@ class AnalyzeNode(Running):
             return []
         others = [node.root_of(role) for role in MODELS if role in node.parents]
         return [(node.root_of("model"), other) for other in others]
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        methods, rows = node.options[METHODS], node.options["analysis"].get("micro_batch", 0)
+        read = Read(rows, rows, max(map(tensors, methods.values()))) if methods else own(node.options["batch"])
+        return looked_at(node, ("model", *MODELS), read, len(methods))
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

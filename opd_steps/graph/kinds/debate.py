@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.config.plugs import constant, plug
 from opd_steps.errors import UserError
+from opd_steps.graph.cost.work import Work, sampled
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import Engine, Sampling, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
@@ -62,6 +63,10 @@ class DebateNode(Node):
     @classmethod
     def engine_of(cls, options: dict, role: str) -> str:
         return "engine" if role.startswith("experts.") else ""
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return sampled(node, tuple(f"experts.{k}" for k in range(len(node.options["experts"]))), "train")
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

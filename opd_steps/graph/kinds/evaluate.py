@@ -9,6 +9,7 @@ from opd_steps.config.plugs import chain, constant, constants, plug
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import measurement
 from opd_steps.graph.checks.reads import refuse_unread
+from opd_steps.graph.cost.work import Work, looked_at, own
 from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import ref
 from opd_steps.graph.row_lengths import Rows, made
@@ -118,6 +119,10 @@ class EvaluateNode(Running):
     @classmethod
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         return [(node.root_of("model"), node.root_of("teacher"))] if "teacher" in node.parents else []
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return looked_at(node, ("model", "teacher"), own(node.options["batch"]))
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

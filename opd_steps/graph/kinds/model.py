@@ -10,7 +10,7 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checks.reads import refuse_unread
 from opd_steps.graph.kinds._kind import Node
 from opd_steps.graph.options import ref
-from opd_steps.store.files import CHECKPOINT_FILES
+from opd_steps.store.files import CHECKPOINT_FILES, PIPELINE_FILES
 from opd_steps.store.sources import Given
 
 if TYPE_CHECKING:
@@ -54,5 +54,7 @@ class ModelNode(Node):
     def sources(cls, options: dict) -> dict[str, Given]:
         paths = {key: options[key] for key in ("path", "tokenizer")} | {"family.path": options["family"].get("path")}
         return {
-            key: Given(path, CHECKPOINT_FILES) for key, path in paths.items() if path is not None and path not in _MADE_HERE
+            key: Given(path, CHECKPOINT_FILES + PIPELINE_FILES)
+            for key, path in paths.items()
+            if path is not None and path not in _MADE_HERE
         }

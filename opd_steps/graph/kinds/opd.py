@@ -12,9 +12,11 @@ from opd_steps.config.teachers import method_of, named, origin, samplers, sample
 from opd_steps.graph import opd_needs
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
+from opd_steps.graph.cost.distilling import distilled
+from opd_steps.graph.cost.work import Work
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
-from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, ref
+from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, Trainer, ref
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.graph.train_metrics import opd_curves
 
@@ -49,6 +51,7 @@ class OpdNode(Training):
     prompts: Annotated[int, "at least 1"] = 32  # prompts per step
     sampling: Sampling = field(default_factory=Sampling)
     engine: Engine = field(default_factory=Engine)
+    trainer: Trainer = field(default_factory=Trainer)
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     teachers: dict[str, TeacherOptions] = field(
         default_factory=dict
@@ -116,6 +119,10 @@ class OpdNode(Training):
     @classmethod
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
         return [(key, k, node.root_of("student")) for key, k in opd_needs.topk(node.options)]
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return distilled(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

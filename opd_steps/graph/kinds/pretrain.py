@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.graph.budget import training
+from opd_steps.graph.cost.work import Work, supervised
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import MLE
 from opd_steps.graph.options import ref
@@ -35,6 +36,10 @@ class PretrainNode(Training):
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
         return training(node, part, node.options["batch"])
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return supervised(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

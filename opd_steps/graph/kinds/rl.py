@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from opd_steps.config.curve_names import POLICY
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import tokens_of, training
+from opd_steps.graph.cost.work import Work, reinforced
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import ROW
-from opd_steps.graph.options import Engine, Sampling, ref
+from opd_steps.graph.options import Engine, Sampling, Trainer, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class RlNode(Training):
     prompts: Annotated[int, "at least 1"] = 16  # prompts per step
     sampling: Sampling = field(default_factory=lambda: Sampling(n=8))
     engine: Engine = field(default_factory=Engine)
+    trainer: Trainer = field(default_factory=Trainer)
     advantage: Literal["group_mean", "leave_one_out"] = "group_mean"
     divide_by_std: bool = True  # Dr.GRPO: false
     aggregate: Literal["token_mean", "seq_mean", "window_mean", "seq_sum"] = (
@@ -77,6 +79,10 @@ class RlNode(Training):
     @classmethod
     def curves(cls, options: dict) -> tuple[str, ...]:
         return (*POLICY, "ratio", "clipped", "silent_groups", "silent_trained", "refills", "wrong_length")
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return reinforced(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

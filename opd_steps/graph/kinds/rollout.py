@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.graph.budget import measurement, tokens_of
+from opd_steps.graph.cost.work import Work, sampled
 from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import Engine, Sampling, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
@@ -42,6 +43,10 @@ class RolloutNode(Running):
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
         sampling = {key: node.options["sampling"][key] for key in ("n", "temperature", "top_p")}
         return measurement(node, ("split", "limit", "keep"), sampling | {"max_new_tokens": tokens_of(node)})
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return sampled(node, ("policy",), node.options["split"])
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from opd_steps.graph.cost.work import Work, scored
 from opd_steps.graph.kinds._kind import Running
 from opd_steps.graph.options import TeacherEngine, ref
 from opd_steps.graph.row_lengths import Rows, caps, sampled
@@ -38,6 +39,10 @@ class ScoreNode(Running):
     def topks(cls, node: GraphNode) -> list[tuple[str, int, GraphNode]]:
         k = node.options["topk"]
         return [("topk", k, node.root_of("teacher"))] if k else []
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return scored(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.graph.budget import tokens_of, training
+from opd_steps.graph.cost.work import Work, supervised
 from opd_steps.graph.kinds._kind import Training
 from opd_steps.graph.method import MLE
 from opd_steps.graph.options import ref
@@ -40,6 +41,10 @@ class SftNode(Training):
     def compared(cls, node: GraphNode) -> list[tuple[GraphNode, GraphNode]]:
         data = node.parents["data"]
         return [(node.root_of("student"), data.root_of("policy"))] if data.says.PRODUCES == "rollouts" else []
+
+    @classmethod
+    def work(cls, node: GraphNode) -> Work:
+        return supervised(node)
 
     @classmethod
     def rows(cls, node: GraphNode, seed: int) -> list[Rows]:

@@ -39,6 +39,7 @@ class Family(Protocol):
     PARALLEL: ClassVar[bool] = False
     ADAPTS: ClassVar[bool] = False
     NUMERICS: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "it trains causal language models"
 
     @abstractmethod
     def make(self, job: Job) -> dict:

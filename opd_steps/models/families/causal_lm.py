@@ -39,6 +39,7 @@ class CausalLM(Family):
     PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
+    UNCARRIED: ClassVar[str] = ""
 
     def make(self, job: Job) -> dict:
         from opd_steps.models.made import fresh, linked  # code of model nodes alone (graph/code.py)

@@ -14,6 +14,7 @@ class Poisson(Selection):
     (arXiv 1607.00133). `count` is the mean; a step may have no prompt at all."""
 
     CHANCE: ClassVar[bool] = True
+    UNCARRIED: ClassVar[str] = "each of its steps has as many rows as the last"
 
     def pick(self, size: int, seed: int, step: int, count: int, rates: dict[int, float] | None = None) -> list[int]:
         """The prompts of a step, in order: a function of seed and step alone. Raises UserError for a chance above 1."""

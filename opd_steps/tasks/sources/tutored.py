@@ -20,8 +20,9 @@ class Tutored(Source):
     with either, and again the latter; a share `asked` as a tutor is asked: a right attempt and another's try (right or wrong), behind
     which stands the feedback; the others plainly, with a right attempt.
 
-    A feedback is a right attempt as far as the first concept of the prompt (a match of `concept`) in it: the way to a way point, which
-    is half an answer. `hints` and `ask` say how all this is written: plugs as those of the data node and of the judge `tutor`.
+    A feedback is a right attempt from the first concept of the prompt (a match of `concept`) in it on: the way from a way point, which
+    is half an answer, and of use to who comes there by himself. `hints` and `ask` say how all this is written: plugs as those of the
+    data node and of the judge `tutor`.
     """
 
     CHECKS: ClassVar[tuple[str, ...]] = ("demo + note + both + asked <= 1",)
@@ -43,8 +44,8 @@ class Tutored(Source):
         return found | {"train": [self._shown(row, answers, draw) for _ in range(self.times) for row in train]}
 
     def feedback(self, prompt: str, attempt: str) -> str:
-        head, concept, _ = attempt.partition(re.findall(self.concept, prompt)[0])
-        return head + concept
+        _, concept, rest = attempt.partition(re.findall(self.concept, prompt)[0])
+        return concept + rest
 
     def _shown(self, row: dict, answers: list[str], draw: np.random.Generator) -> dict:
         kind = np.searchsorted(np.cumsum([self.demo, self.note, self.both, self.asked]), draw.random(), side="right")

@@ -32,6 +32,7 @@ class World(Protocol):
     WRITTEN_BY: ClassVar[tuple[str, ...]] = ()
     TEXTS: ClassVar[bool] = False
     ANSWERS: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "it plays nothing in turns: prompts, answered once"
 
     @abstractmethod
     def write(self, job: Job) -> dict:

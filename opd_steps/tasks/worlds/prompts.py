@@ -22,6 +22,7 @@ class Prompts(World):
     CODE: ClassVar[tuple[str, ...]] = ("tasks/pool.py",)
     WRITTEN_BY: ClassVar[tuple[str, ...]] = ("tasks/written.py",)
     TEXTS: ClassVar[bool] = True
+    UNCARRIED: ClassVar[str] = ""
 
     # what writes is code of data nodes alone, what reads of all others: each imports only its own (graph/code.py)
 

@@ -25,6 +25,7 @@ class TeacherSource(Protocol):
     OTHER_TOKENIZER: ClassVar[bool] = False
     MODEL: ClassVar[str] = "node"
     MOVES: ClassVar[bool] = False
+    UNCARRIED: ClassVar[str] = "its teacher is a server whose weights stay"
 
     @abstractmethod
     def teacher(self, given: Given) -> Teacher:

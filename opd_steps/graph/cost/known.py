@@ -1,0 +1,71 @@
+"""The shape of the model that a node reads, without a download: from its own config, a config.json on this machine, or shapes.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from opd_steps.graph.cost.shape import Shape, shape_of
+from opd_steps.store.sources import here
+
+if TYPE_CHECKING:
+    from opd_steps.graph.node import GraphNode
+
+SHAPES = Path(__file__).with_name("shapes.yaml")
+FAMILIES = ("causal_lm", "text_critic")  # those whose model is a transformers model of text
+OWN_VOCAB = 512  # of a tokenizer that is made of a data set's characters, of which the node says no number; more than each has
+
+
+def shape(node: GraphNode, role: str) -> Shape | str:
+    """Of the model that a node reads in this role; in words, why nobody knows."""
+    root = node.root_of(role)
+    options = root.options
+    if root.kind != "model":
+        return f"'{root.name}' is no model node"
+    if (family := options["family"]["name"]) not in FAMILIES:
+        return f"the size of a {family} model is not known here"
+    if not options["path"]:
+        return shape_of({"model_type": options["architecture"], **options["config"]}, _vocab(options["tokenizer"]))
+    return of_path(options["path"], options["revision"])
+
+
+def of_path(path: str, revision: str | None = None) -> Shape | str:
+    """Of a checkpoint's folder, or of a hub id."""
+    if folder := here(path):
+        return shape_of(config) if (config := _read(folder / "config.json")) else f"{path} has no config.json"
+    config = _cached(path, revision) or published().get(path)
+    return shape_of(config) if config else f"{path} is neither on this machine nor in {SHAPES.name}"
+
+
+@cache
+def published() -> dict[str, dict]:
+    """Hub id -> fields of its config."""
+    return yaml.safe_load(SHAPES.read_text())
+
+
+def _vocab(tokenizer: str) -> int:
+    """Of a fresh model whose config does not say: its tokenizer's."""
+    found = of_path(tokenizer) if "/" in tokenizer else OWN_VOCAB
+    return found if isinstance(found, int) else 0 if isinstance(found, str) else found.vocab
+
+
+def _cached(path: str, revision: str | None) -> dict | None:
+    """The config.json of a hub id in the hub's cache, if that holds one."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    snapshots = cache / f"models--{path.replace('/', '--')}" / "snapshots"
+    files = [snapshots / revision / "config.json"] if revision else sorted(snapshots.glob("*/config.json"))
+    return next(filter(None, map(_read, files)), None)
+
+
+def _read(file: Path) -> dict | None:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return (found.get("text_config") or found) if isinstance(found, dict) else None

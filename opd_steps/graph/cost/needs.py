@@ -1,0 +1,232 @@
+"""What a step holds at a time, in bytes by part.
+
+all the time   weights and moments, a shard of them where several processes train; models that stay; engines
+loading        adapters, several processes: each has the whole model before it is cut
+sampling       the weights whole, or in the dtype that they are computed with; keys and values; logits
+learning       at the end of the forward pass, at the head, in the backward pass: gradients, what is kept, the head's chunks;
+               several processes: the blocks and the head that are gathered from all
+reading        the same without gradient
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil
+
+from opd_steps.graph.cost.kept import kept
+from opd_steps.graph.cost.rows import Length
+from opd_steps.graph.cost.shape import BYTES, Shape
+from opd_steps.graph.cost.work import Served, Work, adapts
+
+Parts = Counter  # part -> bytes
+CHUNK, ON_GPU, ROWS = (
+    1 << 22,
+    16,
+    16,
+)  # of loop.chunked: logits at once, times as many on a GPU, what the decisions are a multiple of
+TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
+LIBRARIES = 0.42e9  # of a process that has imported what a step imports
+ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
+LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p cuts
+VARIANCE = 5  # tensors of the largest weight's size while the gradient's variance is read from the moments
+HOST_CACHE = 256 << 20  # of vLLM on a CPU
+
+
+@dataclass(frozen=True)
+class Needs:
+    """options of a node, its work, shapes by role, how long rows are, how many processes share the weights."""
+
+    options: dict
+    work: Work
+    shapes: dict[str, Shape]
+    length: Length
+    ranks: int = 1
+
+    # ---- what is asked
+
+    @property
+    def cuda(self) -> bool:
+        return self.options["resources"]["gpu"] > 0
+
+    @property
+    def compute(self) -> str:
+        return self.options["dtype"]
+
+    @property
+    def weights(self) -> str:
+        return self.options.get("weights", self.compute)
+
+    @property
+    def mode(self) -> str:
+        """As Style.kept has it: processes gather weights in the dtype that they compute in, and blocks cast what goes into them."""
+        return self.compute if self.ranks > 1 or self.weights == self.compute else "mixed"
+
+    @property
+    def adapts(self) -> bool:
+        return bool(self.work.trains) and adapts(self.options)
+
+    @property
+    def rank(self) -> int:
+        """Of adapters; 0: none."""
+        return self.options["tune"].get("r", 0) if self.adapts else 0
+
+    def trained(self, shape: Shape) -> tuple[int, int]:
+        """(how many weights of a learner are trained, bytes of each)."""
+        if not self.adapts:
+            return shape.parameters, BYTES[self.weights]
+        targets = self.options["tune"].get("targets") or [name for name, _, _ in shape.matrices]
+        return self.rank * shape.layers * sum(a + b for name, a, b in shape.matrices if name in targets), ADAPTER
+
+    @property
+    def at_once(self) -> int:
+        """Rows that a process reads in one pass."""
+        rows = self.work.read.rows
+        if tokens := self.options.get("micro_tokens"):
+            rows = max(1, tokens // self.length.total)
+        return min(rows, ceil(self.work.read.total / self.ranks) or rows)
+
+    @property
+    def passes(self) -> int:
+        """Of a process in a step."""
+        return max(1, ceil(self.work.read.total / self.ranks / max(1, self.at_once)))
+
+    # ---- what is held
+
+    def held(self) -> Parts:
+        found = Parts({} if self.cuda else {"libraries": LIBRARIES})
+        for shape in (self.shapes[role] for role in self.work.trains):
+            many, size = self.trained(shape)
+            own = shape.parameters * BYTES[self.weights] + (many * size if self.adapts else 0)
+            found += Parts(weights=own / self.ranks, moments=MOMENTS * many * size / self.ranks)
+        for model in self.work.still:
+            name = "teachers" if self.work.trains else "weights"
+            found[name] += self.shapes[model.role].parameters * BYTES[model.dtype] / self.ranks
+        for served in self.work.served:
+            found[f"engine {served.key}"] += self.engine(served)
+        if self.work.means:
+            found["means"] += self.shapes[self.work.still[0].role].parameters * MEAN * self.work.means
+        return found
+
+    def engine(self, served: Served) -> float:
+        """vLLM's share of the card, or its weights and a cache of a size that is named."""
+        if self.cuda and not served.options["kv_cache_mb"]:
+            return served.options["memory"] * self.options["resources"]["gpu_mem_gb"] * 1e9
+        own = self.shapes[served.role].parameters * BYTES[served.dtype] / served.options["tensor_parallel"]
+        return own + (served.options["kv_cache_mb"] << 20 or HOST_CACHE)
+
+    def loading(self) -> dict[str, Parts]:
+        if not self.adapts or self.ranks == 1:
+            return {}
+        most = max(self.shapes[role].parameters for role in self.work.trains)
+        return {"loading": Parts({"a whole model": most * BYTES[self.weights]})}
+
+    # ---- sampling
+
+    def sampling(self) -> dict[str, Parts]:
+        found = Parts()
+        who = self.work.samples or next((s.role for s in self.work.served if s.role in self.work.trains), "")
+        if not who:
+            return {}
+        shape, learns = self.shapes[who], who in self.work.trains
+        if learns and self.ranks > 1:
+            found["copy to sample from"] += shape.parameters * BYTES[self.compute]
+        elif learns:
+            merged = self.adapts and (self.weights == "float32" or not self.work.samples)
+            found["copy to sample from"] += shape.linear * BYTES[self.weights] if merged else 0
+            found["copy to sample from"] += shape.parameters * BYTES[self.compute] if self.weights != self.compute else 0
+        if self.work.samples:
+            found += self._decoding(shape)
+        return {"sampling": found}
+
+    def _decoding(self, shape: Shape) -> Parts:
+        each = ceil(self.work.drawn / self.ranks)
+        rows = min(self.work.at_once, each or self.work.at_once)
+        tokens, size = self.length.total, BYTES[self.compute]
+        found = Parts(cache=rows * tokens * (1 + 1 / shape.layers) * shape.cached * size)  # it grows layer by layer
+        if self.cuda and shape.heads != shape.kv:  # one layer's, in as many heads as there are queries
+            found["cache"] += rows * tokens * 2 * shape.heads * shape.head * size
+        top_p = self.options.get("sampling", {}).get("top_p", 1.0)
+        found["logits"] += rows * shape.vocab * 4 * (LOGITS + NUCLEUS * (top_p < 1))
+        return found
+
+    # ---- learning
+
+    def reading(self) -> dict[str, Parts]:
+        if self.work.trains:
+            each = [self.learning(self.shapes[role]) for role in self.work.trains]
+            return max(each, key=lambda found: max(sum(parts.values()) for parts in found.values()))
+        if not self.work.read.rows:
+            return {}
+        models = [self.shapes[m.role] for m in self.work.still] or [self.shapes[s.role] for s in self.work.served]
+        through = max(self._through(shape, self.at_once, self.length.total, self.compute) for shape in models)
+        if self.work.means:  # gradients of the first
+            found = self.learning(models[0], [m.role for m in self.work.still[1:]])
+            return found
+        states = sum(self.at_once * self.length.answer * shape.width for shape in models) * BYTES[self.compute]
+        return {"reading": Parts(activations=through, head=states + self._chunk(models[0], self.at_once * self.length.answer))}
+
+    def learning(self, shape: Shape, others: list[str] | None = None) -> dict[str, Parts]:
+        """Moments of a learner's update, those that may need most."""
+        rows, length, size = self.at_once, self.length.total, BYTES[self.compute]
+        again = self.options.get("recompute", False)
+        stays, more = kept(shape, rows, length, self.mode, again, self.rank, self._squares(shape, self.compute))
+        many, each = self.trained(shape) if self.work.trains else (shape.parameters, BYTES[self.compute])
+        gradient = many * each / self.ranks
+        cast = shape.linear * 2 if self.mode == "mixed" else 0
+        begun = Parts(gradient=gradient if self.passes > 1 else 0, activations=stays)
+        begun += self._gathered(shape) + self._said([m.role for m in self.work.still] if others is None else others)
+        head = Parts(head=self._head(shape, rows * self.length.answer), activations=0 if again else cast)
+        early = Parts(activations=0 if again and self.adapts else cast)
+        late = Parts(activations=more + rows * length * (2 * shape.width + 2 * shape.inner * shape.active) * size)
+        late["activations"] += shape.block * 2 if again and cast else 0
+        late["head"] = 0 if self.adapts else shape.table * 4  # the gradient of its weight, until it is added to others
+        update = Parts(gradient=gradient)
+        last = Parts({"gradient's variance": 0 if self.adapts else VARIANCE * shape.table * each / self.ranks})
+        return {
+            "learning, forward": begun + early,
+            "learning, at the head": begun + head,
+            "learning, backward": begun + late,
+            "updating": update,
+            "measuring": last,
+        }
+
+    def _gathered(self, shape: Shape) -> Parts:
+        """Of all processes: what is outside the blocks, with its gradient, and two blocks at a time with theirs."""
+        if self.ranks == 1:
+            return Parts()
+        size = BYTES[self.compute]
+        return Parts(gathered=shape.outside * (2 * size + 4) + 2 * shape.block * (2 * size + 4))
+
+    def _said(self, roles: list[str]) -> Parts:
+        """What other models said of the rows of a pass, or of all: hidden states; sharded, with a whole head each time."""
+        found, read = Parts(), self.work.read
+        dtypes = {m.role: m.dtype for m in self.work.still}
+        rows, times = (ceil(read.total / self.ranks), self.passes) if read.survey else (self.at_once, 1)
+        for role in roles:
+            shape, size = self.shapes[role], BYTES[dtypes[role]]
+            found["teachers' states"] += rows * self.length.answer * shape.width * size
+            if self.ranks > 1:
+                found["gathered"] += times * shape.table * size
+        return found
+
+    def _head(self, shape: Shape, decisions: int) -> float:
+        """Chunks of logits, the gradients of hidden states and of the weight, the weight in the dtype that a GPU multiplies."""
+        found = self._chunk(shape, decisions) + decisions * shape.width * (4 + BYTES[self.compute])
+        found += 0 if self.adapts else shape.table * 4
+        return found + (shape.table * BYTES[self.compute] if self.cuda and self.mode == "mixed" else 0)
+
+    def _chunk(self, shape: Shape, decisions: int) -> float:
+        read = self.work.read
+        size = max(1, round(CHUNK * (ON_GPU if self.cuda else 1) / shape.vocab / ROWS)) * ROWS
+        size = read.logits // shape.vocab if read.logits else size
+        return min(size, decisions) * shape.vocab * 4 * (read.tensors if self.cuda else min(read.tensors, TILED))
+
+    def _through(self, shape: Shape, rows: int, length: int, dtype: str) -> float:
+        """The widest place of a forward pass of which nothing is kept."""
+        token = (4 * shape.width + 3 * shape.inner * shape.active) * BYTES[dtype]
+        return rows * length * (token + (3 * shape.heads * length * 4 if self._squares(shape, dtype) else 0))
+
+    def _squares(self, shape: Shape, dtype: str) -> bool:
+        """Whether attention weights [length, length] exist: on a GPU sdpa has no other way for fp32 queries that share keys."""
+        return self.options.get("attention") == "eager" or (self.cuda and dtype == "float32" and shape.heads != shape.kv)

@@ -1,0 +1,59 @@
+"""How long a step takes on an H100, by its arithmetic. An estimate: what it assumes is in ASSUMED, which is shown with it."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from opd_steps.graph.cost.needs import Needs
+from opd_steps.graph.cost.shape import BYTES, Shape
+
+PEAK = {"float32": 67e12, "bfloat16": 989e12}  # operations a second, of its data sheet
+SHARE = {"float32": 0.4, "bfloat16": 0.15}  # of that, which our steps reach: docs/speed.md, 2026-11-26
+MEMORY, OF_MEMORY = 3.35e12, 0.6  # bytes a second, and what weights and cache are read with
+CALLS = 0.5e-3  # seconds a layer that the local decoder takes for a token, however few rows: the same table
+ASSUMED = (
+    f"time: H100s at {SHARE['bfloat16']:.0%} of their peak in bf16, {SHARE['float32']:.0%} in fp32, {OF_MEMORY:.0%} of their memory's rate, "
+    f"{CALLS * 1e3:g} ms a layer and token in the local decoder; every answer as long as it may be"
+)
+
+
+def seconds(needs: Needs) -> float | None:
+    """Of all steps; None where nobody knows how many rows there are, and without a GPU."""
+    if not needs.cuda or not needs.work.steps:
+        return None
+    return needs.work.steps * (_sampling(needs) + _reading(needs))
+
+
+def _forward(shape: Shape, length: int) -> float:
+    """Operations of a token: its matrices, and attention to half of the row."""
+    return 2 * shape.used + 2 * shape.layers * shape.heads * shape.head * length
+
+
+def _speed(dtype: str) -> float:
+    return PEAK[dtype] * SHARE[dtype]
+
+
+def _sampling(needs: Needs) -> float:
+    work, dtype = needs.work, needs.compute
+    served = next((s for s in work.served if s.key == "engine"), None)
+    if not work.drawn or not (work.samples or served):
+        return 0.0
+    shape, length = needs.shapes[work.samples or served.role], needs.length
+    rows = ceil(work.drawn / needs.ranks)
+    at_once, cards = min(work.at_once, rows), served.options["tensor_parallel"] if served else 1
+    read = shape.parameters + at_once * shape.cached * (length.context + length.answer / 2)
+    token = max(read * BYTES[dtype] / MEMORY / OF_MEMORY, at_once * _forward(shape, length.total) / _speed(dtype)) / cards
+    token = token if served else max(token, shape.layers * CALLS)
+    prompts = ceil(work.prompts / needs.ranks) * length.context * _forward(shape, length.context) / _speed(dtype)
+    return prompts + ceil(rows / at_once) * length.answer * token
+
+
+def _reading(needs: Needs) -> float:
+    """The passes of learners, with their gradients, and of the models beside them."""
+    work = needs.work
+    tokens = needs.options.get("minibatches", 1) * work.read.total * needs.length.total / needs.ranks
+    passes = (2 if needs.adapts else 3) + needs.options.get("recompute", False) + (work.read.survey and needs.passes > 1)
+    each = [passes * _forward(needs.shapes[role], needs.length.total) / _speed(needs.compute) for role in work.trains]
+    each += [_forward(needs.shapes[m.role], needs.length.total) / _speed(m.dtype) for m in work.still]
+    each += [_forward(needs.shapes[s.role], needs.length.total) / _speed(s.dtype) for s in work.served if s.key != "engine"]
+    return tokens * sum(each)

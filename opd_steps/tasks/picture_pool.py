@@ -1,0 +1,119 @@
+"""Prompts for small images, judged by the nearest of the clean images that they could be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opd_steps.errors import UserError
+from opd_steps.nouns.task import Pool
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.tasks.flow_lines import line
+
+if TYPE_CHECKING:
+    from opd_steps.models.flow_policy import FlowPolicy
+
+SIDE = 8
+COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "yellow": (1, 1, -1), "magenta": (1, -1, 1)}
+CELLS = ("northwest", "northeast", "southwest", "southeast")
+GROUNDS = {"dark": -1.0, "grey": 0.0}
+
+
+def block(colour: str | Sequence[float], cell: int, ground: str = "dark") -> Tensor:
+    """A block in a quarter of the image, [3, SIDE, SIDE] in [-1, 1]."""
+    image, half = torch.full((3, SIDE, SIDE), GROUNDS[ground]), SIDE // 2
+    rgb = torch.tensor(COLOURS[colour] if isinstance(colour, str) else colour, dtype=torch.float32)
+    down, right = divmod(cell, 2)
+    image[:, down * half : (down + 1) * half, right * half : (right + 1) * half] = rgb[:, None, None]
+    return image
+
+
+class PicturePool(Pool):
+    """`rows`: of a split's file, with a `prompt` and a `task`; `images`: column -> row -> the image that it writes, [3, SIDE, SIDE].
+
+    kinds     the clean images that there are, by their names
+    fits      row -> names of those that its prompt allows
+    sharp     mean squared distance at which a template is e times less likely than the nearest one
+    """
+
+    def __init__(
+        self,
+        policy: FlowPolicy,
+        rows: list[dict],
+        images: Mapping[str, Callable[[dict], Tensor]],
+        kinds: Mapping[Any, Tensor],
+        fits: Callable[[dict], set],
+        sharp: float,
+        draws: int,
+    ):
+        self.policy, self.data, self.images, self.kinds, self.fits = policy, rows, images, kinds, fits
+        self.sharp, self.draws = sharp, draws
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def contexts(self, ids: Sequence[int]) -> list[str | dict]:
+        """Prompts; of a split that also shows images, each with its image, or with none (of size 0)."""
+        return [self.pictured(i) if "pictured" in self.data[i] else self.data[i]["prompt"] for i in ids]
+
+    def column(self, name: str, index: int) -> Any:
+        if name not in self.data[index]:
+            raise UserError("data", f"no column '{name}'; found {', '.join(self.data[index])}")
+        return self.data[index][name]
+
+    def name(self, index: int) -> str:
+        return self.data[index]["id"]
+
+    @cached_property
+    def _kinds_KD(self) -> Tensor:
+        return torch.stack([image.flatten() for image in self.kinds.values()])
+
+    def distances(self, rows: Trajectory) -> tuple[Tensor, Tensor]:
+        """(mean squared distance of each row's image to each clean one [B, K], which of these its prompt allows [B, K])."""
+        image_BD = self.policy.images(torch.stack([actions[-1] for actions in rows.actions])).flatten(1)
+        gap_BK = torch.cdist(image_BD, self._kinds_KD).square() / image_BD.shape[1]
+        allowed = [self.fits(self.data[i]) for i in rows.prompt_B.tolist()]
+        return gap_BK, torch.tensor([[name in names for name in self.kinds] for names in allowed])
+
+    def rewards(self, rows: Trajectory) -> list[float]:
+        """How likely it is one of those that the prompt allows: softmax over the clean images of -distance / sharp."""
+        gap_BK, fits_BK = self.distances(rows)
+        return ((-gap_BK / self.sharp).softmax(-1) * fits_BK).sum(-1).tolist()
+
+    def measures(self, rows: Trajectory) -> dict[str, Tensor]:
+        """Of each row, [B]: `right`, 1 where the nearest clean image is one that the prompt allows; `distance`, mean squared, to that image;
+        `error`, to the nearest that is allowed."""
+        gap_BK, fits_BK = self.distances(rows)
+        return {
+            "right": fits_BK.gather(1, gap_BK.argmin(-1, keepdim=True))[:, 0].float(),
+            "distance": gap_BK.min(-1).values,
+            "error": gap_BK.masked_fill(~fits_BK, torch.inf).min(-1).values,
+        }
+
+    def show(self, rows: Trajectory) -> list[str]:
+        """The name of the nearest clean image."""
+        names = list(self.kinds)
+        return [str(names[k]) for k in self.distances(rows)[0].argmin(-1).tolist()]
+
+    def pictured(self, index: int) -> dict:
+        """The prompt with the image that the data have for it, unless they do not show it."""
+        row = self.data[index]
+        return {
+            "prompt": row["prompt"],
+            "image": self.images["solution"](row) if row.get("pictured", True) else torch.zeros(3, 0, 0),
+        }
+
+    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+        """Lines to the images of the column."""
+        if column not in self.images:
+            raise UserError("column", f"this task writes no '{column}'; it writes {', '.join(self.images)}")
+        shift = self.policy.family.shift
+        lines = [line(self.images[column](row).flatten(), self.draws, shift, column, i) for i, row in enumerate(self.data)]
+        states, actions, sigmas = (list(part) for part in zip(*lines, strict=True))
+        return Trajectory(
+            self.contexts(range(len(self))), actions, torch.arange(len(self)), extra={"latents": states, "sigmas": sigmas}
+        )

@@ -1,0 +1,55 @@
+"""Flows of images go the whole way in a workflow, and killed at any moment they end with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.checkout import Checkout
+from tests.pipeline.test_resume import link_to_tests, tree
+
+PAPER = Path(__file__).parent / "flow.yaml"
+KILLED = [("rl", "teacher"), ("opd", "straight"), ("opd", "routed"), ("opd", "told")]
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Checkout:
+    checkout = Checkout(tmp_path_factory.mktemp("flow"))
+    shutil.copy(PAPER, checkout.folder / "workflow/papers/flow.yaml")
+    checkout.snakemake("all", "--config", "papers=[flow]", "seeds=[0]")
+    return checkout
+
+
+def test_figures_and_pictures_are_there(ran):
+    results = ran.folder / "results"
+    for claim in json.loads((results / "report/claims.json").read_text())["claims"]:
+        assert claim["direction"]["verdict"] == "not enough evidence", claim  # of one seed: both sides were measured
+    for name in ("base", "routed", "told"):
+        folder = results / f"flow/evaluate/{name}/seed0"
+        shown = json.loads((folder / "manifest.json").read_text())["facts"]["pictures"]
+        assert (folder / shown["test"]).read_bytes().startswith(b"\x89PNG")
+    index = json.loads((results / "flow/opd/routed/seed0/model/model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusion3Pipeline"
+
+
+@pytest.mark.parametrize(("kind", "name"), KILLED)
+def test_killed_at_random_moments(ran, kind, name):
+    folder = ran.folder / f"results/flow/{kind}/{name}/seed0"
+    unbroken = tree(folder)
+    shutil.rmtree(folder)
+    command = [sys.executable, "-m", "tests.pipeline.killer", "--paper", "flow", "--kind", kind, "--node", name]
+    if (ran.folder / "tests").is_symlink():
+        (ran.folder / "tests").unlink()
+    run = subprocess.run(
+        [*command, "--kills", str(KILLS)], cwd=ran.folder, env=link_to_tests(ran), capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert json.loads(run.stdout)["kills"] >= KILLS and json.loads(run.stdout)["resumed"] >= 1
+    resumed = tree(folder)
+    assert {name: resumed.get(name) == data for name, data in unbroken.items()} == dict.fromkeys(resumed, True)

@@ -1,0 +1,1 @@
+"""MLflow in a real PostgreSQL, with and without a server between."""

@@ -1,0 +1,134 @@
+"""One update by verl on two ranks against the local loop's, method by method: loss, gradient norm, figures, every weight."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from opd_steps.config.merge import merge
+from opd_steps.graph.method import Method
+from opd_steps.loop.objective import Objective
+from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
+from opd_steps.models.folder import load_model, load_tokenizer
+from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.objectives.stream import Moment
+from opd_steps.teachers.cached import CachedTeacher
+from tests.pipeline.stages import save_checkpoint
+
+WINDOW, K, ROWS = 12, 5, 8
+# Adam's first step is g / (|g| + eps): where eps is not far above fp32's noise of a gradient (1e-9 here), a weight is as far off as that
+OPTIM = {"lr": 1e-2, "schedule": "constant", "warmup": 0.0, "betas": [0.9, 0.95], "eps": 1e-4, "weight_decay": 0.1, "clip": 0.5}
+TOPK = {"name": "teacher_topk", "k": K}
+METHODS = {
+    "vanilla": {},
+    "ratio": {"estimator": {"name": "pg", "ratio": "sampler", "clip_low": 0.2, "clip_high": 0.3}, "aggregate": "seq_mean"},
+    "topk tail": {"support": TOPK | {"norm": "tail"}, "signal": {"name": "rkl"}, "estimator": {"name": "exact"}},
+    "jsd": {"support": TOPK, "signal": {"name": "jsd"}, "estimator": {"name": "exact"}, "aggregate": "seq_mean"},
+    "k3": {"estimator": {"name": "k3"}, "aggregate": "seq_sum"},
+    "outcome": {
+        "aggregate": "window_mean",
+        "add": [{"signal": {"name": "outcome"}, "estimator": {"name": "pg"}, "coef": 0.5}],
+    },
+}
+CASES = [(name, packed) for packed in (False, True) for name in METHODS]
+
+
+def rows_of(student: LMPolicy, teacher: LMPolicy) -> Trajectory:
+    """Ragged rows that the student's sampler was a little off on; the teacher's words on them as a server gives them."""
+    draw = torch.Generator().manual_seed(5)
+    drawn = lambda n: torch.randint(0, 256, (n,), generator=draw)
+    prompts = [drawn(2 + i % 4) for i in range(ROWS)]
+    actions = [drawn(3 + (5 * i) % 8) for i in range(ROWS)]
+    rows = Trajectory([p.tolist() for p in prompts], actions, torch.arange(ROWS) // 2)
+    with torch.no_grad():
+        q, p = (policy.dist(rows).chunk(0, len(rows.action_N)) for policy in (student, teacher))
+    near_N = q.logp(rows.action_N) + 0.1 * torch.randn(len(rows.action_N), generator=draw)
+    cut = lambda value_N: list(value_N.split(rows.length_B.tolist()))
+    logp_NK, ids_NK = p.topk(K)
+    said = {"teacher:logp": cut(p.logp(rows.action_N)), "teacher:topk_ids": cut(ids_NK), "teacher:topk_logp": cut(logp_NK)}
+    return rows.with_columns(logp=cut(near_N), extra=said)
+
+
+def as_verl(rows: Trajectory, outcome_B: torch.Tensor) -> dict:
+    """The same rows in verl's columns; a server's words stand at the token before the one that they are about."""
+    found = {
+        "prompts": [torch.tensor(c) for c in rows.contexts],
+        "responses": list(rows.actions),
+        "rollout_log_probs": list(rows.logp),
+    }
+    ids, logps = [], []
+    for i, (prompt, action) in enumerate(zip(rows.contexts, rows.actions, strict=True)):
+        own, top = rows.extra["teacher:logp"][i], rows.extra["teacher:topk_logp"][i]
+        before, behind = torch.zeros(len(prompt) - 1, 1 + K), torch.zeros(1, 1 + K)
+        logps.append(torch.cat([before, torch.cat([own[:, None], top], 1), behind]))
+        ids.append(torch.cat([before, torch.cat([action[:, None], rows.extra["teacher:topk_ids"][i]], 1), behind]).int())
+    return found | {"teacher_ids": ids, "teacher_logprobs": logps, "outcome": list(outcome_B)}
+
+
+def local(folder: Path, rows: Trajectory, method: dict, outcome_B: torch.Tensor) -> dict:
+    student = LMPolicy(load_model(folder, "float32"), load_tokenizer(folder))
+    optimizer = make_optimizer(student.model, OPTIM)
+    objective, teacher = Objective.from_method(method, WINDOW), _Named(CachedTeacher())
+    figures = objective.backward(student, rows, {"outcome": outcome_B}, {"teacher": teacher}, 2, Moment(window=WINDOW))
+    norm = clip_gradient(optimizer, OPTIM)
+    apply_gradient(optimizer, 1, 1, OPTIM)
+    return {
+        "loss": figures.pop("loss"),
+        "grad_norm": norm,
+        "figures": figures,
+        "weights": dict(student.model.named_parameters()),
+    }
+
+
+class _Named:
+    def __init__(self, inner):
+        self.dist = inner.dist
+
+
+@pytest.fixture(scope="module")
+def updates(tmp_path_factory, verl) -> dict:
+    """Case -> (verl's, ours)."""
+    work = tmp_path_factory.mktemp("verl")
+    config = {"hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.2}
+    folders = {name: save_checkpoint(work / name / "model", seed=seed, **config).parent for seed, name in enumerate(("s", "t"))}
+    policies = [LMPolicy(load_model(folders[name], "float32"), load_tokenizer(folders[name])) for name in ("s", "t")]
+    rows, outcome_B = rows_of(*policies), torch.linspace(-1, 1, ROWS)
+    checked = {name: merge(Method, m, name) for name, m in METHODS.items()}
+    cases = [
+        {
+            "folder": str(folders["s"] / "model"),
+            "method": checked[name],
+            "window": WINDOW,
+            "teachers": ["teacher"],
+            "optim": OPTIM,
+            "rows": as_verl(rows, outcome_B),
+            "micro_batch": 2,
+            "packed": packed,
+        }
+        for name, packed in CASES
+    ]
+    torch.save(cases, work / "cases.pt")
+    python, env = verl
+    command = [python, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.verl.engine"]
+    run = subprocess.run([*command, work / "cases.pt", work / "found.pt"], env=env, capture_output=True, text=True, timeout=900)
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = torch.load(work / "found.pt", weights_only=False)
+    ours = {name: local(folders["s"], rows, checked[name], outcome_B) for name in METHODS}
+    return {case: (theirs, ours[case[0]]) for case, theirs in zip(CASES, found, strict=True)}
+
+
+@pytest.mark.parametrize(("name", "packed"), CASES)
+def test_an_update_of_two_ranks_is_the_local_one(updates, name, packed):
+    theirs, ours = updates[name, packed]
+    close = lambda a, b: abs(a - b) <= 1e-5 * max(abs(b), 1e-3)
+    assert close(theirs["loss"], ours["loss"]) and close(theirs["grad_norm"], ours["grad_norm"])
+    assert theirs["figures"].keys() | {"sampler_gap_max"} == ours["figures"].keys()
+    assert [n for n, value in theirs["figures"].items() if not close(value, ours["figures"][n])] == []
+    assert theirs["weights"].keys() >= ours["weights"].keys()
+    for weight, value in ours["weights"].items():
+        gap = (theirs["weights"][weight] - value.detach()).abs().max() / value.abs().max()
+        assert gap < 1e-5, (weight, float(gap))
