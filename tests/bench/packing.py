@@ -2,7 +2,7 @@
 
     python -m tests.bench.packing [--runs 3]
 
-CPU seconds of a forward and backward pass over 24 rows of 12 to 160 tokens, a few long ones among many short, next-token loss, fp32, one
+CPU seconds of a forward and backward pass over 16 rows of 12 to 120 tokens, a few long ones among many short, next-token loss, fp32, one
 thread, random weights; the variants in turn, medians. *Read*: tokens that go through the model, padding included, of *own* ones.
 """
 
@@ -26,19 +26,19 @@ from tests.bench.measuring import chip
 from tests.bench.opd_modes import Work, model
 from tests.unit.tiny import FakeTokenizer
 
-ROWS, VOCAB = 24, 49_152
+ROWS, VOCAB = 16, 49_152
 HOW = {
-    "24 rows, padded": (ROWS, False),
-    "8 rows, padded": (8, False),
-    "640 tokens, padded": (Tokens(640), False),
-    "640 tokens, packed": (Tokens(640, packed=True), True),
-    "24 rows, packed": (ROWS, True),
+    "16 rows, padded": (ROWS, False),
+    "4 rows, padded": (4, False),
+    "480 tokens, padded": (Tokens(480), False),
+    "480 tokens, packed": (Tokens(480, packed=True), True),
+    "16 rows, packed": (ROWS, True),
 }
 
 
 def rows() -> Trajectory:
     draw = rng("packing")
-    lengths = (12 + 148 * draw.random(ROWS) ** 3).astype(int)
+    lengths = (12 + 108 * draw.random(ROWS) ** 3).astype(int)
     ids = [torch.tensor(draw.integers(1, VOCAB, n)) for n in lengths]
     return Trajectory([t[:1].tolist() for t in ids], [t[1:] for t in ids], torch.arange(ROWS))
 
@@ -50,7 +50,8 @@ def main() -> None:
     torch.set_num_threads(1)
     batch, student = rows(), model(Work(vocab=VOCAB, shape="135m-135m"), "student")
     times, read = {name: [] for name in HOW}, {}
-    for _ in range(args.runs + 1):
+    mle_objective().backward(LMPolicy(student, FakeTokenizer(VOCAB)), batch.rows([0, 1]), {}, {}, 1)  # a first pass is slower
+    for _ in range(args.runs):
         for name, (size, packed) in HOW.items():
             seen: list[int] = []
             watched = student.get_input_embeddings().register_forward_hook(
@@ -66,7 +67,7 @@ def main() -> None:
     print(f"{date.today()}, {chip('cpu')}, one thread; {ROWS} rows, {sum(read_over(batch)):,} own tokens\n")
     print("| a pass | tokens read | CPU s |\n|---|---|---|")
     for name, found in times.items():
-        print(f"| {name} | {read[name]:,} | {statistics.median(found[1:]):.2f} |")
+        print(f"| {name} | {read[name]:,} | {statistics.median(found):.2f} |")
 
 
 if __name__ == "__main__":
