@@ -17,6 +17,10 @@ _PLAIN_WORKER = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
 class Answer(AgentLoopBase):
     """One answer to a prompt that was rendered beforehand. Nobody judges it here: the trainer judges whole groups, as local training does."""
 
+    def __init__(self, trainer_config, server_manager, **_):
+        # not verl's own: that one renders prompts, and refuses tokenizers that cannot
+        self.config, self.server_manager = trainer_config.config, server_manager
+
     async def run(self, sampling_params: dict, **row) -> AgentLoopOutput:
         ours, prompt = self.config.distillery, [int(token) for token in row["extra_info"]["prompt_ids"]]
         how = sampling_params | {"max_tokens": int(ours.window), "stop_token_ids": list(ours.ends)}
