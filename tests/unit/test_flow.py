@@ -149,6 +149,17 @@ def test_the_stated_update_has_no_gradient_and_the_released_one_that_of_the_dive
     assert mean_gradient(False) == pytest.approx(exact) and exact > 1
 
 
+def test_log_probs_as_means_over_dimensions_weigh_the_noise_less():
+    mean, drawn = torch.randn(1, 4, requires_grad=True), torch.randn(1, 4)
+    q, p = DiagGaussian(mean, torch.tensor(0.5)), DiagGaussian(torch.randn(1, 4), torch.tensor(0.5))
+    seen = Evidence(action_N=drawn, teacher=p)
+    loss, _ = StateAdvantage(detached=False, per_dim=True).loss(q, seen, Full(), ReverseKL(), NoBaseline())
+    (found,) = torch.autograd.grad(loss.sum(), mean)
+    value, score = q.kl(p), torch.autograd.grad(q.logp(drawn).sum(), mean)[0]
+    (exact,) = torch.autograd.grad(value.sum(), mean)
+    torch.testing.assert_close(found, exact + value.detach() * score / 4)
+
+
 # the policy
 
 

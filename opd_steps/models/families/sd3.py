@@ -17,6 +17,7 @@ from opd_steps.models.external import locate
 from opd_steps.models.families import Family
 from opd_steps.models.flow_policy import FlowPolicy
 from opd_steps.models.folder import LINK, MODEL
+from opd_steps.models.sd3_encoder import SD3Encoder
 from opd_steps.models.word_vectors import WordVectors
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
@@ -95,8 +96,6 @@ class SD3(Family):
     def _encoder(self, config, source: Path | None, device: str):
         if source is None:
             return WordVectors(self.words, self.patches, config.joint_attention_dim, config.pooled_projection_dim)
-        from opd_steps.models.sd3_encoder import SD3Encoder  # a pipeline of diffusers takes seconds to import
-
         return SD3Encoder(str(source), device)
 
     def save(self, policy: FlowPolicy, folder: Path) -> None:

@@ -23,6 +23,7 @@ class StateAdvantage(Estimator):
 
     detached: false: D rho with rho = q(a) / sg[q(a)] = 1, with the gradient of both, grad D + D grad log q(a): that of `exact`, and noise
     of mean 0. Flow-OPD's released code, whose advantage is not detached.
+    per_dim: log q is a mean over a Gaussian step's dimensions, as there; so much smaller is the noise beside the gradient of D.
     """
 
     SUPPORT: ClassVar[str] = "set"
@@ -30,12 +31,14 @@ class StateAdvantage(Estimator):
     METRICS: ClassVar[tuple[str, ...]] = ("advantage",)
 
     detached: bool = True
+    per_dim: bool = False
 
     def loss(
         self, q: StepDist, evidence: Evidence, support: Any, signal: Any, baseline: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
         logq_N = q.logp(evidence.action_N)
         if isinstance(q, DiagGaussian):
+            logq_N = logq_N / q.mean_ND.shape[-1] if self.per_dim else logq_N
             value_N = signal.gaussian(q, evidence.teacher)
             advantage_N, told = -value_N.detach(), {"divergence": value_N.detach()}
         else:
