@@ -92,7 +92,7 @@ class Trainer(PPOTrainerSync):
         rows = Trajectory(
             [row.tolist() for row in found["prompts"].unbind()],
             actions,
-            torch.tensor(found["index"].tolist()),
+            torch.tensor([int(i) for i in found["index"]]),
             logp=[row.float() for row in found["rollout_log_probs"].unbind()],
             ended_B=torch.tensor([int(row[-1]) in self.ours.ends for row in actions]),
         )
