@@ -28,6 +28,9 @@ class _Device(types.ModuleType):
     def mem_get_info(self, *args) -> tuple[int, int]:
         return 0, 0
 
+    def get_device_name(self, *args) -> str:
+        return "CPU"
+
 
 @PlatformRegistry.register(platform="cpu")
 class Cpu(PlatformBase):
