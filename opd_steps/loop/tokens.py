@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,8 @@ class TokenLog:
         self.folder, self.steps, self.tokenizer = work / "tokens", {1, (steps + 1) // 2, steps}, tokenizer
 
     def eye(self, step: int, rows: Trajectory) -> Eye | None:
-        """An eye on the first row of each of the first prompts; None at the steps between."""
-        if step not in self.steps:
+        """An eye on the first row of each of the first prompts; None at the steps between, and where rows are none or not of tokens."""
+        if step not in self.steps or not len(rows) or not isinstance(rows.contexts[0], Sequence):
             return None
         first = {prompt: b for b, prompt in reversed(list(enumerate(rows.prompt_B.tolist())))}
         return Eye(rows, sorted(first.values())[:ROWS])

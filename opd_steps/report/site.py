@@ -47,7 +47,7 @@ def render(plan: Plan, claims: dict[str, list[dict]], folder: Path) -> dict[str,
             pages[f"{PAPERS}/{name}.html"] = draw("paper.html.j2", paper=values, home=f"../{INDEX}", papers=len(claims))
             rows.append({key: values[key] for key in _OVERVIEW})
         axes = {axis: sorted({row["axes"][axis] for row in rows if axis in row["axes"]}) for axis in AXES}
-        return pages | {INDEX: draw("index.html.j2", papers=rows, axes=axes, folder=PAPERS)}
+        return pages | {INDEX: draw("index.html.j2", papers=rows, axes=axes, folder=PAPERS, home="")}
     except (OSError, yaml.YAMLError, jinja2.TemplateError) as error:
         line = getattr(error, "lineno", None)
         raise UserError(f"{folder}{f', line {line}' if line else ''}", f"cannot build the report from it: {error}") from None

@@ -19,14 +19,13 @@ from opd_steps.graph.cost.work import Held, Read, Work
 from opd_steps.graph.method import Method
 from opd_steps.graph.options import Optim
 from opd_steps.loop import chunked
-from opd_steps.loop.forward import Part
 from opd_steps.loop.learner import Learner
-from opd_steps.loop.objective import Figures, Objective
-from opd_steps.loop.terms import Term
+from opd_steps.loop.objective import Objective
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import Numerics, dtype_of, recompute_blocks
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.dist import LazyCategorical
+from opd_steps.objectives.chunk import Figures, Term, chunk_loss
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.supports import _selected
 from opd_steps.tune.lora import Lora
@@ -134,12 +133,11 @@ def test_tensors_of_the_head(method, monkeypatch):
     seen = Evidence(
         x.action, **known, owner_N=torch.zeros(count, dtype=torch.long), others={"teacher": LazyCategorical(x.t, x.u)}
     )
-    part, term = (
-        Part(LazyCategorical(x.h, x.w), seen, 0),
-        Term(torch.ones(count), torch.ones(count, dtype=torch.bool), None, count),
-    )
+    student, streams = LazyCategorical(x.h, x.w), Objective.from_method(options, 64).streams
+    term = Term(torch.ones(count), torch.ones(count, dtype=torch.bool), None, count)
     with LiveBytes() as live:
-        objective = Objective.from_method(options, 64)
-        chunked.chunked_sum(part.student, objective._loss_of(part, [term], Figures(count))).backward()
+        figures = Figures(count)
+        loss_of = lambda q, i, j: chunk_loss(streams, [term.cut(i, j)], q, seen.chunk(i, j), figures)
+        chunked.chunked_sum(student, loss_of).backward()
     found = (live.peak - 4 * 8 * (vocab + count)) / (4 * (1 << 20))
     assert found * 0.97 < tensors(options) < found * 1.6

@@ -112,9 +112,9 @@ def toy(body: str, base: str = "(Toy)", method: str = "play") -> str:
 
 def test_constants_are_the_plugs_own_else_its_protocols(toys):
     toys("ball", toy("SIZE: ClassVar[int] = 3\n    x: int = 1"))
-    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "red", "CHECKS": (), "OTHERS": {}}
+    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "red", "CHECKS": (), "OTHERS": {}, "UNCARRIED": ""}
     toys("ball", toy("SIZE = 3\n    COLOUR: ClassVar[str] = 'blue'\n    CHECKS: ClassVar[tuple] = ('x < 2',)"))
-    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "blue", "CHECKS": ("x < 2",), "OTHERS": {}}
+    assert plugs.constants("toys", "ball") == {"SIZE": 3, "COLOUR": "blue", "CHECKS": ("x < 2",), "OTHERS": {}, "UNCARRIED": ""}
     with pytest.raises(KeyError, match="WEIGHT"):
         plugs.constant("toys", "ball", "WEIGHT")
 
