@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def _write(folder: Path, pages: dict[str, str]) -> None:
         scratch = path.with_name(path.name + ".tmp")
         scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, path)
+    with suppress(FileExistsError):  # tracking says there where MLflow shows a paper's runs; until then it says nothing
+        (folder / "mlflow.js").open("x").close()
     for path in (folder / PAPERS).glob("*.html"):
         if f"{PAPERS}/{path.name}" not in pages:
             path.unlink()

@@ -65,7 +65,7 @@ class Checkout:
         text = self.snakemake("-n", *args).stdout
         found = re.findall(r"^(?:Job \d+|localrule \w+|rule \w+)?:? ?(\w+): (\w+/\w+ seed \d+|smoke seed \d+)$", text, re.M)
         jobs = {f"{kind} {what}" for kind, what in found}
-        for name in ("plan", "track", "report"):
+        for name in ("outline", "track", "report"):
             if re.search(rf"^(?:localrule|rule) {name}:|^Job \d+: {name}\b", text, re.M):
                 jobs.add(name)
         return jobs

@@ -26,7 +26,7 @@ def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
     """(kind, its files) -> hashes, for all different nodes of all papers."""
     found = {}
     everyone = {path.stem: load_paper(path.stem, PATHS)["scales"] for path in sorted(Path("workflow/papers").glob("*.yaml"))}
-    for engines, scale in itertools.product(ENGINES, SCALES):
+    for engines, scale in [*itertools.product(ENGINES[:1], SCALES), *itertools.product(ENGINES[1:], SCALES[:1])]:
         papers = ["quickstart"] if engines else [paper for paper, scales in everyone.items() if scale in scales]
         for node in checked(Graph(papers, scale, engines, paths=PATHS)).nodes.values():
             options = node.options | ({"backend": "vllm"} if engines and "backend" in node.options else {})

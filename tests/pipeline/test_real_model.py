@@ -36,7 +36,7 @@ STEPS = {
     "teacher": {"steps": 6, "batch": 8},
     "student": {"steps": 6, "batch": 8},  # so that its answers end, in the tokens of two
     "gemma": {"steps": 1, "batch": 2},
-    "traces": {"limit": 8},
+    "traces": {"limit": 8, "dtype": "float32"},  # whose log-probs are held against transformers' own
     "gemma_alone": {"k": 1},
 }
 EVALUATED = {"init", "teacher", "opd_exact", "gemma_alone", "gsm8k_teacher"}  # the others run the same code
