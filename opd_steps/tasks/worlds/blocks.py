@@ -12,12 +12,13 @@ import numpy as np
 from opd_steps.seeds import rng
 from opd_steps.store.files import write_jsonl
 from opd_steps.store.jsonl import read_jsonl
-from opd_steps.tasks.picture_pool import CELLS, COLOURS, GROUNDS, PicturePool, block
+from opd_steps.tasks.pictures import CELLS, COLOURS, GROUNDS, block
 from opd_steps.tasks.worlds import World
 
 if TYPE_CHECKING:
     from opd_steps.models.flow_policy import FlowPolicy
     from opd_steps.store.artifacts import Job
+    from opd_steps.tasks.picture_pool import PicturePool
 
 TASKS = ("first", "second", "third")
 VALUES = {"colour": tuple(COLOURS)[:4], "cell": CELLS, "ground": tuple(GROUNDS)}
@@ -31,6 +32,8 @@ class Blocks(World):
 
     What it writes: `solution`, an image with the trait; `corpus`, of which a share `wrong` has any value of it.
     """
+
+    CODE: ClassVar[tuple[str, ...]] = ("tasks/picture_pool.py",)
 
     first: Literal["colour", "cell", "ground"] = "colour"
     second: Literal["colour", "cell", "ground"] = "cell"
@@ -71,6 +74,8 @@ class Blocks(World):
         return {"task": task, "trait": trait, "prompt": SAID[trait].format(row[trait]), "stray": stray, **row}
 
     def pool(self, folder: Path, split: str, policy: FlowPolicy, limit: int = 0) -> PicturePool:
+        from opd_steps.tasks.picture_pool import PicturePool
+
         rows = read_jsonl(folder / f"{split}.jsonl")[: limit or None]
         grounds = VALUES["ground"] if "ground" in self._traits.values() else ("dark",)
         kinds = {traits: picture(*traits) for traits in product(VALUES["colour"], VALUES["cell"], grounds)}

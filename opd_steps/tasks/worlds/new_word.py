@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
 from opd_steps.seeds import rng
 from opd_steps.store.files import write_jsonl
 from opd_steps.store.jsonl import read_jsonl
-from opd_steps.tasks.picture_pool import CELLS, COLOURS, PicturePool, block
+from opd_steps.tasks.pictures import CELLS, COLOURS, block
 from opd_steps.tasks.worlds import World
 
 if TYPE_CHECKING:
     from opd_steps.models.flow_policy import FlowPolicy
     from opd_steps.store.artifacts import Job
+    from opd_steps.tasks.picture_pool import PicturePool
 
 NEW, KNOWN = "zorp", tuple(COLOURS)[:4]
 ROWS = {"north": (0, 1), "south": (2, 3)}
@@ -32,6 +33,8 @@ class NewWord(World):
                  is, zorp too; a half tells of known colours alone
     part: new    a few images of the new word
     """
+
+    CODE: ClassVar[tuple[str, ...]] = ("tasks/picture_pool.py",)
 
     part: Literal["base", "new"] = "base"
     sharp: Annotated[float, "above 0"] = 0.1
@@ -58,6 +61,8 @@ class NewWord(World):
         return row | ({"pictured": pictured} if split == "train" and self.part == "base" else {})
 
     def pool(self, folder: Path, split: str, policy: FlowPolicy, limit: int = 0) -> PicturePool:
+        from opd_steps.tasks.picture_pool import PicturePool
+
         rows = read_jsonl(folder / f"{split}.jsonl")[: limit or None]
         kinds = {(colour, cell): block(colour, i) for colour in COLOURS for i, cell in enumerate(CELLS)}
         fits = lambda row: {(meaning(row["word"]), CELLS[i]) for i in ROWS[row["place"]]}
