@@ -72,12 +72,8 @@ class Lean(Plain):
 
     def __init__(self, model: PreTrainedModel, new: int):
         super().__init__(model)
-        self.new, self.length, self.most, self.store = (
-            new,
-            0,
-            0,
-            [],
-        )  # store: per layer [2, B, key-value heads, tokens, head size]
+        self.new, self.length, self.most = new, 0, 0
+        self.store: list[Tensor] = []  # per layer [2, B, key-value heads, tokens, head size]
         fuse = sum(p.numel() for p in model.parameters()) <= FUSED
         self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
         self.norm, head = _Norm(model.model.norm), model.get_output_embeddings()

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from opd_steps.errors import UserError
-from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.tasks.flow_lines import line
+from opd_steps.tasks.flow_pool import FlowPool
 
 if TYPE_CHECKING:
     from opd_steps.models.flow_policy import FlowPolicy
 
 
-class PicturePool(Pool):
+class PicturePool(FlowPool):
     """`rows`: of a split's file, with a `prompt` and a `task`; `images`: column -> row -> the image that it writes, [3, SIDE, SIDE].
 
     kinds     the clean images that there are, by their names
@@ -36,23 +35,12 @@ class PicturePool(Pool):
         sharp: float,
         draws: int,
     ):
-        self.policy, self.data, self.images, self.kinds, self.fits = policy, rows, images, kinds, fits
-        self.sharp, self.draws = sharp, draws
-
-    def __len__(self) -> int:
-        return len(self.data)
+        super().__init__(policy, rows, draws)
+        self.images, self.kinds, self.fits, self.sharp = images, kinds, fits, sharp
 
     def contexts(self, ids: Sequence[int]) -> list[str | dict]:
         """Prompts; of a split that also shows images, each with its image, or with none (of size 0)."""
         return [self.pictured(i) if "pictured" in self.data[i] else self.data[i]["prompt"] for i in ids]
-
-    def column(self, name: str, index: int) -> Any:
-        if name not in self.data[index]:
-            raise UserError("data", f"no column '{name}'; found {', '.join(self.data[index])}")
-        return self.data[index][name]
-
-    def name(self, index: int) -> str:
-        return self.data[index]["id"]
 
     @cached_property
     def _kinds_KD(self) -> Tensor:
@@ -97,9 +85,4 @@ class PicturePool(Pool):
         """Lines to the images of the column."""
         if column not in self.images:
             raise UserError("column", f"this task writes no '{column}'; it writes {', '.join(self.images)}")
-        shift = self.policy.family.shift
-        lines = [line(self.images[column](row).flatten(), self.draws, shift, column, i) for i, row in enumerate(self.data)]
-        states, actions, sigmas = (list(part) for part in zip(*lines, strict=True))
-        return Trajectory(
-            self.contexts(range(len(self))), actions, torch.arange(len(self)), extra={"latents": states, "sigmas": sigmas}
-        )
+        return self.lines(column, range(len(self)), self.images[column])
