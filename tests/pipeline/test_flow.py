@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.checkout import Checkout
-from tests.pipeline.test_resume import link_to_tests, tree
+from tests.pipeline.test_resume import killed
 
 PAPER = Path(__file__).parent / "flow.yaml"
 KILLED = [("rl", "teacher"), ("opd", "straight"), ("opd", "routed"), ("opd", "told")]
@@ -40,16 +38,7 @@ def test_figures_and_pictures_are_there(ran):
 
 @pytest.mark.parametrize(("kind", "name"), KILLED)
 def test_killed_at_random_moments(ran, kind, name):
-    folder = ran.folder / f"results/flow/{kind}/{name}/seed0"
-    unbroken = tree(folder)
-    shutil.rmtree(folder)
-    command = [sys.executable, "-m", "tests.pipeline.killer", "--paper", "flow", "--kind", kind, "--node", name]
     if (ran.folder / "tests").is_symlink():
         (ran.folder / "tests").unlink()
-    run = subprocess.run(
-        [*command, "--kills", str(KILLS)], cwd=ran.folder, env=link_to_tests(ran), capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert json.loads(run.stdout)["kills"] >= KILLS and json.loads(run.stdout)["resumed"] >= 1
-    resumed = tree(folder)
+    unbroken, resumed = killed(ran, "flow", kind, name, KILLS)
     assert {name: resumed.get(name) == data for name, data in unbroken.items()} == dict.fromkeys(resumed, True)

@@ -30,19 +30,24 @@ def link_to_tests(copy) -> dict:
     return os.environ | {"PYTHONPATH": str(copy.folder), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize(("kind", "name"), NODES)
-def test_killed_at_random_moments(copy, kind, name):
-    folder = copy.folder / f"results/smoke/{kind}/{name}/seed0"
+def killed(copy, paper: str, kind: str, name: str, kills: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Files of a node's finished run, and of one that was killed so many times and went on."""
+    folder = copy.folder / f"results/{paper}/{kind}/{name}/seed0"
     unbroken = tree(folder)
     shutil.rmtree(folder)
-    command = [sys.executable, "-m", "tests.pipeline.killer", "--paper", "smoke", "--kind", kind, "--node", name]
+    command = [sys.executable, "-m", "tests.pipeline.killer", "--paper", paper, "--kind", kind, "--node", name]
     env = link_to_tests(copy)
-    run = subprocess.run([*command, "--kills", str(KILLS)], cwd=copy.folder, env=env, capture_output=True, text=True)
+    run = subprocess.run([*command, "--kills", str(kills)], cwd=copy.folder, env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     done = json.loads(run.stdout)
-    assert done["kills"] >= KILLS
+    assert done["kills"] >= kills
     assert done["resumed"] >= 1
-    resumed = tree(folder)
+    return unbroken, tree(folder)
+
+
+@pytest.mark.parametrize(("kind", "name"), NODES)
+def test_killed_at_random_moments(copy, kind, name):
+    unbroken, resumed = killed(copy, "smoke", kind, name, KILLS)
     assert resumed.keys() == unbroken.keys()
     assert [n for n in unbroken if resumed[n] != unbroken[n]] == []
 
