@@ -48,12 +48,14 @@ class LMPolicy:
         numerics: Numerics = FP32,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        top_k: int = 0,
         max_new_tokens: int = 32,
         batch: int = 256,
         base: Base | None = None,
     ):
         self.model, self.tokenizer, self.family = model, tokenizer, family
-        self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
+        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
+        self.max_new_tokens, self.batch = max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.numerics, self.compute = numerics, dtype_of(numerics.compute)
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
@@ -81,7 +83,8 @@ class LMPolicy:
         Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
-        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
+        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        sampling |= {"top_p": self.top_p, "top_k": self.top_k}
         if self.engine:
             if self.engine.version != version:
                 self.engine.sync(self.sampled_from(), version)

@@ -50,7 +50,7 @@ REFUSED = {
     ),
     "scores at another temperature": (
         {"scores": "scores", "sampling": {"temperature": 0.7}},
-        "x.sampling.temperature: the rollouts were drawn and scored at 1.0, where the student would be asked at 0.7: expected 1.0",
+        "x.sampling.temperature: the teacher was asked at 1.0, where the student would be at 0.7: expected 1.0",
     ),
     # a teacher's texts
     "texts for nobody": ({"teacher": "one", "answers": "others"}, "x.answers: is read by nothing in this node"),
