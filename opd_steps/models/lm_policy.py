@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps.config.asks import NOTHING, Asks
@@ -62,6 +64,10 @@ class LMPolicy:
         self.companion: tuple[LMPolicy, float] | None = None
         self.engine: Sampler | None = None
         self.base, self._view = base, nullcontext
+        self._gathered = (
+            (lambda: None),
+            0,
+        )  # the whole head of a model that is cut, while somebody holds it; the version that it is of
         self._packs = numerics.packed and packs(model)
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
@@ -162,8 +168,7 @@ class LMPolicy:
         if asks.hidden_alone:
             return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
-            head = self.model.get_output_embeddings()
-            weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
+            weight, bias = self._head()
             if hidden_BLD.is_cuda and weight.dtype != self.compute:  # a CPU has no product of bf16 numbers that sums in fp32
                 hidden_BLD, weight = hidden_BLD.to(self.compute), weight.to(self.compute)
         else:  # the model reshapes its logits: take them whole
@@ -172,6 +177,19 @@ class LMPolicy:
             hidden_BLD, weight, bias = logits_BLV[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
+
+    def _head(self) -> tuple[Tensor, Tensor | None]:
+        """The head's weight and bias, whole. That of a frozen model is gathered once for all distributions that hold it."""
+        head = self.model.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        bias = None if bias is None else ranks.full(bias)
+        if head.weight.requires_grad or not ranks.is_cut(head.weight):
+            return ranks.full(head.weight), bias
+        now, (gathered, at) = ranks.version(head.weight), self._gathered
+        if (weight := gathered()) is None or at != now:
+            weight = ranks.full(head.weight)
+            self._gathered = weakref.ref(weight), now
+        return weight, bias
 
     def _read(self, trajectory: Trajectory, role: str) -> Read:
         contexts, (behind, places) = trajectory.extra.get(f"context:{role}", trajectory.contexts), woven(trajectory)

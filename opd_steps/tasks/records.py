@@ -35,7 +35,9 @@ class Records:
         """Text of a column, or of a place in one (`messages.0.content`); numbers are written out. Raises UserError naming the place and
         the columns found.
         """
-        record = self.rows[index]
+        return self._text(self.rows[index], index, name)
+
+    def _text(self, record: dict, index: int, name: str) -> str:
         there, value = _at(record, name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             found = f"is {type(value).__name__}, not text or a number" if there else "is missing"
@@ -52,12 +54,13 @@ class Records:
 
         `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it.
         """
-        texts = lambda i: [self.column(i, name) if name else "" for name in (prompt, answer, solution or answer)]
-        return [
-            row(wording.replace("{prompt}", asked) or asked, *rest)
-            | {"where": self.where(i), "meta": {name: self.column(i, name) for name in columns}}
-            for i, (asked, *rest) in ((i, texts(i)) for i in range(len(self.rows)))
-        ]
+        found = []
+        for i, record in enumerate(self.rows):
+            asked, *rest = (self._text(record, i, name) if name else "" for name in (prompt, answer, solution or answer))
+            more = {name: self._text(record, i, name) for name in columns}
+            made = row(wording.replace("{prompt}", asked) or asked, *rest)
+            found.append(made | {"where": self.where(i), "meta": more})
+        return found
 
 
 def _at(record: dict, path: str) -> tuple[bool, object]:
@@ -94,13 +97,19 @@ def from_jsonl(path: str) -> dict[str, Records]:
 
 
 def from_hub(
-    path: str, names: dict[str, str], subset: str = "", revision: str = "", most: dict[str, int] | None = None, seed: int = 0
+    path: str,
+    names: dict[str, str],
+    subset: str = "",
+    revision: str = "",
+    files: dict[str, str] | None = None,
+    most: dict[str, int] | None = None,
+    seed: int = 0,
 ) -> dict[str, Records]:
     """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
     asked for.
 
-    `names`: the data set's own split name for each of ours; empty names are left out. `most`: of a split, that many rows, drawn by
-    `seed`; 0 = all.
+    `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
+    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all.
     """
     import datasets
 
@@ -111,7 +120,7 @@ def from_hub(
             data = datasets.load_from_disk(str(root))
             data = data if isinstance(data, dict) else {names["train"]: data}
         else:
-            data = datasets.load_dataset(str(root or path), subset or None, revision=revision or None)
+            data = datasets.load_dataset(str(root or path), subset or None, data_files=files or None, revision=revision or None)
     except Exception as error:  # each format has its own way to fail
         raise UserError(path, f"cannot load this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
     for ours, name in names.items():

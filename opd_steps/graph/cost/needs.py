@@ -200,15 +200,15 @@ class Needs:
         return Parts(gathered=shape.outside * (2 * size + 4) + 2 * shape.block * (2 * size + 4))
 
     def _said(self, roles: list[str]) -> Parts:
-        """What other models said of the rows of a pass, or of all: hidden states; sharded, with a whole head each time."""
+        """What other models said of the rows of a pass, or of all: hidden states; sharded, with a whole head."""
         found, read = Parts(), self.work.read
         dtypes = {m.role: m.dtype for m in self.work.still}
-        rows, times = (ceil(read.total / self.ranks), self.passes) if read.survey else (self.at_once, 1)
+        rows = ceil(read.total / self.ranks) if read.survey else self.at_once
         for role in roles:
             shape, size = self.shapes[role], BYTES[dtypes[role]]
             found["teachers' states"] += rows * self.length.answer * shape.width * size
             if self.ranks > 1:
-                found["gathered"] += times * shape.table * size
+                found["gathered"] += shape.table * size
         return found
 
     def _head(self, shape: Shape, decisions: int) -> float:

@@ -28,6 +28,9 @@ class HuggingFace(Source):
     path: str
     subset: str = ""  # the data set's configuration
     revision: str = ""  # branch, tag or commit on the hub
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # of a set that is a heap of files: {split: pattern of its files}; empty = all
     train_split: str = "train"  # the data set's names of the splits; empty = it has none, and nothing is trained on
     test_split: str = "test"
     ood_split: str = ""
@@ -39,15 +42,25 @@ class HuggingFace(Source):
     )  # further ones that stay with the rows, e.g. the domain that teachers are routed by
     wording: str = ""  # what is asked, with {prompt} in it; empty: the prompt
     train_rows: Annotated[int, "at least 0"] = 0  # of the train split, drawn by the data node's seed; 0 = all
+    longest: Annotated[int, "at least 0"] = 0  # characters of a solution; rows with longer ones are left out; 0 = any
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
-        found = from_hub(self.path, names, self.subset, self.revision, {"train": self.train_rows}, seed)
+        found = from_hub(self.path, names, self.subset, self.revision, self.files, {"train": self.train_rows}, seed)
         parts = {
             split: records.to_rows(self.prompt, self.answer, self.solution, self.columns, self.wording)
             for split, records in found.items()
         }
+        if self.longest:
+            parts = {split: self._short(rows, split) for split, rows in parts.items()}
         if "test" not in parts:
             parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
         return splits(parts.get("train", []), parts["test"], parts.get("ood", []))
+
+    def _short(self, rows: list[dict], split: str) -> list[dict]:
+        kept = [row for row in rows if len(row["solution"]) <= self.longest]
+        if left := len(rows) - len(kept):
+            more = f"whose solution has more than {self.longest} characters"
+            print(f"{self.path}:{split}: left out {left} of {len(rows)} rows, {more}", flush=True)
+        return kept
