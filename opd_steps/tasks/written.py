@@ -23,7 +23,7 @@ def write_splits(job: Job) -> dict:
     verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
     found = plugs.load("tasks/sources", options["source"]).rows(job.seed)
     splits = golds.readable(verifier, found, options["drop_unreadable"], job.note)
-    _check(splits, _named(options["source"]))
+    _check(splits, _named(options["source"]), trained=options["source"].get("train_split") != "")
     unsolved = golds.unsolved(verifier, splits, f"verifier '{options['verifier']['name']}'", job.note)
     for split, rows in splits.items():
         splits[split] = [_shown(row, hints) for row in rows]
@@ -60,8 +60,8 @@ def _named(source: dict) -> str:
     return f"source '{source['name']}'" + (f" ({path})" if path else "")
 
 
-def _check(splits: dict[str, list[dict]], where: str) -> None:
-    if not splits["train"]:
+def _check(splits: dict[str, list[dict]], where: str, trained: bool) -> None:
+    if trained and not splits["train"]:
         raise UserError(where, "it yields no train rows: none passes its options")
     check_texts(splits, where)
     prompts = {split: {r["prompt"] for r in rows} for split, rows in splits.items()}

@@ -13,10 +13,12 @@ class Verifier(Protocol):
     METRICS   what `measure` gives beside correctness, with its direction: "up" (more is better), "down", "" (neither); claims may use
               it as `<split>/<name>`
     SPEAKS    whether it says something of wrong completions, in `feedback`
+    JUDGES    whether it reads answers: else rows need none
     """
 
     METRICS: ClassVar[dict[str, str]] = {}
     SPEAKS: ClassVar[bool] = False
+    JUDGES: ClassVar[bool] = True
 
     @property
     def alphabet(self) -> str:
