@@ -61,7 +61,7 @@ def _named(source: dict) -> str:
 
 
 def _check(splits: dict[str, list[dict]], where: str) -> None:
-    if not splits["train"]:
+    if not splits["train"] and not splits["test"]:
         raise UserError(where, "it yields no train rows: none passes its options")
     check_texts(splits, where)
     prompts = {split: {r["prompt"] for r in rows} for split, rows in splits.items()}
