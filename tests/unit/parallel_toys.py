@@ -43,7 +43,7 @@ OPTIM = {"lr": 0.01, "eps": 1e-4}  # noise in a gradient of nearly 0 is not made
 
 def job(folder: Path, options: dict) -> SimpleNamespace:
     folder.mkdir(exist_ok=True)
-    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5, "keep": {}}
+    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5, "keep": {}, "spikes": {"factor": 0}}
     return SimpleNamespace(work=folder, seed=SEED, options=fixed | options, name="p/sft/toy/seed3")
 
 
