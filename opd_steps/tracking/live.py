@@ -109,7 +109,12 @@ class _Sender:
             self.run = found[0]["info"]["run_id"]
             return
         paper, kind, node, seed = self.job.name.split("/")
-        tags = {TAG: self.job.work.name, "opd.stage": kind, "opd.variant": f"{paper}/{node}", "mlflow.runName": f"live {node} {seed}"}
+        tags = {
+            TAG: self.job.work.name,
+            "opd.stage": kind,
+            "opd.variant": f"{paper}/{node}",
+            "mlflow.runName": f"live {node} {seed}",
+        }
         new = {"experiment_id": experiment, "start_time": int(time.time() * 1000)}
         new["tags"] = [{"key": key, "value": value} for key, value in tags.items()]
         self.run = self.server.ask("runs/create", new)["run"]["info"]["run_id"]
