@@ -15,8 +15,8 @@ from functools import cache
 
 from opd_steps.errors import UserError
 from opd_steps.tasks.at_once import at_once
-from opd_steps.tasks.sandbox import keeper
-from opd_steps.tasks.sandbox.plain import Gone, send
+from opd_steps.tasks.sandbox import keeper, tests
+from opd_steps.tasks.sandbox.plain import framed
 
 _ROOT = keeper.__file__.rsplit("opd_steps", 1)[0]
 _PATIENCE = 20  # seconds of the clock for each of CPU time: a busy machine judges like an idle one
@@ -57,23 +57,24 @@ class _Keeper:
         self.lock, self.control, self.process = threading.Lock(), None, None
 
     def passes(self, trial: Trial, limits: Limits) -> bool:
+        patience = _PATIENCE * limits.seconds
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._fork(theirs, limits)
-            with suppress(OSError, Gone):  # the tests' process is gone before it has read or said anything
-                send(ours.fileno(), [trial.program, trial.function, trial.reference, trial.tests])
-                return _all(ours) == b"right"
+                self._fork(theirs, {"seconds": limits.seconds, "patience": patience, "memory": limits.memory})
+            ours.settimeout(2 * patience)  # the kernel ends both before; a fork of the job may hold the other end
+            with suppress(OSError):  # the tests' process is gone before it has read or said anything
+                ours.sendall(framed([trial.program, trial.function, trial.reference, trial.tests]))
+                return _said(ours) == tests.RIGHT
         return False
 
-    def _fork(self, theirs: socket.socket, limits: Limits) -> None:
-        said = {"seconds": limits.seconds, "patience": _PATIENCE * limits.seconds, "memory": limits.memory}
+    def _fork(self, theirs: socket.socket, limits: dict) -> None:
         with self.lock:
             for last in (False, True):  # a keeper that somebody ended is started once more
                 if self.control is None:
                     self.control, self.process = _start()
                 try:
-                    socket.send_fds(self.control, [json.dumps(said).encode()], [theirs.fileno()])
+                    socket.send_fds(self.control, [json.dumps(limits).encode()], [theirs.fileno()])
                     return
                 except OSError:
                     self.control.close()
@@ -110,8 +111,9 @@ def _no_walls(found: str) -> UserError:
     return UserError("verifier code", f"{needs} (package libseccomp2 or libseccomp); {found}")
 
 
-def _all(link: socket.socket) -> bytes:
+def _said(link: socket.socket) -> bytes:
+    """The verdict; less of it where its process was ended."""
     found = b""
-    while part := link.recv(16):
+    while len(found) < len(tests.RIGHT) and (part := link.recv(len(tests.RIGHT))):
         found += part
     return found

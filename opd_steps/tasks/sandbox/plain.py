@@ -54,10 +54,15 @@ def unpack(said: object) -> object:
     return _HOLDERS[name](list(map(unpack, items)))
 
 
+def framed(message: object) -> bytes:
+    """Its length and its text."""
+    text = json.dumps(message).encode()
+    return len(text).to_bytes(8) + text
+
+
 def send(link: int, message: object) -> None:
     """Raises OSError when nobody is there."""
-    text = json.dumps(message).encode()
-    data = len(text).to_bytes(8) + text
+    data = framed(message)
     while data:
         data = data[os.write(link, data) :]
 

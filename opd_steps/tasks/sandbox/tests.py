@@ -10,6 +10,7 @@ import sys
 from opd_steps.tasks.sandbox.plain import Gone, pack, receive, send, unpack
 
 PROGRAM, JOB = 0, 1
+RIGHT, WRONG = b"right", b"wrong"
 
 
 class Asked:
@@ -54,6 +55,6 @@ def run() -> None:
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
     try:
         right = verdict()
-        os.write(JOB, b"right" if right else b"wrong")
+        os.write(JOB, RIGHT if right else WRONG)
     finally:
         os._exit(0)

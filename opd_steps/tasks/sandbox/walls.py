@@ -64,7 +64,8 @@ class Walls:
         ends = [os.dup(link.fileno()) for link in links]  # all above the places that they go to
         for place, end in enumerate(ends):
             os.dup2(end, place)
-        os.closerange(self.links, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        os.closerange(self.links, 1 << 20 if most == resource.RLIM_INFINITY else most)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         self.libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
