@@ -28,9 +28,9 @@ class Spikes(Hook):
 
     def allows(self, learner: str, figures: dict[str, float]) -> bool:
         """Whether an update of a learner with these figures may be made. All ranks hold the same ones."""
-        factor, window = self.options["factor"], self.options["window"]
-        if not factor:
+        if not (factor := self.options["factor"]):
             return True
+        window = self.options["window"]
         norm = next(value for name, value in figures.items() if name.endswith("/grad_norm"))
         norms = self.norms[learner]
         usual = median(norms) if 4 * len(norms) >= window else None
