@@ -30,7 +30,7 @@ def at_rest(policy: Any) -> Iterator[None]:
 def answers(policy: Any, pool: Any, samples: int, temperature: float, length: int, step: int, *parts: object) -> Trajectory:
     """Judged rows, `samples` of every prompt of the pool; their seeds are a function of `parts`. `length`: 0 = the policy's own."""
     asked = copy.copy(policy)  # of the same weights
-    asked.sample_by({"temperature": temperature, "max_new_tokens": length or policy.max_new_tokens})
+    asked.sample_by({"temperature": temperature, "max_new_tokens": length or getattr(policy, "max_new_tokens", 1)})
     with at_rest(policy):
         return pool.play(asked, *sample_seeds(list(range(len(pool))), samples, *parts), step)
 

@@ -11,6 +11,7 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.evaluation.points import nll
+from opd_steps.graph import agreement
 from opd_steps.hooks import held_out
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.steps import opd
@@ -120,6 +121,17 @@ def test_the_graph_knows_the_best(tmp_path):
     assert {"train/held", "train/held_best:first"} <= set(base.says.metrics(base))
     code = {"opd_steps/tasks/verifiers/numeric.py", "opd_steps/hooks/held_out.py"}
     assert code <= base.code.keys() and not code & graph(tmp_path).nodes["toy", "pretrain", "base"].code.keys()
+
+
+def test_preflight_looks_at_what_it_will_ask(tmp_path):
+    nats = LOOK.replace("test, max_new_tokens: 4", "ood, measure: nll")
+    edits = [("keep: {early: 10, late: 30}", LOOK), ("base:early", "base:best"), ("steps: 40", "steps: 40, packed: true")]
+    of_base = lambda found: {
+        (r.split, r.limit, r.column, r.answer) for r in agreement.rows(found, "toy", 0) if r.node == "base"
+    }
+    assert of_base(graph(tmp_path, *edits)) == {("train", 0, "corpus", 0), ("test", 128, "", 4)}
+    edits[0] = (edits[0][0], nats)
+    assert of_base(graph(tmp_path, *edits)) == {("train", 0, "corpus", 0), ("ood", 128, "solution", 0)}
 
 
 @pytest.mark.parametrize(
