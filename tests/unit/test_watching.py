@@ -124,14 +124,13 @@ def test_the_graph_knows_the_best(tmp_path):
 
 
 def test_preflight_looks_at_what_it_will_ask(tmp_path):
-    nats = LOOK.replace("test, max_new_tokens: 4", "ood, measure: nll")
-    edits = [("keep: {early: 10, late: 30}", LOOK), ("base:early", "base:best"), ("steps: 40", "steps: 40, packed: true")]
-    of_base = lambda found: {
-        (r.split, r.limit, r.column, r.answer) for r in agreement.rows(found, "toy", 0) if r.node == "base"
-    }
-    assert of_base(graph(tmp_path, *edits)) == {("train", 0, "corpus", 0), ("test", 128, "", 4)}
-    edits[0] = (edits[0][0], nats)
-    assert of_base(graph(tmp_path, *edits)) == {("train", 0, "corpus", 0), ("ood", 128, "solution", 0)}
+    def asked(options: str = "packed: false") -> set[tuple]:
+        edit = ("late: 30}", f"late: 30}}, {options.replace('patience: 2, ', '')}")
+        found = agreement.rows(graph(tmp_path, edit), "toy", 0)
+        return {(row.split, row.limit, row.column, row.answer) for row in found if row.node == "base"}
+
+    assert asked(LOOK) - asked() == {("test", 128, "", 4)}
+    assert asked(LOOK.replace("test, max_new_tokens: 4", "ood, measure: nll")) - asked() == {("ood", 128, "solution", 0)}
 
 
 @pytest.mark.parametrize(
