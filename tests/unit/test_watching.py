@@ -12,6 +12,7 @@ import torch
 from opd_steps.errors import UserError
 from opd_steps.evaluation.points import nll
 from opd_steps.graph import agreement
+from opd_steps.graph.equal import unequal
 from opd_steps.hooks import held_out
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.steps import opd
@@ -131,6 +132,15 @@ def test_preflight_looks_at_what_it_will_ask(tmp_path):
 
     assert asked(LOOK) - asked() == {("test", 128, "", 4)}
     assert asked(LOOK.replace("test, max_new_tokens: 4", "ood, measure: nll")) - asked() == {("ood", 128, "solution", 0)}
+
+
+def test_claims_say_that_measurements_decided_on_the_steps(tmp_path):
+    more = [("keep: {early: 10, late: 30}", LOOK), ("base:early", "base:best")]
+    more += [("evaluate:", "  other: {kind: pretrain, model: small, data: data, steps: 40}\nevaluate:")]
+    more += [('[base, "base:best"]', '[base, "base:best", other]'), ("left: base.test", "left: other.test")]
+    said = lambda *edits: [side["right"] for side in unequal(graph(tmp_path, *more, *edits), "toy", 0)]
+    assert said() == ["the best of 40", "the best of 2560"]
+    assert said(('right: "base:best.test', 'right: "base.test')) == ["at most 40", "at most 2560"]
 
 
 @pytest.mark.parametrize(
