@@ -64,6 +64,13 @@ class GraphNode:
         """The same of the model that it reads in this role."""
         return self.parents[role].root(self.parts.get(role, ""))
 
+    def maker_of(self, role: str) -> GraphNode:
+        """The node that says of which family the model is that it reads in this role: the nearest one on the way to the root."""
+        node, part = self.parents[role], self.parts.get(role, "")
+        while (start := node.says.start(node, part)) and FAMILIES not in dict(used_plugs(node.says, node.options)):
+            node, part = node.parents[start], node.parts.get(start, "")
+        return node
+
     @property
     def origin(self) -> GraphNode:
         """Of a node that is read as another is (LIKE), that one; else itself."""
@@ -81,7 +88,7 @@ class GraphNode:
 
     def _read_plugs(self) -> Iterator[tuple[str, str]]:
         """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
-        read = [(self.root_of(role), (FAMILIES,)) for role in self.parents]
+        read = [(self.maker_of(role), (FAMILIES,)) for role in self.parents]
         read += [(self.parents["data"].origin, self.says.OF_DATA)] if "data" in self.parents else []
         for node, groups in read:
             yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)

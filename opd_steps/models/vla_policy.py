@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -129,7 +130,7 @@ class VLAPolicy:
 
     def _act(self, contexts: list[dict], prompt_ids: list[int], seeds: Sequence[int], version: int) -> Trajectory:
         image_NCHW, prompts = torch.stack([c["image"] for c in contexts]), [c["prompt"] for c in contexts]
-        chance_NA = torch.tensor([rng(seed).random(self.family.dims) for seed in seeds])
+        chance_NA = torch.from_numpy(np.stack([rng(seed).random(self.family.dims) for seed in seeds]))
         said_NA, logp = torch.zeros(len(contexts), 0, dtype=torch.long), []
         for k in range(self.family.dims):
             dist = Categorical.from_logits(self._logits(prompts, image_NCHW, said_NA)[:, -1], self.temperature or 1.0)

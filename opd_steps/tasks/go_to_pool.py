@@ -16,19 +16,22 @@ from opd_steps.seeds import derive, rng
 if TYPE_CHECKING:
     from opd_steps.models.families.vla import VLA
     from opd_steps.models.vla_policy import VLAPolicy
-    from opd_steps.tasks.worlds.reach import Reach
 
 COLOURS = torch.tensor([[255, 255, 255], [255, 0, 0], [0, 0, 255], [0, 255, 0]], dtype=torch.uint8)  # the robot, the blocks
 DIMS = 2  # an action: down and right
 
 
-class ReachPool(Pool):
-    """`rows`: of a split's file. Column of an episode of T actions beside the policy's own: extra["path"] [T + 1, 2], where the robot was."""
+class GoToPool(Pool):
+    """`rows`: of a split's file; size, pixels and slip as the world has them (worlds.go_to).
 
-    def __init__(self, rows: list[dict], world: Reach, family: VLA, place: str):
+    Column of an episode of T actions beside the policy's own: extra["path"] [T + 1, 2], where the robot was.
+    """
+
+    def __init__(self, rows: list[dict], size: int, pixels: int, slip: float, family: VLA, place: str):
         if (found := getattr(family, "dims", 0)) != DIMS:
             raise UserError(place, f"its robot moves down and right: expected a vla model with dims {DIMS}, found {found}")
-        self.data, self.world, self.bins, self.place = rows, world, family.bins, place
+        self.data, self.size, self.pixels, self.slip = rows, size, pixels, slip
+        self.bins, self.place = family.bins, place
 
     def __len__(self) -> int:
         return len(self.data)
@@ -49,10 +52,9 @@ class ReachPool(Pool):
 
     def image(self, index: int, at: Sequence[int]) -> Tensor:
         """The board with the robot at a cell, [3, size * pixels, size * pixels] uint8."""
-        size, found = self.world.size, torch.zeros(3, self.world.size, self.world.size, dtype=torch.uint8)
+        size, wide, found = self.size, self.pixels, torch.zeros(3, self.size, self.size, dtype=torch.uint8)
         for colour, (down, right) in reversed(list(zip(COLOURS, [list(at), *self.data[index]["cells"][1:]], strict=False))):
             found[:, down, right] = colour  # the robot last: it hides the block that it stands on
-        wide = self.world.pixels
         return found[:, :, None, :, None].expand(3, size, wide, size, wide).reshape(3, size * wide, size * wide)
 
     def goal(self, index: int) -> list[int]:
@@ -61,7 +63,7 @@ class ReachPool(Pool):
     def moved(self, at: Sequence[int], action: Sequence[int]) -> list[int]:
         """Where a motion leads that does not slip; nobody leaves the board."""
         there = (x + b - self.bins // 2 for x, b in zip(at, action, strict=True))
-        return [min(max(x, 0), self.world.size - 1) for x in there]
+        return [min(max(x, 0), self.size - 1) for x in there]
 
     def play(self, policy: VLAPolicy, ids: Sequence[int], seeds: Sequence[int], version: int = 0) -> Trajectory:
         """As all of `Pool`; which motions slip, and where to, is a function of seeds[i] and of the action's number alone."""
@@ -75,7 +77,7 @@ class ReachPool(Pool):
             for k, w in enumerate(going):
                 parts[w].append(said.rows([k]))
                 slips, *where = chance[w][t]
-                action = [int(u * self.bins) for u in where] if slips < self.world.slip else said.actions[k].tolist()
+                action = [int(u * self.bins) for u in where] if slips < self.slip else said.actions[k].tolist()
                 paths[w].append(self.moved(paths[w][-1], action))
             going = [w for w in going if paths[w][-1] != self.goal(ids[w])]
             if not going:

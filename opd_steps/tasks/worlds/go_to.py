@@ -16,13 +16,13 @@ from opd_steps.tasks.worlds import World
 if TYPE_CHECKING:
     from opd_steps.models.vla_policy import VLAPolicy
     from opd_steps.store.artifacts import Job
-    from opd_steps.tasks.reach_pool import ReachPool
+    from opd_steps.tasks.go_to_pool import GoToPool
 
 TASKS = {"first": "red", "second": "blue", "third": "green"}
 
 
 @dataclass(frozen=True)
-class Reach(World):
+class GoTo(World):
     """A robot and a block for each task (first: red, second: blue, third: green) on a board of size x size cells. The instruction names the
     colour of the block to reach; what is seen is an image of the board. An action is two bins, how far down and right; with probability
     `slip` the motion is a uniform one instead. The outcome is 1 on the block, within the budget of the policy's tokens.
@@ -30,7 +30,7 @@ class Reach(World):
     What it writes, as nobody slips: `solution`, a whole way by the longest strides; `corpus`, its first action alone.
     """
 
-    CODE: ClassVar[tuple[str, ...]] = ("tasks/reach_pool.py",)
+    CODE: ClassVar[tuple[str, ...]] = ("tasks/go_to_pool.py",)
 
     size: Annotated[int, "at least 2"] = 6  # cells in a row
     pixels: Annotated[int, "at least 1"] = 2  # of a cell's side
@@ -46,7 +46,7 @@ class Reach(World):
         counts = {"train": self.train, "test": self.test, "ood": self.test}
         for split, count in counts.items():
             tasks = [self.only] if self.only != "all" and split == "train" else list(TASKS)[: self.blocks]
-            rows = (self._row(tasks[i % len(tasks)], rng(job.seed, "reach", split, i)) for i in range(count))
+            rows = (self._row(tasks[i % len(tasks)], rng(job.seed, "go_to", split, i)) for i in range(count))
             write_jsonl(job.stage / f"{split}.jsonl", [{"id": f"{split}/{i}", **row} for i, row in enumerate(rows)])
         return {"splits": counts}
 
@@ -56,7 +56,8 @@ class Reach(World):
         cells = [[int(place) // self.size, int(place) % self.size] for place in places]
         return {"task": task, "prompt": TASKS[task], "block": list(TASKS).index(task), "cells": cells}
 
-    def pool(self, folder: Path, split: str, policy: VLAPolicy, limit: int = 0) -> ReachPool:
-        from opd_steps.tasks.reach_pool import ReachPool
+    def pool(self, folder: Path, split: str, policy: VLAPolicy, limit: int = 0) -> GoToPool:
+        from opd_steps.tasks.go_to_pool import GoToPool
 
-        return ReachPool(read_jsonl(folder / f"{split}.jsonl")[: limit or None], self, policy.family, str(folder))
+        rows = read_jsonl(folder / f"{split}.jsonl")[: limit or None]
+        return GoToPool(rows, self.size, self.pixels, self.slip, policy.family, str(folder))
