@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opd_steps.config.layers import Layers
+from opd_steps.config.plugs import constant
 from opd_steps.graph.code import FAMILIES, files, used_plugs
 from opd_steps.store.fingerprint import canonical, code_hashes
 
@@ -89,7 +90,8 @@ class GraphNode:
     def _read_plugs(self) -> Iterator[tuple[str, str]]:
         """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
         read = [(self.maker_of(role), (FAMILIES,)) for role in self.parents]
-        read += [(self.parents["data"].origin, self.says.OF_DATA)] if "data" in self.parents else []
+        asked = [group for item in self.options.get("hooks", ()) for group in constant("hooks", item["name"], "OF_DATA")]
+        read += [(self.parents["data"].origin, (*self.says.OF_DATA, *asked))] if "data" in self.parents else []
         for node, groups in read:
             yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
 

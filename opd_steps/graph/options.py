@@ -38,6 +38,15 @@ class Optim:
 
 
 @dataclass
+class Spikes:
+    """Updates whose gradient is far larger than those before it."""
+
+    factor: Annotated[float, "0 or above 1"] = 0.0  # times the median norm of the last updates; 0 = no update is a spike
+    window: Annotated[int, "at least 4"] = 64  # updates; the first quarter of a window are all made
+    then: Literal["skip", "stop"] = "skip"  # skip: leave the update out; stop: end the step with one line
+
+
+@dataclass
 class Resources:
     """What the node's job asks of the executor."""
 
@@ -118,4 +127,5 @@ class Sampling:
     n: Annotated[int, "at least 1"] = 1  # samples per prompt
     temperature: Annotated[float, "at least 0"] = 1.0
     max_new_tokens: Annotated[int, "at least 1"] = 32
-    top_p: Annotated[float, "above 0, at most 1"] = 1.0
+    top_p: Annotated[float, "above 0, at most 1"] = 1.0  # of those that top_k leaves
+    top_k: Annotated[int, "at least 0"] = 0  # likeliest tokens alone; 0 = all

@@ -52,6 +52,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "minibatches", f"it makes one update of a step's rows: expected 1, found {o['minibatches']}"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
+    if o["spikes"]["factor"]:
+        yield "spikes.factor", "it makes every update: 0"
     if o["on_nonfinite"] != "stop":
         yield "on_nonfinite", "it ends at what is not finite: stop"
     if o["engine"]["name"] != "vllm":
