@@ -24,7 +24,6 @@ def plan(tmp_path):
     made = Plan.read(fake.plan_file, fake.root)
     for name, size in (("opd", 10), ("teacher", 20), ("student_sft", 10)):
         run = made.result(f"quickstart/evaluate/{name}/seed0")
-        (run.folder / "pictures").mkdir()
         (run.folder / "pictures/test.png").write_bytes(name.encode() * size)
         facts = (
             run.manifest["facts"]
