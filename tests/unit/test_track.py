@@ -97,7 +97,8 @@ def test_what_a_run_holds(fake):
     assert len(curve) == STEPS
     evaluation = run_of(fake, index["quickstart/evaluate/opd/seed0"])
     assert evaluation.data.tags["mlflow.parentRunId"] == index["quickstart"]
-    assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts/tables/test.json").exists()
+    for file in ("tables/test.json", "pictures/test.png"):
+        assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts" / file).exists()
     paper = run_of(fake, index["vopd"])
     note = paper.data.tags["mlflow.note.content"]
     assert "https://arxiv.org/abs/2605.07865" in note and "1 not measured" in note

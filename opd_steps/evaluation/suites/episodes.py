@@ -31,7 +31,7 @@ class Episodes(Suite):
 
     READS: ClassVar[tuple[str, ...]] = ("k", "temperature")
     METRICS: ClassVar[dict[str, str]] = {"success": "up", "steps": "down", "first": "up", "second": "up", "third": "up"}
-    PROMPTS: ClassVar[dict[str, str]] = {"success": "success", "steps": "steps"}
+    PROMPTS: ClassVar[dict[str, str]] = {"success": "reward", "steps": "steps"}
 
     shown: Annotated[int, "at least 1"] = 6  # episodes as pictures
 
@@ -50,7 +50,10 @@ class Episodes(Suite):
                 mine_B = torch.tensor([name == task for name in tasks])
                 metrics[f"{split}/{task}"] = float(success_B[mine_B].mean())
             said = zip(rows.prompt_B.tolist(), pool.show(rows), success_B.tolist(), steps_B.tolist(), strict=True)
-            table = [{"id": pool.name(i), "text": text, "success": s, "steps": n} for i, text, s, n in said]
+            table = [
+                {"id": pool.name(i), "prompt": pool.column("prompt", i), "text": text, "reward": s, "steps": n}
+                for i, text, s, n in said
+            ]
             write_jsonl(job.stage / "samples" / f"{split}.jsonl", table)
             told[split], grids[split] = table[: self.shown], f"pictures/{split}.png"
             write_grid(job.stage / grids[split], *_film([row[: policy.horizon] for row in rows.extra["seen"][: self.shown]]))
