@@ -16,10 +16,11 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 from opd_steps.tasks.asking import Task, load_split, load_task
 from opd_steps.tasks.render import completion_text, judged_text, response_ids
-from opd_steps.tasks.rows import TEXTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_BEHIND_A_PROMPT = ("answer", "solution", "corpus")
 
 
 @dataclass
@@ -49,7 +50,7 @@ class PromptPool(Pool):
         known = self.rows[index].get("meta", {}) | self.rows[index]
         if name not in known:
             raise UserError(self.place, f"no column '{name}'; found {', '.join(known)}")
-        if name in TEXTS and not known[name]:
+        if name in _BEHIND_A_PROMPT and not known[name]:
             raise UserError(self.place, f"row {self.name(index)} has no {name}: its source gives prompts alone")
         return known[name]
 
