@@ -26,10 +26,13 @@ cold start with the quickstart where their claims allow it; each adds the varian
 each claim with its verdict.
 
 *plugs*: the files beside vanilla's that the variants name. *own code*: those of them that no other paper names, with their lines; the others
-are the field's common stock. All else of a method is its YAML.
+are the field's common stock. All else of a method is its YAML. All this is of scale tiny.
 
-| paper | arXiv | variants | claims | plugs | own code |
-|---|---|---|---|---|---|
+*scales*: tiny, in minutes on a laptop; small, published models and public data on GPUs of 80 GB; paper, what the source ran
+([plan.md](plan.md#presets-of-scale-paper)).
+
+| paper | arXiv | scales | variants | claims | plugs | own code |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -48,6 +51,7 @@ def page() -> str:
         cells = [
             f"[{name}](../workflow/papers/{name}.yaml): {entry['paper']['title']}",
             entry["paper"]["arxiv"] or "-",
+            ", ".join(entry["scales"]) or "as those that it uses",
             ", ".join(variants),
             str(len(entry["claims"])),
             ", ".join(p[1] for p in used[name]) or "vanilla's",

@@ -22,6 +22,7 @@ PATHVARS = ("results", "logs")
 TAKEN = ("report", "mlflow.db")  # names in results/ that no paper may have
 _MARKS = set("{}<>")  # Snakemake would read them as patterns
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_INHERITED = ("title", "arxiv", "external_data", "axes")  # by the file that stands for a paper at a scale
 
 
 def load_root(config: dict) -> dict:
@@ -121,12 +122,27 @@ def paper_path(name: str, where: str) -> Path:
     return path
 
 
-def load_paper(name: str, paths: dict[str, str], where: str = f"{CONFIG}.papers") -> dict:
-    """One paper file, interpolated (`${paths.x}`: config.yaml's) and typed; node options are typed later, by their kinds.
+def load_paper(name: str, paths: dict[str, str], where: str = f"{CONFIG}.papers", scale: str = "") -> dict:
+    """One paper file, interpolated (`${paths.x}`: config.yaml's) and typed; node options are typed later, by their kinds. At a `scale`
+    for which it names another file, that one under its name.
 
     `where`: the file and key that name it.
     """
     path = paper_path(name, where)
+    found = _paper(path, paths) | {"name": path.stem}
+    if not (file := found["scales"].get(scale, {}).get("file")):
+        return found
+    named = f"{path}.scales.{scale}.file"
+    if not (other := path.parent / file).is_file():
+        raise UserError(named, f"no such file: {other}")
+    there = _paper(other, paths, {key: found["paper"][key] for key in _INHERITED})
+    if there["scales"].get(scale, {}).get("file"):
+        raise UserError(f"{other}.scales.{scale}.file", f"{path} named this file for the scale; it cannot name a further one")
+    return there | {"name": path.stem}
+
+
+def _paper(path: Path, paths: dict[str, str], meta: dict | None = None) -> dict:
+    """A paper file as typed data with its `file`. `meta`: what its section `paper` inherits."""
     raw = read(path)
     if not isinstance(raw, dict):
         raise UserError(str(path), f"expected a mapping with the keys paper, nodes, ...; found {shown(raw)}")
@@ -137,7 +153,9 @@ def load_paper(name: str, paths: dict[str, str], where: str = f"{CONFIG}.papers"
         raw["evaluate"] = {"models": raw["evaluate"]}
     if isinstance(raw.get("use"), str):  # `use: a` is short for `use: [a]`
         raw["use"] = [raw["use"]]
-    return merge(Paper, raw, str(path)) | {"name": path.stem, "file": str(path)}
+    if meta and isinstance(about := raw.get("paper", {}), dict):
+        raw["paper"] = meta | about
+    return merge(Paper, raw, str(path)) | {"file": str(path)}
 
 
 def _interpolated(raw: dict, path: Path) -> dict:

@@ -106,9 +106,14 @@ class EvaluateSpec:
 
 @dataclass
 class Scale:
-    """Options of a paper's nodes at one scale."""
+    """Options of a paper's nodes at one scale, or a file of its own where other nodes and claims are wanted there."""
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("'kind' not in evaluate and 'model' not in evaluate",)
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "'kind' not in evaluate and 'model' not in evaluate",
+        "file == '' or len(kinds) + len(nodes) + len(evaluate) == 0",
+    )
+
+    file: str = ""  # beside the paper's own: a paper file that stands for it at this scale; it inherits title, arxiv and axes
 
     kinds: dict[str, Any] = field(default_factory=dict)  # options by kind
     nodes: dict[str, Any] = field(default_factory=dict)  # options by node; they win; of a used paper's node they make a copy

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from opd_steps.seeds import derive
 from opd_steps.tasks.chat import chat_text
 from opd_steps.tasks.pool import PromptPool
-from opd_steps.tasks.render import completion_text
+from opd_steps.tasks.render import completion_text, judged_text
 
 
 class OwnTasks:
@@ -25,7 +25,7 @@ class OwnTasks:
     ends: tuple[int, ...]
 
     def sample(
-        self, contexts: list[list[int]], seeds: list[int], temperature: float, max_new_tokens: int
+        self, contexts: list[list[int]], seeds: list[int], temperature: float, top_p: float, max_new_tokens: int
     ) -> tuple[list[list[int]], list[bool]]:
         """New ids of each row, end token included, and whether it ended by itself."""
         raise NotImplementedError
@@ -39,13 +39,13 @@ class OwnTasks:
         for i, request in enumerate(requests):
             if i not in out:
                 options = request.args[1]
-                groups[options["temperature"], options["max_gen_toks"]].append(i)
-        for (temperature, max_new_tokens), picks in groups.items():
-            completions = self._completions([requests[i] for i in picks], temperature, max_new_tokens)
+                groups[options["temperature"], options.get("top_p", 1.0), options["max_gen_toks"]].append(i)
+        for sampling, picks in groups.items():
+            completions = self._completions([requests[i] for i in picks], *sampling)
             out |= dict(zip(picks, completions, strict=True))
         return [out[i] for i in range(len(requests))]
 
-    def _completions(self, requests: list[Instance], temperature: float, max_new_tokens: int) -> list[str]:
+    def _completions(self, requests: list[Instance], temperature: float, top_p: float, max_new_tokens: int) -> list[str]:
         """A request's seed is a function of (seed, task, document, repeat); lm-eval sends the repeats as equal requests."""
         repeat: Counter = Counter()
         seeds, contexts = [], []
@@ -54,8 +54,9 @@ class OwnTasks:
             seeds.append(derive(self.seed, "evaluate", *document, repeat[document]))
             repeat[document] += 1
             contexts += self.own[request.task_name].contexts([request.doc["row"]])
-        rows = self.sample(contexts, seeds, temperature, max_new_tokens)
-        return [completion_text(self.tokenizer, ids, ended) for ids, ended in zip(*rows, strict=True)]
+        rows = self.sample(contexts, seeds, temperature, top_p, max_new_tokens)
+        texts = [completion_text(self.tokenizer, ids, ended) for ids, ended in zip(*rows, strict=True)]
+        return [judged_text(self.tokenizer, context, text) for context, text in zip(contexts, texts, strict=True)]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """As in training; lm-eval would leave out an empty system message, and any that the template refuses."""

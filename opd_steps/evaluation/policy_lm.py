@@ -21,8 +21,8 @@ class PolicyLM(OwnTasks, HFLM):
         self.model.generation_config.eos_token_id = list(policy.ends)  # `generate` on built-in tasks
 
     def sample(
-        self, contexts: list[list[int]], seeds: list[int], temperature: float, max_new_tokens: int
+        self, contexts: list[list[int]], seeds: list[int], temperature: float, top_p: float, max_new_tokens: int
     ) -> tuple[list[list[int]], list[bool]]:
-        sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens, "batch": self.policy.batch}
+        sampling = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch": self.policy.batch}
         rows = LMPolicy(self.model, self.tokenizer, **sampling).rollout(contexts, range(len(contexts)), seeds)
         return [actions.tolist() for actions in rows.actions], rows.ended_B.tolist()

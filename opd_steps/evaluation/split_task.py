@@ -15,6 +15,7 @@ class SplitTask:
     """One split's prompts, and what a model answered to them once lm-eval has run the tasks.
 
     greedy     row -> completion (`<split>/accuracy`)
+    sampling   temperature and top_p of the k samples
     samples    row -> the k sampled completions (`<split>/avg_at_k`, `<split>/pass_at_k`)
     scores     (row, its completions) -> 0 or 1 each by the data set's verifier, asked once: it may compare them
     """
@@ -22,7 +23,7 @@ class SplitTask:
     split: str
     pool: PromptPool
     k: int
-    temperature: float
+    sampling: dict[str, float]
     max_new_tokens: int
     end: str
     greedy: dict[int, str] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class SplitTask:
         """The tasks as lm-eval's inline task dicts."""
         tasks = [self._config(self.split, 1, {"do_sample": False, "temperature": 0.0}, self._score_greedy, ["accuracy"])]
         if self.k:
-            sampled = {"do_sample": True, "temperature": self.temperature}
+            sampled = {"do_sample": True, **self.sampling}
             tasks.append(self._config(self.names[1], self.k, sampled, self._score_samples, ["avg_at_k", "pass_at_k"]))
         return tasks
 

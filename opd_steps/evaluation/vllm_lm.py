@@ -40,12 +40,13 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
         """Our own tasks as token ids: nothing is tokenised anew, and nothing cut."""
 
         def sample(
-            self, contexts: list[list[int]], seeds: list[int], temperature: float, max_new_tokens: int
+            self, contexts: list[list[int]], seeds: list[int], temperature: float, top_p: float, max_new_tokens: int
         ) -> tuple[list[list[int]], list[bool]]:
             self._require_room(max(map(len, contexts)), max_new_tokens)
             asked = [
                 vllm.SamplingParams(
                     temperature=temperature,
+                    top_p=top_p,
                     seed=one % 2**63,
                     max_tokens=max_new_tokens,
                     ignore_eos=True,

@@ -54,8 +54,9 @@ class Graph:
 
     def _add(self, name: str, users: tuple[str, ...], where: str = "config.yaml.papers") -> str:
         if name not in self._loaded:
-            self._loaded[name] = load_paper(name, self.paths, where)
+            self._loaded[name] = load_paper(name, self.paths, where, self.scale)
         paper = self._loaded[name]
+        scale_of(paper, self.scale)  # before those that it uses: it is the one that was asked for
         name = paper["name"]
         if name in users:
             raise UserError(paper["file"], f"papers use each other in a circle: {' -> '.join((*users, name))}")

@@ -127,4 +127,5 @@ class Sampling:
     n: Annotated[int, "at least 1"] = 1  # samples per prompt
     temperature: Annotated[float, "at least 0"] = 1.0
     max_new_tokens: Annotated[int, "at least 1"] = 32
-    top_p: Annotated[float, "above 0, at most 1"] = 1.0
+    top_p: Annotated[float, "above 0, at most 1"] = 1.0  # of those that top_k leaves
+    top_k: Annotated[int, "at least 0"] = 0  # likeliest tokens alone; 0 = all

@@ -53,8 +53,9 @@ class FlowPolicy:
         return config.in_channels, side, side
 
     def sample_by(self, sampling: Mapping) -> None:
-        if sampling.get("top_p", 1.0) != 1:
-            raise UserError("sampling.top_p", "steps of a flow have no tail to cut: expected 1")
+        for name, all_of_it in (("top_p", 1.0), ("top_k", 0)):
+            if sampling.get(name, all_of_it) != all_of_it:
+                raise UserError(f"sampling.{name}", f"steps of a flow have no tail to cut: expected {all_of_it:g}")
         self.level, self.max_new_tokens = self.family.noise * sampling["temperature"], sampling["max_new_tokens"]
 
     def times(self) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps.config.asks import NOTHING, Asks
@@ -48,18 +50,24 @@ class LMPolicy:
         numerics: Numerics = FP32,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        top_k: int = 0,
         max_new_tokens: int = 32,
         batch: int = 256,
         base: Base | None = None,
     ):
         self.model, self.tokenizer, self.family = model, tokenizer, family
-        self.temperature, self.top_p, self.max_new_tokens, self.batch = temperature, top_p, max_new_tokens, batch
+        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
+        self.max_new_tokens, self.batch = max_new_tokens, batch
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.numerics, self.compute = numerics, dtype_of(numerics.compute)
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
         self.companion: tuple[LMPolicy, float] | None = None
         self.engine: Sampler | None = None
         self.base, self._view = base, nullcontext
+        self._gathered = (
+            (lambda: None),
+            0,
+        )  # the whole head of a model that is cut, while somebody holds it; the version that it is of
         self._packs = numerics.packed and packs(model)
         self._plain_head = not any(getattr(model.config, name, None) for name in _RESHAPED_LOGITS)
 
@@ -81,7 +89,8 @@ class LMPolicy:
         Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
-        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
+        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        sampling |= {"top_p": self.top_p, "top_k": self.top_k}
         if self.engine:
             if self.engine.version != version:
                 self.engine.sync(self.sampled_from(), version)
@@ -159,8 +168,7 @@ class LMPolicy:
         if asks.hidden_alone:
             return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
-            head = self.model.get_output_embeddings()
-            weight, bias = (None if p is None else ranks.full(p) for p in (head.weight, getattr(head, "bias", None)))
+            weight, bias = self._head()
             if hidden_BLD.is_cuda and weight.dtype != self.compute:  # a CPU has no product of bf16 numbers that sums in fp32
                 hidden_BLD, weight = hidden_BLD.to(self.compute), weight.to(self.compute)
         else:  # the model reshapes its logits: take them whole
@@ -169,6 +177,19 @@ class LMPolicy:
             hidden_BLD, weight, bias = logits_BLV[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
+
+    def _head(self) -> tuple[Tensor, Tensor | None]:
+        """The head's weight and bias, whole. That of a frozen model is gathered once for all distributions that hold it."""
+        head = self.model.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        bias = None if bias is None else ranks.full(bias)
+        if head.weight.requires_grad or not ranks.is_cut(head.weight):
+            return ranks.full(head.weight), bias
+        now, (gathered, at) = ranks.version(head.weight), self._gathered
+        if (weight := gathered()) is None or at != now:
+            weight = ranks.full(head.weight)
+            self._gathered = weakref.ref(weight), now
+        return weight, bias
 
     def _read(self, trajectory: Trajectory, role: str) -> Read:
         contexts, (behind, places) = trajectory.extra.get(f"context:{role}", trajectory.contexts), woven(trajectory)

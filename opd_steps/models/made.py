@@ -12,6 +12,7 @@ from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.folder import LINK, MODEL, read_tokenizer, save_model
 from opd_steps.models.fresh import fresh_model
 from opd_steps.models.given import judge
+from opd_steps.models.speaking import write_speaking
 from opd_steps.models.special import leading_ids
 from opd_steps.models.tokenizers import bpe_tokenizer, byte_tokenizer, char_tokenizer, describe
 from opd_steps.rollout.positions import positions
@@ -32,18 +33,21 @@ def linked(job: Job, path: str, revision: str | None) -> dict:
         raise UserError(str(folder / "config.json"), str(error)) from None
     tokenizer = read_tokenizer(str(folder))
     judge(folder, config, tokenizer)
+    if "speaks" in job.manifests:
+        tokenizer = write_speaking(folder, tokenizer, job.path("speaks"), job.stage / MODEL)
     on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
     link = {"path": path, "revision": folder.name if on_hub else None}
     files = job.sources.get("path") or external.file_hashes(
         folder
     )  # a folder is hashed by its job already, a hub's snapshot is not
-    write_json(job.stage / LINK, {**link, "files": files})
+    if "speaks" not in job.manifests:
+        write_json(job.stage / LINK, {**link, "files": files})
     return {
         "kind": "external",
         "source": path,
         "revision": link["revision"],
         "weights": {name: entry for name, entry in files.items() if name.endswith(".safetensors")},
-        **_tokens(tokenizer, folder, config),
+        **_tokens(tokenizer, job.stage / MODEL if "speaks" in job.manifests else folder, config),
         "architectures": config.architectures,
     }
 
@@ -51,6 +55,8 @@ def linked(job: Job, path: str, revision: str | None) -> dict:
 def fresh(job: Job) -> dict:
     """Write a model with random weights; its facts."""
     options = job.options
+    if "speaks" in job.manifests:
+        raise UserError("speaks", "a fresh model has no tokenizer to replace: name one with tokenizer")
     if options["revision"] is not None:
         raise UserError("revision", "a revision needs a path")
     tokenizer = _tokenizer(job)

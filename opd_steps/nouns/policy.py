@@ -44,7 +44,14 @@ class Sampler(Protocol):
     """Optimizer steps behind its weights; None: they are incomplete."""
 
     def generate(
-        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], *, max_new_tokens: int, temperature: float, top_p: float
+        self,
+        contexts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        top_k: int = 0,
     ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
         """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row."""
 

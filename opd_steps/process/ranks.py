@@ -188,6 +188,11 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def version(tensor: Tensor) -> int:
+    """How often it was changed in place."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor)._version
+
+
 def cut_like(value: Tensor, like: Tensor) -> Tensor:
     """This rank's part of a whole tensor, on the device and cut as `like` is; of one that is cut already that."""
     value = value.to(like.device)

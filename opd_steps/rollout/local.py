@@ -26,6 +26,7 @@ def decode(
     max_new_tokens: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    top_k: int = 0,
     ends: Sequence[int],
     pad_id: int,
     vocab: int | None = None,
@@ -44,7 +45,7 @@ def decode(
     order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))  # rows of like length pad little
     for start in range(0, len(order), batch):
         picks = order[start : start + batch]
-        args = (max_new_tokens, temperature, top_p, ends, pad_id, vocab)
+        args = (max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab)
         mixed = [(model, 1.0)] if companion is None else [(model, 1 - companion[1]), companion]
         rows = _decode_batch(mixed, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
         for i, row in zip(picks, rows, strict=True):
@@ -53,7 +54,7 @@ def decode(
     return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
 
 
-def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, ends, pad_id, vocab):
+def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab):
     device = mixed[0][0].device
     ends_E = torch.tensor(list(ends), device=device)
     width = max(map(len, contexts))
@@ -79,7 +80,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, en
                 decoder.select(prompt_B)
             each, mask_BL, positions = [x[prompt_B] for x in each], mask_BL[prompt_B], positions[prompt_B]
         logits_BV = each[0] if len(each) == 1 else _mixture(each, [share for _, share in mixed], temperature)
-        new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p))
+        new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p, top_k))
         token_B = new[-1][0]
         ended_B |= torch.isin(token_B, ends_E)  # an ended row may decode on for a while; nobody looks at it
         left = len(ended_B) - int(ended_B.sum())
@@ -110,10 +111,13 @@ def _mixture(each_BV: list[Tensor], shares: list[float], temperature: float) -> 
     return torch.stack(logp).logsumexp(0) * (temperature or 1.0)
 
 
-def sample(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
+def sample(
+    logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_p: float = 1.0, top_k: int = 0
+) -> tuple[Tensor, Tensor]:
     """(token, its log-prob) by inverse CDF: the first token whose cumulative probability exceeds `uniform_B`; greedy without it.
 
-    The log-prob is of the distribution sampled from (temperature and top-p applied); of the plain one when greedy.
+    The log-prob is of the distribution sampled from (temperature, then top-k, then top-p applied, as vLLM does); of the plain one when
+    greedy.
     """
     logits_BV = logits_BV.float()
     if uniform_B is None:
@@ -121,6 +125,9 @@ def sample(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_
         return token_B, _at(logits_BV, token_B) - logits_BV.logsumexp(-1)
     if temperature != 1.0:
         logits_BV = logits_BV / temperature
+    if 0 < top_k < logits_BV.shape[-1]:
+        least_B1 = logits_BV.topk(top_k).values[:, -1:]  # equals of the last one stay, as in vLLM
+        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
     if top_p < 1.0:
         logits_BV = _nucleus(logits_BV, top_p)
     if logits_BV.shape[-1] > LARGE:

@@ -68,7 +68,14 @@ class VllmEngine:
         self.limit = self.llm.llm_engine.vllm_config.model_config.max_model_len - 1
 
     def generate(
-        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], *, max_new_tokens: int, temperature: float, top_p: float
+        self,
+        contexts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        top_k: int = 0,
     ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
         """As rollout.local.decode: new ids [T] (end token included), their log-probs [T] under the sampling, ended by itself?
 
@@ -82,6 +89,7 @@ class VllmEngine:
             self._vllm.SamplingParams(
                 temperature=temperature,
                 top_p=top_p,
+                top_k=top_k,
                 seed=seed % 2**63,
                 max_tokens=max_new_tokens,
                 ignore_eos=True,

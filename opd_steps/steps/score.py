@@ -17,14 +17,17 @@ from opd_steps.store.artifacts import Job
 
 @torch.no_grad()
 def run(job: Job) -> None:
-    """Score every token at the rollouts' own temperature; store the k likeliest tokens where `topk` asks for them."""
+    """Score every token, at the rollouts' own temperature where the node names none; store the k likeliest tokens where `topk` asks for
+    them.
+    """
     options, table = job.options, job.manifests["rollouts"]["facts"]
     elsewhere = options["teacher_engine"]["name"] != "local"
-    asks, temperature = Asks(sampled=True, topk=options["topk"]), table["sampling"]["temperature"]
+    asks = Asks(sampled=True, topk=options["topk"])
+    sampling = table["sampling"] | ({} if options["temperature"] is None else {"temperature": options["temperature"]})
     if elsewhere:
-        teacher = engine_teacher(job, "teacher", options["teacher_engine"], "teacher_engine", asks, temperature)
+        teacher = engine_teacher(job, "teacher", options["teacher_engine"], "teacher_engine", asks, sampling["temperature"])
     else:
-        teacher = load_policy(job, "teacher", table["sampling"])
+        teacher = load_policy(job, "teacher", sampling)
     require_made_with(teacher, job, "rollouts", "teacher")
     rows = read_rollouts(job.path("rollouts"))
     if elsewhere:

@@ -30,12 +30,16 @@ def readable(verifier: Verifier, splits: Splits, drop: bool, note: Callable[[str
 
 
 def unreadable(verifier: Verifier, answer: str) -> str:
-    """Why no completion can be judged against this answer; "" when it can."""
+    """Why no completion can be judged against this answer; "" when it can, or nobody judges."""
+    if not verifier.JUDGES:
+        return ""
     return verifier.unreadable(answer) if answer.strip() else "is empty"
 
 
 def unsolved(verifier: Verifier, splits: Splits, where: str, note: Callable[[str], None]) -> dict[str, int]:
     """By split, how many solutions the verifier does not accept, which is noted; UserError when it is most of a split."""
+    if not verifier.JUDGES:
+        return dict.fromkeys(splits, 0)
     counts = {}
     for split, rows in splits.items():
         scores = verifier.judge([row["solution"] for row in rows], rows)

@@ -15,7 +15,8 @@ from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
 from opd_steps.tasks.asking import Task, load_split, load_task
-from opd_steps.tasks.render import completion_text, response_ids
+from opd_steps.tasks.render import completion_text, judged_text, response_ids
+from opd_steps.tasks.rows import TEXTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +49,8 @@ class PromptPool(Pool):
         known = self.rows[index].get("meta", {}) | self.rows[index]
         if name not in known:
             raise UserError(self.place, f"no column '{name}'; found {', '.join(known)}")
+        if name in TEXTS and not known[name]:
+            raise UserError(self.place, f"row {self.name(index)} has no {name}: its source gives prompts alone")
         return known[name]
 
     def contexts(self, ids: Sequence[int], corpus: bool = False) -> list[list[int]]:
@@ -66,7 +69,7 @@ class PromptPool(Pool):
         if column not in self.rows[0]:
             raise UserError(self.place, f"no column '{column}'; found {', '.join(self.rows[0])}")
         contexts = self.contexts(range(len(self)), corpus)
-        responses = [response_ids(self.tokenizer, row[column]) for row in self.rows]
+        responses = [response_ids(self.tokenizer, self.column(column, i)) for i in range(len(self))]
         if loss_on == "all":
             responses = [c[1:] + r for c, r in zip(contexts, responses, strict=True)]
             contexts = [c[:1] for c in contexts]
@@ -79,7 +82,8 @@ class PromptPool(Pool):
 
     def taken(self, rows: Trajectory) -> list[str]:
         """What the verifier judges."""
-        return self.show(rows)
+        pairs = zip(rows.contexts, self.show(rows), strict=True)
+        return [judged_text(self.tokenizer, context, text) for context, text in pairs]
 
     def rewards(self, rows: Trajectory) -> list[float]:
         """The verifier's 0 or 1 for every row; it sees all samples of a prompt at once."""

@@ -32,26 +32,50 @@ class Records:
         return [number for number, _ in numbered_lines(self.path)]
 
     def column(self, index: int, name: str) -> str:
-        """Text of a column; numbers are written out. Raises UserError naming the place and the columns found."""
-        record = self.rows[index]
-        value = record.get(name)
+        """Text of a column, or of a place in one (`messages.0.content`); numbers are written out. Raises UserError naming the place and
+        the columns found.
+        """
+        return self._text(self.rows[index], index, name)
+
+    def _text(self, record: dict, index: int, name: str) -> str:
+        there, value = _at(record, name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            found = "is missing" if name not in record else f"is {type(value).__name__}, not text or a number"
+            found = f"is {type(value).__name__}, not text or a number" if there else "is missing"
             raise UserError(self.where(index), f"column '{name}' {found}; columns here: {', '.join(map(str, record))}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
         return str(value)
 
-    def to_rows(self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = ()) -> list[dict]:
-        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution.
+    def to_rows(
+        self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = ""
+    ) -> list[dict]:
+        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution. Without an
+        `answer` column they are prompts alone.
 
-        `columns`: further ones that stay with the rows, as teachers are routed by.
+        `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it.
         """
-        return [
-            row(*(self.column(i, name) for name in (prompt, answer, solution or answer)))
-            | {"where": self.where(i), "meta": {name: self.column(i, name) for name in columns}}
-            for i in range(len(self.rows))
-        ]
+        found = []
+        for i, record in enumerate(self.rows):
+            asked, *rest = (self._text(record, i, name) if name else "" for name in (prompt, answer, solution or answer))
+            more = {name: self._text(record, i, name) for name in columns}
+            made = row(wording.replace("{prompt}", asked) or asked, *rest)
+            found.append(made | {"where": self.where(i), "meta": more})
+        return found
+
+
+def _at(record: dict, path: str) -> tuple[bool, object]:
+    """(is there something at `path`?, what): a column of this name, else step by step through mappings and lists."""
+    if path in record:
+        return True, record[path]
+    value: object = record
+    for part in path.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return False, None
+    return True, value
 
 
 def from_jsonl(path: str) -> dict[str, Records]:
@@ -72,10 +96,20 @@ def from_jsonl(path: str) -> dict[str, Records]:
     return found
 
 
-def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str = "") -> dict[str, Records]:
-    """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk.
+def from_hub(
+    path: str,
+    names: dict[str, str],
+    subset: str = "",
+    revision: str = "",
+    files: dict[str, str] | None = None,
+    most: dict[str, int] | None = None,
+    seed: int = 0,
+) -> dict[str, Records]:
+    """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
+    asked for.
 
-    `names`: the data set's own split name for each of ours; empty names are left out.
+    `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
+    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all.
     """
     import datasets
 
@@ -86,13 +120,18 @@ def from_hub(path: str, names: dict[str, str], subset: str = "", revision: str =
             data = datasets.load_from_disk(str(root))
             data = data if isinstance(data, dict) else {names["train"]: data}
         else:
-            data = datasets.load_dataset(str(root or path), subset or None, revision=revision or None)
+            data = datasets.load_dataset(str(root or path), subset or None, data_files=files or None, revision=revision or None)
     except Exception as error:  # each format has its own way to fail
         raise UserError(path, f"cannot load this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
     for ours, name in names.items():
         if name and name not in data:
             raise UserError(path, f"no split '{name}' for {ours}; this data set has: {', '.join(data)}")
-    found = {ours: Records(f"{path}:{name}", data[name].to_list()) for ours, name in names.items() if name}
+    found = {}
+    for ours, name in names.items():
+        if name:
+            rows, count = data[name], (most or {}).get(ours, 0)
+            picked = sorted(rng(seed, "rows", ours).permutation(len(rows))[:count].tolist()) if count else None
+            found[ours] = Records(f"{path}:{name}", rows if picked is None else rows.select(picked))
     for records in found.values():
         if not records.rows:
             raise UserError(records.path, "no rows in this split")

@@ -7,15 +7,19 @@ prompts, system messages and responses are text (models/special.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opd_steps.errors import UserError
 from opd_steps.models.special import encode_guarded, guard, leading_ids, names_in
 from opd_steps.models.tokenizers import encode, encode_markup
 from opd_steps.tasks.chat import chat_text, messages
+from opd_steps.tasks.thoughts import TAGS, opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_TAIL = 16  # tokens, more than a thought's tag and the white space behind it take
 
 
 def prompt_ids(
@@ -67,5 +71,23 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ended: bool = False) -> str:
-    """Text of response tokens without special tokens; of a row that ended by itself without its end token, special or not."""
-    return tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    """Text of response tokens without special tokens, but for the tags of thoughts, by which they are judged; of a row that ended by
+    itself without its end token, special or not.
+    """
+    ids = list(ids[:-1] if ended else ids)
+    if tags := _special_tags(tokenizer):
+        hidden = set(tokenizer.all_special_ids) - tags
+        return tokenizer.decode([i for i in ids if i not in hidden], clean_up_tokenization_spaces=False)
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def judged_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], completion: str) -> str:
+    """A completion as verifiers judge it: behind the tag of a thought that its prompt has begun, so that one that never ends is seen."""
+    return opened(tokenizer.decode(list(prompt[-_TAIL:]), clean_up_tokenization_spaces=False)) + completion
+
+
+@lru_cache(maxsize=8)
+def _special_tags(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids of thoughts' tags that are special tokens: decoding would hide them."""
+    special = tokenizer.added_tokens_decoder.items()
+    return frozenset(i for i, token in special if token.special and token.content.lower() in TAGS)

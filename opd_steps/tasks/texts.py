@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opd_steps.errors import UserError
 
-_SPOKEN = ("prompt", "solution", "corpus")  # what a model reads or is trained on
+_SPOKEN = ("prompt", "solution", "corpus")  # what a model reads or is trained on; a row without an answer is a prompt alone
 
 
 def check_texts(splits: dict[str, list[dict]], place: str) -> None:
@@ -18,7 +18,7 @@ def check_texts(splits: dict[str, list[dict]], place: str) -> None:
             for name, value in row.items():
                 if isinstance(value, str) and not value.isascii() and (half := half_pair(value)):
                     raise UserError(where, f"{name} holds half of a surrogate pair: {half!r} is no character")
-            for name in _SPOKEN:
+            for name in _SPOKEN if row["answer"] else _SPOKEN[:1]:
                 if not row[name].strip():
                     raise UserError(where, f"the {name} is empty")
 

@@ -113,6 +113,7 @@ def _rollout(o: dict, places: Places) -> dict[str, Any]:
         "n": sampling["n"],
         "temperature": sampling["temperature"],
         "top_p": sampling["top_p"],
+        "top_k": sampling["top_k"] or -1,
         "calculate_log_probs": True,
         "log_prob_micro_batch_size_per_gpu": micro_batch(o),
         "agent.default_agent_loop": "distillery",

@@ -100,7 +100,7 @@ def test_all_that_is_not_named_stands_in_one_line(tmp_path):
 
 
 def test_what_is_named_and_equal_is_not_said(tmp_path):
-    assert found(tmp_path, "", named="lr: at scale paper") == []
+    assert found(tmp_path, "", named="lr: at scale small") == []
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_without_k_nothing_is_sampled(results):
 def test_what_the_verifier_measures_is_over_all_samples_of_a_split(results):
     publish_data(results, "judged", {"test": rows_for(PROMPTS, ["no"] * 8)}, verifier=JUDGE)
     pool = PromptPool.load(results / "p/data/judged/seed0", "test", char_tokenizer(), limit=2)
-    task = SplitTask("test", pool, 2, 1.0, 6, "<eos>", samples={0: ["noK", "0F"], 1: ["noB", "no"]})
+    task = SplitTask("test", pool, 2, {"temperature": 1.0}, 6, "<eos>", samples={0: ["noK", "0F"], 1: ["noB", "no"]})
     expected = {"stated": 3 / 4, "confidence": 1.6 / 3, "overconfidence": -0.4 / 3, "brier": (0.25 + 0.81) / 3}
     expected |= {"ece": 1.4 / 3, "spr": 1 / 2}
     assert task.measures() == {f"test/{name}": pytest.approx(value) for name, value in expected.items()}
@@ -180,7 +180,7 @@ def test_lm_evals_own_generation_agrees(results, data):
     found = []
     pool = PromptPool.load(results / f"p/data/{data}/seed0", "test", tokenizer)
     for own in ({}, {"test": pool}):
-        split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
+        split = SplitTask("test", pool, 0, {"temperature": 1.0}, 6, tokenizer.eos_token)
         lm = PolicyLM(LMPolicy(model, tokenizer), 0, own)
         harness.evaluate(lm, harness.load_tasks(split.configs(), [], None, 0), 0, pool.task.chat, pool.task.system, 0)
         found.append(split.greedy)

@@ -12,12 +12,14 @@ from omegaconf import OmegaConf
 
 from opd_steps.config.load import load_root
 from opd_steps.graph.nodes import Graph
+from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.dist import Categorical, Recorded
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Moment
 from opd_steps.objectives.targets.floored import Floored
+from opd_steps.rollout.table import read_rollouts, with_scores
 from opd_steps.seeds import rng
 from opd_steps.tasks.sources.backward import Backward
 from opd_steps.tasks.sources.walk import Walk
@@ -160,6 +162,20 @@ def test_sequences_that_teachers_read_are_counted_and_offline_there_is_no_teache
     for steps in (3, 6):
         offline = run(tmp_path / f"offline{steps}", parents=gone, made=made, steps=steps, teacher_consistency="warn")
         assert offline.manifest["metrics"]["teacher/sequences"] == 0 and len(curve(offline.metrics, "loss")) == steps
+
+
+def test_a_teacher_may_answer_at_another_temperature_than_the_rows_were_drawn_at(tmp_path):
+    made = Path(shutil.copytree(nodes(), tmp_path / "made"))
+    stages = Stages(made)
+    cool = {"n": 2, "max_new_tokens": 4, "temperature": 0.5}
+    stages.run("rollouts", "rollout", {"policy": PARENTS["student"], "data": "data/data"}, sampling=cool)
+    rows, teacher = read_rollouts(made / "p/rollout/rollouts/seed0"), made / "p" / PARENTS["teacher"]
+    for name, asked, at in (("as_drawn", {}, 0.5), ("plain", {"temperature": 1.0}, 1.0)):
+        stages.run(name, "score", {"rollouts": "rollout/rollouts", "teacher": PARENTS["teacher"]}, **asked)
+        q = LMPolicy(load_model(teacher), load_tokenizer(teacher), temperature=at).dist(rows)
+        expected = q.chunk(0, len(q)).logp(rows.action_N)
+        found = CachedTeacher().dist(with_scores(rows, made / f"p/score/{name}/seed0"))
+        close(found.logp(rows.action_N), expected.detach())
 
 
 def test_both_styles_are_right_and_nothing_else():

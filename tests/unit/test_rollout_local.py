@@ -61,6 +61,17 @@ def test_top_p_keeps_the_smallest_sufficient_set():
     torch.testing.assert_close(logp.exp(), torch.tensor([0.625, 0.375])[token])
 
 
+def test_top_k_keeps_the_likeliest_and_top_p_acts_on_these():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(5000, 4)
+    uniform = torch.rand(5000, dtype=torch.float64)
+    token, logp = sample(logits, uniform, 1.0, top_k=2)
+    assert set(token.tolist()) == {0, 1}
+    torch.testing.assert_close(logp.exp(), torch.tensor([0.625, 0.375])[token])
+    assert set(sample(logits, uniform, 1.0, top_p=0.62, top_k=2)[0].tolist()) == {0}  # .625 of what is left
+    assert set(sample(logits, uniform, 1.0, top_p=0.62)[0].tolist()) == {0, 1}
+    assert sample(logits, uniform, 1.0, top_k=4)[0].equal(sample(logits, uniform, 1.0)[0])
+
+
 def test_rows_end_at_their_first_end_token_while_others_go_on():
     model, args = qwen(tie=False), ARGS | {"ends": [3], "max_new_tokens": 20, "vocab": 8}
     torch.nn.init.zeros_(model.lm_head.weight)  # each token, the end token too, has probability 1/8

@@ -53,7 +53,7 @@ class Recorder(OwnTasks, LM):
     def loglikelihood_rolling(self, requests):
         raise NotImplementedError
 
-    def sample(self, contexts, seeds, temperature, max_new_tokens):
+    def sample(self, contexts, seeds, temperature, top_p, max_new_tokens):
         self.seen += contexts
         return [[1] for _ in contexts], [True for _ in contexts]
 
@@ -72,7 +72,7 @@ def test_training_and_lm_eval_show_the_same_ids(name, template, system, prompts,
     bos = data.draw(st.sampled_from(["auto", "always", "never"]))
     tokenizer = made(name, template)
     pool = pool_of(prompts, tokenizer, chat=chat, system=system if chat else None, bos=bos)
-    split = SplitTask("test", pool, 0, 1.0, 6, tokenizer.eos_token)
+    split = SplitTask("test", pool, 0, {"temperature": 1.0}, 6, tokenizer.eos_token)
     lm = Recorder({"test": pool}, tokenizer)
     harness.evaluate(lm, harness.load_tasks(split.configs(), [], None, 0), 0, chat, pool.task.system, 0)
     assert lm.seen == pool.contexts(range(len(prompts)))

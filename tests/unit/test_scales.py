@@ -127,3 +127,81 @@ def test_a_mistake_in_a_copy_names_its_place(tmp_path, nodes, says):
 def test_a_mistake_in_an_inherited_budget_names_the_paper_that_wrote_it(tmp_path):
     with pytest.raises(UserError, match=r"second\.yaml: scales\.tiny\.kinds\.opd\.steps: expected at least 1"):
         graph(tmp_path, "", "{0}/second.yaml", {"second": SECOND.replace("steps: 5", "steps: 0")})
+
+
+AT_PAPER = """
+paper: {notes: as the source}
+nodes:
+  data: {kind: data}
+  teacher: {kind: model, config: {hidden_size: 16}, data: data}
+  student: {kind: model, config: {hidden_size: 8}, data: data}
+  opd: {kind: opd, student: student, teacher: teacher, data: data}
+evaluate: {models: [opd], options: {data: data}}
+scales: {paper: {kinds: {opd: {steps: 9}}}}
+"""
+NAMED = """
+paper: {title: U, arxiv: '2601.00001', axes: {teacher: self}}
+nodes: {data: {kind: data}}
+scales: {tiny: {}, paper: {file: paper/user.yaml}}
+"""
+
+
+def at_paper(folder: Path, own: str = NAMED, there: str = AT_PAPER) -> Graph:
+    (folder / "paper").mkdir(exist_ok=True)
+    (folder / "user.yaml").write_text(own)
+    (folder / "paper/user.yaml").write_text(there)
+    return checked(Graph([str(folder / "user.yaml")], "paper"))
+
+
+def test_a_file_of_its_own_stands_for_a_paper_at_a_scale(tmp_path):
+    made = at_paper(tmp_path)
+    assert made.find("user", "opd").options["steps"] == 9 and made.nodes["user", "evaluate", "opd"]
+    about = made.papers["user"]["paper"]
+    assert (about["title"], about["arxiv"], about["axes"]["teacher"], about["notes"]) == (
+        "U",
+        "2601.00001",
+        "self",
+        "as the source",
+    )
+    tiny = Graph([str(tmp_path / "user.yaml")])
+    assert [node.name for node in tiny.nodes.values()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("own", "there", "says"),
+    [
+        (
+            NAMED.replace("paper/user", "paper/none"),
+            AT_PAPER,
+            r"user\.yaml: scales\.paper\.file: no such file: .*paper/none\.yaml",
+        ),
+        (
+            NAMED.replace("user.yaml}", "user.yaml, nodes: {data: {seed: 1}}}"),
+            AT_PAPER,
+            r"scales\.paper\.file: expected file == ''",
+        ),
+        (
+            NAMED,
+            AT_PAPER.replace("{kinds: {opd: {steps: 9}}}", "{file: user.yaml}"),
+            r"paper/user\.yaml: scales\.paper\.file: .* cannot name",
+        ),
+        (
+            NAMED,
+            AT_PAPER.replace("steps: 9", "steps: 0"),
+            r"paper/user\.yaml: scales\.paper\.kinds\.opd\.steps: expected at least 1",
+        ),
+    ],
+)
+def test_a_mistake_in_such_a_file_names_its_place(tmp_path, own, there, says):
+    with pytest.raises(UserError, match=says) as caught:
+        at_paper(tmp_path, own, there)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_paper_without_the_scale_names_those_that_it_has_and_not_those_of_papers_that_it_uses(tmp_path):
+    (tmp_path / "shared.yaml").write_text(SHARED)
+    used = f"paper: {{title: U}}\nuse: ['{tmp_path}/shared.yaml']\nscales: {{tiny: {{}}, small: {{}}}}"
+    (tmp_path / "user.yaml").write_text(used)
+    with pytest.raises(UserError) as caught:
+        Graph([str(tmp_path / "user.yaml")], "paper")
+    assert str(caught.value).endswith("user.yaml: scales: no scale 'paper'; this paper has: tiny, small")

@@ -280,3 +280,48 @@ def test_hf_reads_folders_and_saved_data_sets(tmp_path, offline):
         HuggingFace(str(tmp_path / "dict")).rows(0)
     with pytest.raises(UserError, match="cannot load this data set"):
         HuggingFace(str(tmp_path / "none")).rows(0)
+
+
+def test_hf_reads_what_lies_in_messages_asks_in_other_words_and_draws_some_rows(tmp_path, offline):
+    import datasets
+
+    rows = [{"said": [{"role": "user", "content": f"{i} {{x}}?"}], "gold": {"value": f"{i}"}} for i in range(20)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "chats")
+    columns = {"prompt": "said.0.content", "answer": "gold.value", "test_split": ""}
+    parts = HuggingFace(str(tmp_path / "chats"), **columns, wording="Problem: {prompt}\n\nReason.", train_rows=5).rows(0)
+    assert len(parts["train"]) == 5 and parts["test"] == []
+    for row in parts["train"]:
+        assert row["prompt"] == f"Problem: {row['answer']} {{x}}?\n\nReason."
+    texts = [
+        [r["prompt"] for r in HuggingFace(str(tmp_path / "chats"), **columns, train_rows=5).rows(s)["train"]] for s in (0, 0, 1)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    with pytest.raises(UserError, match=r"train\[0\]: column 'said.1.content' is missing; columns here: said, gold"):
+        HuggingFace(str(tmp_path / "chats"), prompt="said.1.content", answer="gold.value", test_split="").rows(0)
+    write_rows(tmp_path / "heap/one/some.jsonl", [{"q": "1?", "a": "1"}])
+    write_rows(tmp_path / "heap/two/other.jsonl", [{"b": "2"}])
+    heap = HuggingFace(str(tmp_path / "heap"), prompt="q", answer="a", test_split="", files={"train": "one/*.jsonl"})
+    assert [r["prompt"] for r in heap.rows(0)["train"]] == ["1?"]
+    with pytest.raises(UserError, match="column 'said' is list, not text"):
+        HuggingFace(str(tmp_path / "chats"), prompt="said", answer="gold.value", test_split="").rows(0)
+
+
+def test_hf_has_sets_to_evaluate_on_alone_and_prompts_alone(tmp_path, offline):
+    import datasets
+
+    rows = [{"q": f"{i}?", "a": str(i)} for i in range(4)]
+    datasets.DatasetDict(train=datasets.Dataset.from_list(rows)).save_to_disk(tmp_path / "aime")
+    parts = HuggingFace(str(tmp_path / "aime"), prompt="q", answer="a", train_split="", test_split="train").rows(0)
+    assert parts["train"] == [] and [r["answer"] for r in parts["test"]] == ["0", "1", "2", "3"]
+    parts = HuggingFace(str(tmp_path / "aime"), prompt="q", answer="", test_split="").rows(0)
+    assert [(r["answer"], r["solution"]) for r in parts["train"]] == [("", "")] * 4
+
+
+def test_hf_leaves_out_solutions_that_are_too_long_and_says_so(tmp_path, offline, capsys):
+    import datasets
+
+    rows = [{"q": f"{i}?", "a": "7" * i} for i in range(1, 6)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "texts")
+    parts = HuggingFace(str(tmp_path / "texts"), prompt="q", answer="a", test_split="", longest=3).rows(0)
+    assert [r["prompt"] for r in parts["train"]] == ["1?", "2?", "3?"]
+    assert "texts:train: left out 2 of 5 rows, whose solution has more than 3 characters" in capsys.readouterr().out

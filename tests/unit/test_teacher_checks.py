@@ -24,6 +24,8 @@ NODES = {
     "scores": {"kind": "score", "rollouts": "rollouts", "teacher": "one", "topk": 4},
     "scores_two": {"kind": "score", "rollouts": "rollouts", "teacher": "two", "topk": 4},
     "elsewhere": {"kind": "score", "rollouts": "others", "teacher": "two", "topk": 4},
+    "cool": {"kind": "rollout", "policy": "student", "data": "data", "sampling": {"temperature": 0.7}},
+    "of_cool": {"kind": "score", "rollouts": "cool", "teacher": "one", "temperature": 1.0},
 }
 ROUTED = {"weights": {"name": "routed", "column": "domain", "to": {"x": "a", "y": "b"}}}
 A_AND_B = {"a": {"model": "one"}, "b": {"model": "two"}}
@@ -50,7 +52,11 @@ REFUSED = {
     ),
     "scores at another temperature": (
         {"scores": "scores", "sampling": {"temperature": 0.7}},
-        "x.sampling.temperature: the rollouts were drawn and scored at 1.0, where the student would be asked at 0.7: expected 1.0",
+        "x.sampling.temperature: the teacher was asked at 1.0, where the student would be at 0.7: expected 1.0",
+    ),
+    "scores of a cooler sampler, and its ratio": (
+        {"scores": "of_cool", "method": {"estimator": {"name": "pg", "ratio": "sampler"}}},
+        "x.method: the rollouts were drawn at 0.7, the student is asked at 1.0: the sampler's log-probs are of no use",
     ),
     # a teacher's texts
     "texts for nobody": ({"teacher": "one", "answers": "others"}, "x.answers: is read by nothing in this node"),
@@ -259,6 +265,7 @@ WORKS = {
         "teachers": A_AND_B,
         **against("teacher", where=[{"name": "more_likely_by", "first": "a", "second": "b"}]),
     },
+    "scores at 1 of a cooler sampler": {"scores": "of_cool"},
     "two tables of one set of rollouts": {"teachers": {"a": {"scores": "scores"}, "b": {"scores": "scores_two"}}, **against("a", "b")},
     "each other": {
         "teachers": {"a": {"model": "self", "weights": "current"}, "b": {"model": "self:peer", "weights": "current"}},

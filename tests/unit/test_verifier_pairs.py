@@ -63,6 +63,6 @@ def test_training_rollouts_and_evaluation_judge_alike(name):
     actions = [torch.tensor([*encode(tokenizer, text), tokenizer.eos_token_id]) for text, _, _ in pairs]
     wanted = [float(score) for _, _, score in pairs]
     assert pool.rewards(Trajectory([[0]] * len(pairs), actions, torch.arange(len(pairs)))) == wanted
-    split = SplitTask("test", pool, 1, 1.0, 6, "<eos>")
+    split = SplitTask("test", pool, 1, {"temperature": 1.0}, 6, "<eos>")
     judge = split.configs()[0]["process_results"]
     assert [judge({"row": i}, [[text]])["accuracy"] for i, (text, _, _) in enumerate(pairs)] == wanted

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Suite(Protocol):
     """Measures a model on the splits of a task. A metric has a direction: "up" (more is better), "down" (less is), "" (neither).
 
-    READS     options of the evaluate node that it looks at, of k, temperature, benchmarks, benchmark_data, fewshot, backend, options;
+    READS     options of the evaluate node that it looks at, of k, temperature, top_p, benchmarks, benchmark_data, fewshot, backend, options;
               splits, limit, max_new_tokens and batch are every suite's. A node that sets one that is not read is refused
     METRICS   what it measures of each split (`<split>/<name>`), with its direction
     OWN       what it measures beside, with its direction

@@ -35,7 +35,16 @@ class LmEval(Suite):
     benchmarks; entropy, length, truncation and repetition of one sample of each of the first 256 prompts, and its distance from a teacher.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "benchmarks", "benchmark_data", "fewshot", "backend", "options")
+    READS: ClassVar[tuple[str, ...]] = (
+        "k",
+        "temperature",
+        "top_p",
+        "benchmarks",
+        "benchmark_data",
+        "fewshot",
+        "backend",
+        "options",
+    )
     METRICS: ClassVar[dict[str, str]] = {"accuracy": "up", "avg_at_k": "up", "pass_at_k": "up"}
     OWN: ClassVar[dict[str, str]] = {
         "own/entropy": "",
@@ -55,7 +64,8 @@ class LmEval(Suite):
     ) -> tuple[dict[str, float], dict]:
         """Own-rollout statistics first, then every task in one lm-eval run."""
         options, tokenizer = job.options, policy.tokenizer
-        end, sampling = tokenizer.decode([tokenizer.eos_token_id]), (options["k"], options["temperature"])
+        end = tokenizer.decode([tokenizer.eos_token_id])
+        sampling = options["k"], {name: options[name] for name in ("temperature", "top_p")}
         splits = [SplitTask(split, pool, *sampling, options["max_new_tokens"], end) for split, pool in pools.items()]
         asked = options["benchmarks"], options["fewshot"], job.seed, options["benchmark_data"]
         tasks = load_tasks([c for s in splits for c in s.configs()], *asked)

@@ -25,7 +25,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
     drawn: dict[str, str] = {}
     for i, item in enumerate(node.options["controllers"]):
         at, path = f"{where}.controllers[{i}]", item["sets"]
-        if not _SETTABLE.match(path) or path in ("sampling.n", "sampling.top_p"):
+        if not _SETTABLE.match(path) or path in ("sampling.n", "sampling.top_p", "sampling.top_k"):
             raise UserError(
                 f"{at}.sets", f"'{path}' cannot change while a node trains; options of method and of sampling's length can"
             )

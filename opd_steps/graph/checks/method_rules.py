@@ -155,9 +155,9 @@ def _check_ratio(options: dict, where: str, sampling: dict) -> None:
         raise UserError(
             f"{where}.estimator.ratio", "the sampler's log-prob is known for the sampled action alone; its support is sampled"
         )
-    if sampling.get("top_p", 1.0) < 1:
+    if cut := "top_p < 1" if sampling.get("top_p", 1.0) < 1 else "top_k > 0" if sampling.get("top_k") else "":
         raise UserError(
-            f"{where}.estimator.ratio", "with top_p < 1 the sampler is another distribution than the policy: no ratio to it"
+            f"{where}.estimator.ratio", f"with {cut} the sampler is another distribution than the policy: no ratio to it"
         )
     if sampling.get("temperature", 1.0) == 0:
         raise UserError(f"{where}.estimator.ratio", "a greedy sampler (temperature 0) has no importance ratio")

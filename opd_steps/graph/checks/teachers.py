@@ -65,12 +65,24 @@ def check_teachers(node: GraphNode, where: str) -> dict[str, Teaching]:
     if len(tables) > 1:
         raise UserError(f"{where}.teachers", "all scores of a node are of the same rollouts")
     for teaching in teachings.values():
-        drawn = node.parents[teaching.scores].parents["rollouts"].options.get("sampling", {}) if teaching.scores else {}
-        at, mine = drawn.get("temperature"), options["sampling"]["temperature"]
-        if at is not None and at != mine:
-            what = f"the rollouts were drawn and scored at {at}, where the student would be asked at {mine}: expected {at}"
-            raise UserError(f"{where}.sampling.temperature", what)
+        if teaching.scores:
+            _check_temperature(node.parents[teaching.scores], options, where)
     return teachings
+
+
+def _check_temperature(scores: GraphNode, options: dict, where: str) -> None:
+    """Raises UserError where a student would be asked at another temperature than the teacher was, or compared with a sampler at another."""
+    drawn = scores.parents["rollouts"].options.get("sampling", {}).get("temperature")
+    at, mine = scores.options["temperature"] or drawn, options["sampling"]["temperature"]
+    if at is not None and at != mine:
+        what = f"the teacher was asked at {at}, where the student would be at {mine}: expected {at}"
+        raise UserError(f"{where}.sampling.temperature", what)
+    asked_of_it = any(
+        row["estimator"].get("ratio") == "sampler" or row["against"] == "sampler" for row in terms(method_of(options, ""))
+    )
+    if drawn not in (None, mine) and asked_of_it:
+        what = f"the rollouts were drawn at {drawn}, the student is asked at {mine}: the sampler's log-probs are of no use"
+        raise UserError(f"{where}.method", what)
 
 
 def check_answers(node: GraphNode, where: str, split: str = "train") -> None:

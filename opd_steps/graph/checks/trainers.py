@@ -36,7 +36,7 @@ def uncarried(node: GraphNode) -> Iterator[tuple[str, str]]:
 def _plugs(node: GraphNode) -> Iterator[tuple[str, str]]:
     """What plugs say of themselves: those of the node's options, its student's family, its data's world."""
     used = dict.fromkeys(used_plugs(node.says, node.options))
-    for origin, group in ((node.root_of(node.says.START), FAMILIES), (node.parents["data"].origin, WORLDS)):
+    for origin, group in ((node.maker_of(node.says.START), FAMILIES), (node.parents["data"].origin, WORLDS)):
         used |= dict.fromkeys(plug for plug in used_plugs(origin.says, origin.options) if plug[0] == group)
     for group, name in used:
         if why := constant(group, name, "UNCARRIED"):

@@ -53,7 +53,8 @@ def fit(node: GraphNode) -> Fit | str | None:
 
 def judged(needs: Needs) -> Fit:
     """The phase that needs most."""
-    held, moments = needs.held(), {**needs.loading(), **needs.sampling(), **needs.reading()}
+    moments = {**needs.loading(), **needs.sampling(), **needs.reading()} or {"sampling": Parts()}  # by an engine, which is held
+    held = needs.held()
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = {name: size for name, size in (held + moments[phase]).items() if size}
     return Fit(parts, phase, seconds(needs))

@@ -28,7 +28,7 @@ CHUNK, ON_GPU, ROWS = (
 TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
 LIBRARIES = 0.42e9  # of a process that has imported what a step imports
 ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
-LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p cuts
+LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p or top_k cuts
 VARIANCE = 5  # tensors of the largest weight's size while the gradient's variance is read from the moments
 HOST_CACHE = 256 << 20  # of vLLM on a CPU
 
@@ -146,8 +146,9 @@ class Needs:
         found = Parts(cache=rows * tokens * (1 + 1 / shape.layers) * shape.cached * size)  # it grows layer by layer
         if self.cuda and shape.heads != shape.kv:  # one layer's, in as many heads as there are queries
             found["cache"] += rows * tokens * 2 * shape.heads * shape.head * size
-        top_p = self.options.get("sampling", {}).get("top_p", 1.0)
-        found["logits"] += rows * shape.vocab * 4 * (LOGITS + NUCLEUS * (top_p < 1))
+        sampling = self.options.get("sampling", {})
+        cut = sampling.get("top_p", 1.0) < 1 or sampling.get("top_k", 0) > 0
+        found["logits"] += rows * shape.vocab * 4 * (LOGITS + NUCLEUS * cut)
         return found
 
     # ---- learning
@@ -199,15 +200,15 @@ class Needs:
         return Parts(gathered=shape.outside * (2 * size + 4) + 2 * shape.block * (2 * size + 4))
 
     def _said(self, roles: list[str]) -> Parts:
-        """What other models said of the rows of a pass, or of all: hidden states; sharded, with a whole head each time."""
+        """What other models said of the rows of a pass, or of all: hidden states; sharded, with a whole head."""
         found, read = Parts(), self.work.read
         dtypes = {m.role: m.dtype for m in self.work.still}
-        rows, times = (ceil(read.total / self.ranks), self.passes) if read.survey else (self.at_once, 1)
+        rows = ceil(read.total / self.ranks) if read.survey else self.at_once
         for role in roles:
             shape, size = self.shapes[role], BYTES[dtypes[role]]
             found["teachers' states"] += rows * self.length.answer * shape.width * size
             if self.ranks > 1:
-                found["gathered"] += times * shape.table * size
+                found["gathered"] += shape.table * size
         return found
 
     def _head(self, shape: Shape, decisions: int) -> float:

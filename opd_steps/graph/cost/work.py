@@ -110,7 +110,8 @@ def sampled(node: GraphNode, roles: tuple[str, ...], split: str) -> Work:
 
 def rows_of(data: GraphNode, split: str) -> int:
     """How many rows a split has, as far as the data node's options say; 0: nobody knows yet."""
-    found = data.origin.options["source"].get(split)
+    source = data.origin.options["source"]
+    found = source.get(split) or source.get(f"{split}_rows")
     return found if isinstance(found, int) else 0
 
 

@@ -52,6 +52,7 @@ class EvaluateNode(Running):
     batch: Annotated[int, "at least 1"] = 256
     k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
     temperature: Annotated[float, "at least 0"] = 1.0
+    top_p: Annotated[float, "above 0, at most 1"] = 1.0  # of the k samples
     benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
     benchmark_data: dict[str, str] = field(
         default_factory=dict
@@ -95,7 +96,7 @@ class EvaluateNode(Running):
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
         return measurement(
             node,
-            ("limit", "max_new_tokens", "k", "temperature", "fewshot"),
+            ("limit", "max_new_tokens", "k", "temperature", "top_p", "fewshot"),
             {"suite": node.options["suite"]["name"]},
             ("data", "teacher"),
         )

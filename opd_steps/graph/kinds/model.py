@@ -40,6 +40,9 @@ class ModelNode(Node):
     tokenizer: str = (
         "char"  # "char" (a token a character of `data`), "bpe" (learned from `data`), "byte", or an HF id or folder
     )
+    speaks: Optional[str] = ref(
+        "model", required=False
+    )  # with path: the model whose tokenizer, chat template and end tokens it takes in place of its own
     data: Optional[str] = ref("data", required=False)
 
     @classmethod

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.config.curve_names import POLICY
+from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.cost.work import Work, reinforced
@@ -69,8 +70,13 @@ class RlNode(Training):
 
     @classmethod
     def check(cls, node: GraphNode, where: str) -> None:
-        if node.options["sampling"]["top_p"] < 1 or node.options["sampling"]["temperature"] <= 0:
-            raise UserError(f"{where}.sampling", "the importance ratio needs plain sampling: temperature above 0 and top_p 1")
+        judge = node.parents["data"].origin.options["verifier"]["name"]
+        if not constant("tasks/verifiers", judge, "JUDGES"):
+            raise UserError(f"{where}.data", f"RL learns from rewards, and the verifier '{judge}' of its data gives none")
+        sampling = node.options["sampling"]
+        if sampling["top_p"] < 1 or sampling["top_k"] or sampling["temperature"] <= 0:
+            what = "the importance ratio needs plain sampling: temperature above 0, top_p 1 and top_k 0"
+            raise UserError(f"{where}.sampling", what)
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:

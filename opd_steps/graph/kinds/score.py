@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Optional
 
 from opd_steps.graph.cost.work import Work, scored
 from opd_steps.graph.kinds._kind import Running
@@ -24,6 +24,9 @@ class ScoreNode(Running):
     rollouts: str = ref("rollouts")
     teacher: str = ref("model")
     topk: Annotated[int, "at least 0"] = 0  # also store the teacher's k likeliest tokens; 0 = sampled token alone
+    temperature: Annotated[Optional[float], "above 0"] = (
+        None  # that the teacher answers at; null: the one that the rollouts were drawn at
+    )
     teacher_engine: TeacherEngine = field(default_factory=TeacherEngine)
     micro_batch: Annotated[int, "at least 1"] = 64
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Family(Protocol):
-    """READS     options of the model node that `make` looks at, of path, revision, architecture, config, tokenizer, data; a node
+    """READS     options of the model node that `make` looks at, of path, revision, architecture, config, tokenizer, speaks, data; a node
               that sets another one is refused
     ENGINES   who may sample or score in the place of the torch model: local, vllm, server
     TEXT      whether its policies have a `tokenizer`, so that prompts in text can be shown to them

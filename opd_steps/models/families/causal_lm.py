@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
-_SAMPLING = ("temperature", "top_p", "max_new_tokens")
+_SAMPLING = ("temperature", "top_p", "top_k", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CausalLM(Family):
     Two of them can be compared when their tokenizers are one: vocabulary, special tokens and chat template.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("path", "revision", "architecture", "config", "tokenizer", "data")
+    READS: ClassVar[tuple[str, ...]] = ("path", "revision", "architecture", "config", "tokenizer", "speaks", "data")
     ENGINES: ClassVar[tuple[str, ...]] = ("local", "vllm", "server")
     TEXT: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
@@ -68,7 +68,7 @@ class CausalLM(Family):
         model = ranks.shard(model, dtype_of(numerics.compute))
         if hollow:
             fill(model, where(folder))
-        options = {name: sampling[name] for name in _SAMPLING} if sampling else {}
+        options = {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         base = tuning.base if tuning else None
         return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 

@@ -14,31 +14,57 @@ from opd_steps.tasks.sources import Source
 class HuggingFace(Source):
     """A hub id, a local folder of data files, or a folder written by `save_to_disk`.
 
-    A prompt that stands in test or ood is dropped from train. Raises UserError naming data set, split and row.
+    A column's name may be a path into it: `messages.0.content`, `reward_model.ground_truth`. A prompt that stands in test or ood is
+    dropped from train. Raises UserError naming data set, split and row.
     """
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("test == 0 or test_split == ''",)
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "test == 0 or test_split == ''",
+        "train_split != '' or test_split != ''",
+        "train_split != '' or train_rows == 0",
+        "wording == '' or '{prompt}' in wording",
+    )
 
     path: str
     subset: str = ""  # the data set's configuration
     revision: str = ""  # branch, tag or commit on the hub
-    train_split: str = "train"  # the data set's names of the splits; empty = it has none
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # of a set that is a heap of files: {split: pattern of its files}; empty = all
+    train_split: str = "train"  # the data set's names of the splits; empty = it has none, and nothing is trained on
     test_split: str = "test"
     ood_split: str = ""
     prompt: str = "prompt"  # column names
-    answer: str = "answer"
+    answer: str = "answer"  # empty: prompts alone, which nobody judges (verifier unjudged)
     solution: str = ""  # empty: the answer is the whole solution
     columns: list[str] = field(
         default_factory=list
     )  # further ones that stay with the rows, e.g. the domain that teachers are routed by
+    wording: str = ""  # what is asked, with {prompt} in it; empty: the prompt
+    train_rows: Annotated[int, "at least 0"] = 0  # of the train split, drawn by the data node's seed; 0 = all
+    longest: Annotated[int, "at least 0"] = 0  # characters of a solution; rows with longer ones are left out; 0 = any
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
+
+    @property
+    def trains(self) -> bool:
+        return self.train_split != ""
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
-        found = from_hub(self.path, names, self.subset, self.revision)
+        found = from_hub(self.path, names, self.subset, self.revision, self.files, {"train": self.train_rows}, seed)
         parts = {
-            split: records.to_rows(self.prompt, self.answer, self.solution, self.columns) for split, records in found.items()
+            split: records.to_rows(self.prompt, self.answer, self.solution, self.columns, self.wording)
+            for split, records in found.items()
         }
+        if self.longest:
+            parts = {split: self._short(rows, split) for split, rows in parts.items()}
         if "test" not in parts:
             parts["train"], parts["test"] = hold_out(parts["train"], self.test, seed, self.path)
-        return splits(parts["train"], parts["test"], parts.get("ood", []))
+        return splits(parts.get("train", []), parts["test"], parts.get("ood", []))
+
+    def _short(self, rows: list[dict], split: str) -> list[dict]:
+        kept = [row for row in rows if len(row["solution"]) <= self.longest]
+        if left := len(rows) - len(kept):
+            more = f"whose solution has more than {self.longest} characters"
+            print(f"{self.path}:{split}: left out {left} of {len(rows)} rows, {more}", flush=True)
+        return kept

@@ -23,6 +23,10 @@ class HumanEval(Source):
     path: str = "openai/openai_humaneval"  # hub id, a JSONL file, or a folder: train.jsonl and test.jsonl, or one JSONL file
     train: Annotated[int, "at least 0"] = 0  # rows to train on instead, drawn by the seed; of a set without train rows
 
+    @property
+    def trains(self) -> bool:
+        return self.train > 0
+
     def rows(self, seed: int) -> dict[str, list[dict]]:
         found = self._found()
         parts = {split: [self._row(records, i) for i in range(len(records.rows))] for split, records in found.items()}

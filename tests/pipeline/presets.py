@@ -1,0 +1,127 @@
+"""Presets of scale paper on models and data of their shapes, made on the spot: no hub, two steps, no GPU.
+
+`lay_out` gives the graph of a paper whose data nodes read rows with the columns that the preset names, and whose models are one layer with
+random weights: `wide`, of the real hidden size, heads and vocabulary; else small ones. Everything that a preset says of templates, wordings,
+columns, methods, temperatures and adapters stays; lengths, batches and numbers of samples are cut, engines are local.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from omegaconf import OmegaConf
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from opd_steps.config.load import load_root
+from opd_steps.graph.checked import checked
+from opd_steps.graph.cost.known import published
+from opd_steps.graph.nodes import Graph
+from opd_steps.models.tokenizers import CHATML
+from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
+
+ROWS = 6
+SMALL = 400  # tokens of a small vocabulary
+NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+TIED_FROM = (
+    4096  # hidden size from which the embedding is the head's, where there are two: with both, 8B beside 32B want over 8 GB
+)
+datasets.disable_progress_bars()
+ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
+
+
+def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
+    """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
+    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
+    graph = checked(Graph.of(root))
+    for node in graph.nodes.values():
+        options = node.options
+        if node.kind == "data":
+            options["source"]["path"] = str(write_set(folder / f"sets/{node.name}", options["source"], node.name))
+            options["source"]["train_rows"] = min(options["source"]["train_rows"], ROWS)
+        elif node.kind == "model":
+            options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
+        if node.says.TRAINS:
+            options |= {"steps": 2, "micro_tokens": options["micro_tokens"] and 256, "micro_batch": 2, "checkpoint_every": 2}
+            options["keep"] = dict.fromkeys(options["keep"], 1)
+        if options.get("select", {}).get("name") == "by_pass_rate":
+            options["select"]["low"] = 0.0  # no answer of such a model is right
+        if "sampling" in options:
+            options["sampling"] |= {"max_new_tokens": 8, "n": min(options["sampling"]["n"], 2)}
+        for role in ("engine", "teacher_engine"):
+            if role in options:
+                options[role] |= {"name": "local", "max_model_len": 0, "batch": 4}
+        few = {"prompts": 2, "batch": 2, "limit": 2, "k": 1, "max_new_tokens": 8, "backend": "hf", "options": {}}
+        options |= {name: value for name, value in few.items() if name in options and node.kind != "data"}
+        if wide and node.says.TRAINS and options["tune"]["name"] == "full":
+            options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
+    return graph
+
+
+def write_set(folder: Path, source: dict, name: str) -> Path:
+    """A data set with the splits, files and columns that a source `hf` names."""
+    columns = {source["prompt"]: lambda i: f"What is {i} + 1 in {name}?", source["answer"]: lambda i: str(i + 1)}
+    columns |= {source["solution"]: lambda i: f"<think>\n{i} and 1\n</think>\n\nIt is \\boxed{{{i + 1}}}."}
+    columns |= {column: lambda i: ("math", "code")[i % 2] for column in source["columns"]}
+    rows: list[dict] = [{} for _ in range(ROWS)]
+    for path, text in columns.items():
+        for i, row in enumerate(rows):
+            if path:
+                put(row, path.split("."), text(i))
+    made = datasets.Dataset.from_list(rows)
+    if not source["files"]:
+        datasets.DatasetDict({split: made for split in (source["train_split"], source["test_split"]) if split}).save_to_disk(
+            folder
+        )
+    for file in source["files"].values():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        made.to_parquet(folder / file)
+    return folder
+
+
+def put(into: Any, path: list[str], value: str) -> None:
+    """Set what lies at a path through mappings and lists, both made where they are missing."""
+    step, *rest = path
+    if isinstance(into, list):
+        step = int(step)
+        into += [{} for _ in range(step + 1 - len(into))]
+    if not rest:
+        into[step] = value
+        return
+    if isinstance(into, dict) and step not in into:
+        into[step] = [] if rest[0].isdecimal() else {}
+    put(into[step], rest, value)
+
+
+def write_model(folder: Path, name: str, wide: bool) -> Path:
+    """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind."""
+    if folder.exists():
+        return folder
+    shape = published()[name] | {"num_hidden_layers": 1}
+    if wide:
+        shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}
+    else:
+        shape |= NARROW | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
+    begun = "DeepSeek" in name
+    end = END_OF_TEXT if begun or name.endswith("-Base") else IM_END
+    template = THINKING_BEGUN if begun else CHATML if "2507" in name or end == END_OF_TEXT else THINKING_SWITCH
+    tokenizer = chat_tokenizer(template, end, SIZE if wide else SMALL)
+    torch.manual_seed(len(name))
+    config = AutoConfig.for_model(**shape, initializer_range=0.05, eos_token_id=tokenizer.eos_token_id)
+    config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = model.to_empty(device="cpu")
+    model.tie_weights()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0) if parameter.ndim == 1 else parameter.normal_(0, 0.05)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(
+        [end] if end == END_OF_TEXT else [IM_END, END_OF_TEXT]
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

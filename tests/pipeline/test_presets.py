@@ -1,0 +1,74 @@
+"""Presets of scale paper, all of their nodes but most evaluations, on one narrow layer: two steps each by the steps' own code.
+
+Their real widths: `python -m tests.bench.presets`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from opd_steps.graph.checked import wanted
+from opd_steps.models.folder import load_tokenizer
+from opd_steps.store.artifacts import read_manifest
+from opd_steps.tasks.pool import PromptPool
+from tests.pipeline.inprocess import run_node
+from tests.pipeline.presets import lay_out
+from tests.unit.test_papers import CASES
+
+ROOT = Path(__file__).parents[2]
+PRESETS = [paper for paper, scale in CASES if scale == "paper"]
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def preset(request, tmp_path_factory):
+    """(graph, results) of one."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        graph, evaluated = lay_out(request.param, folder), set()
+        for node in wanted(graph):
+            if node.kind == "evaluate":  # one, of the preset's own lengths and sampling
+                if evaluated:
+                    continue
+                evaluated.add(node.name)
+            run_node(node, folder / "results", 0)
+        yield graph, folder / "results"
+
+
+def made(graph, results, kind: str) -> list[tuple[object, Path]]:
+    found = [(node, results / node.path(0)) for node in graph.nodes.values() if node.kind == kind]
+    return [(node, folder) for node, folder in found if folder.exists()]
+
+
+def test_each_node_runs_and_measures_numbers(preset):
+    graph, results = preset
+    trained = [*made(graph, results, "opd"), *made(graph, results, "sft")]
+    assert len(trained) >= 2 and made(graph, results, "evaluate")
+    for node, folder in trained:
+        metrics = read_manifest(folder)["metrics"]
+        assert math.isfinite(metrics["train/loss"]), node.key
+        assert {part.name for part in (folder / "parts").glob("*")} == set(node.options["keep"])
+
+
+def test_its_prompts_are_what_its_models_own_template_writes(preset):
+    """With thinking on and off as the preset says, in its words, from its columns: byte by byte."""
+    graph, results = preset
+    models = made(graph, results, "model")
+    for node, folder in made(graph, results, "data"):
+        told, split = node.options["template"], "train" if node.options["source"]["train_split"] else "test"
+        for _, model in models:
+            tokenizer = load_tokenizer(model)
+            if node.options["chat"] and told and "enable_thinking" not in str(tokenizer.chat_template):
+                continue  # a checkpoint as it is published; what stands on it speaks as another
+            pool = PromptPool.load(folder, split, tokenizer)
+            prompt = pool.rows[0]["prompt"]
+            assert prompt == (node.options["source"]["wording"] or "{prompt}").replace(
+                "{prompt}", f"What is 0 + 1 in {node.name}?"
+            )
+            chat = [{"role": "user", "content": prompt}]
+            theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
+            assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
