@@ -331,14 +331,15 @@ def _family(keeper: int) -> list[int]:
 def test_without_walls_nothing_runs(anew, monkeypatch, tmp_path, breaks, says):
     repository = str(Path(sandbox.__file__).parents[3])
     (tmp_path / "broken_keeper.py").write_text(
-        f"import sys; sys.path.append({repository!r})\nfrom opd_steps.tasks.sandbox import keeper, walls\n"
+        f"import sys; sys.path.append({repository!r})\nopen({str(tmp_path / 'started')!r}, 'a').write('1')\n"
+        f"from opd_steps.tasks.sandbox import keeper, walls\n"
         f"def library():\n    {breaks}\n    return kept()\nkept, walls._library = walls._library, library\nmain = keeper.main\n"
     )
     monkeypatch.setattr(sandbox, "keeper", SimpleNamespace(__name__="broken_keeper"))
     monkeypatch.setattr(sandbox, "_ROOT", str(tmp_path))
     with pytest.raises(UserError, match=rf"^verifier code: code is run only where .*; {says}") as caught:
-        passes(RIGHT)
-    assert "\n" not in str(caught.value)
+        passes(*[RIGHT] * 9)
+    assert "\n" not in str(caught.value) and (tmp_path / "started").read_text() == "1"  # not once a program
 
 
 def test_another_system_than_linux_is_refused(anew, monkeypatch):

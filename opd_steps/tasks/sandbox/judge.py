@@ -42,7 +42,10 @@ class Limits:
 
 def verdicts(trials: Sequence[Trial], limits: Limits) -> list[bool]:
     """Which programs pass their tests. Raises UserError on a machine where programs cannot be kept in."""
+    if not trials:
+        return []
     kept = _keeper(os.getpid())
+    kept.start()  # once, and not by every trial where it fails
     return at_once(lambda trial: kept.passes(trial, limits), trials)
 
 
@@ -55,6 +58,14 @@ def _keeper(pid: int) -> _Keeper:
 class _Keeper:
     def __init__(self):
         self.lock, self.control, self.process = threading.Lock(), None, None
+
+    def start(self) -> None:
+        with self.lock:
+            self._start()
+
+    def _start(self) -> None:
+        if self.control is None:
+            self.control, self.process = _start()
 
     def passes(self, trial: Trial, limits: Limits) -> bool:
         patience = _PATIENCE * limits.seconds
@@ -71,8 +82,7 @@ class _Keeper:
     def _fork(self, theirs: socket.socket, limits: dict) -> None:
         with self.lock:
             for last in (False, True):  # a keeper that somebody ended is started once more
-                if self.control is None:
-                    self.control, self.process = _start()
+                self._start()
                 try:
                     socket.send_fds(self.control, [json.dumps(limits).encode()], [theirs.fileno()])
                     return

@@ -66,8 +66,9 @@ class Walls:
             os.dup2(end, place)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         os.closerange(self.links, 1 << 20 if most == resource.RLIM_INFINITY else most)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGPROF, signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the job had left
         self.libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         for limit, value in (("AS", memory), ("CPU", math.ceil(seconds) + 1), ("CORE", 0), ("FSIZE", 0)):
             _lower(getattr(resource, f"RLIMIT_{limit}"), value)
