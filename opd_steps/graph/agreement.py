@@ -9,13 +9,14 @@ from pathlib import Path
 from opd_steps.errors import UserError
 from opd_steps.graph import outline
 from opd_steps.graph.nodes import Graph
-from opd_steps.graph.row_lengths import Rows
+from opd_steps.graph.row_lengths import Rows, watched
 from opd_steps.store.artifacts import read_manifest
 
 
 def rows(graph: Graph, paper: str, seed: int) -> list[Rows]:
     """Token rows of all nodes of a paper, each once."""
-    found = [row for node in graph.nodes.values() if node.paper == paper for row in node.says.rows(node, seed)]
+    nodes = [node for node in graph.nodes.values() if node.paper == paper]
+    found = [row for node in nodes for row in (*node.says.rows(node, seed), *watched(node, seed))]
     return list(dict.fromkeys(found))
 
 

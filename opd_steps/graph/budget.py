@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ LENGTH = "sampling.max_new_tokens"
 def training(
     node: GraphNode, part: str, rows: int, optim: dict | None = None, tokens: int | str | None = None
 ) -> dict[str, Any]:
-    """steps     updates of the weights: those of all minibatches; of a milestone those before it
+    """steps     updates of the weights: those of all minibatches; of a milestone those before it; in words where measurements decide
     samples   rows that these are made of, `rows` a step, counted as often as they are used
     lr        the learning rate and its schedule
     tokens    the longest answer that may be written for it, where somebody writes one
@@ -22,9 +22,18 @@ def training(
     options = node.options
     optim, steps = optim or options["optim"], options["keep"].get(part, options["steps"])
     warmup = f", warm-up {optim['warmup']:g}" if optim["warmup"] else ""
-    found = {"steps": steps * options.get("minibatches", 1), "samples": steps * rows}
+    said = _decided(part, options)
+    found = {"steps": said(steps * options.get("minibatches", 1)), "samples": said(steps * rows)}
     found["lr"] = f"{optim['lr']:g} {optim['schedule']}{warmup}"
     return found | ({} if tokens is None else {"tokens": tokens})
+
+
+def _decided(part: str, options: dict) -> Callable[[int], int | str]:
+    """How a number of steps is to be said: a hook may end the training earlier, or keep an earlier model."""
+    if part and part not in options["keep"] and part not in options.get("learners", ()):
+        return lambda count: f"the best of {count}"
+    ends = any(item.get("patience") for item in options["hooks"])
+    return (lambda count: f"at most {count}") if ends else (lambda count: count)
 
 
 def tokens_of(node: GraphNode) -> int | str | None:

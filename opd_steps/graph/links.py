@@ -81,7 +81,7 @@ def _link(node: GraphNode, ref: Reference, scope: dict[str, GraphNode], where: s
 def _link_to_itself(node: GraphNode, ref: Reference, where: str) -> None:
     """The node's own learner: its parent is what the learner starts from."""
     _, colon, learner = ref.target.partition(":")
-    if colon and learner in node.options.get("keep", ()):
+    if colon and learner in node.says.parts(node) and learner not in node.options.get("learners", ()):
         raise UserError(where, f"'{learner}' is a milestone of this very node: it is there when the node is finished")
     if colon:
         require_part(node, learner, where)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opd_steps.config.layers import Layers
+from opd_steps.config.plugs import constant
 from opd_steps.graph.code import FAMILIES, files, used_plugs
 from opd_steps.store.fingerprint import canonical, code_hashes
 
@@ -64,6 +65,13 @@ class GraphNode:
         """The same of the model that it reads in this role."""
         return self.parents[role].root(self.parts.get(role, ""))
 
+    def maker_of(self, role: str) -> GraphNode:
+        """The node that says of which family the model is that it reads in this role: the nearest one on the way to the root."""
+        node, part = self.parents[role], self.parts.get(role, "")
+        while (start := node.says.start(node, part)) and FAMILIES not in dict(used_plugs(node.says, node.options)):
+            node, part = node.parents[start], node.parts.get(start, "")
+        return node
+
     @property
     def origin(self) -> GraphNode:
         """Of a node that is read as another is (LIKE), that one; else itself."""
@@ -81,8 +89,9 @@ class GraphNode:
 
     def _read_plugs(self) -> Iterator[tuple[str, str]]:
         """Plugs that other nodes name and this one runs: those of its data, and the family of each model that it reads."""
-        read = [(self.root_of(role), (FAMILIES,)) for role in self.parents]
-        read += [(self.parents["data"].origin, self.says.OF_DATA)] if "data" in self.parents else []
+        read = [(self.maker_of(role), (FAMILIES,)) for role in self.parents]
+        asked = [group for item in self.options.get("hooks", ()) for group in constant("hooks", item["name"], "OF_DATA")]
+        read += [(self.parents["data"].origin, (*self.says.OF_DATA, *asked))] if "data" in self.parents else []
         for node, groups in read:
             yield from (plug for plug in used_plugs(node.says, node.options) if plug[0] in groups)
 

@@ -38,6 +38,15 @@ class Optim:
 
 
 @dataclass
+class Spikes:
+    """Updates whose gradient is far larger than those before it."""
+
+    factor: Annotated[float, "0 or above 1"] = 0.0  # times the median norm of the last updates; 0 = no update is a spike
+    window: Annotated[int, "at least 4"] = 64  # updates; the first quarter of a window are all made
+    then: Literal["skip", "stop"] = "skip"  # skip: leave the update out; stop: end the step with one line
+
+
+@dataclass
 class Resources:
     """What the node's job asks of the executor."""
 

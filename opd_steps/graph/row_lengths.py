@@ -54,6 +54,18 @@ def sampled(node: GraphNode, role: str, seed: int, *roles: str, caps: tuple[tupl
     )
 
 
+def watched(node: GraphNode, seed: int) -> list[Rows]:
+    """What hooks of a training ask it beside its own rows."""
+    found = []
+    for item in node.options.get("hooks", ()):
+        if "split" in item:
+            answer = 0 if item.get("measure") == "nll" else item["max_new_tokens"] or node.options["sampling"]["max_new_tokens"]
+            column = "" if answer else item["column"]
+            part = {"split": item["split"], "limit": item["prompts"], "answer": answer, "column": column}
+            found.append(made(node, seed, node.says.START, **part))
+    return found
+
+
 def folders(node: GraphNode, seed: int, *roles: str) -> tuple[str, ...]:
     """Below results/, of the models that the node's models started from."""
     return tuple(node.root_of(role).path(seed) for role in roles if role in node.parents)

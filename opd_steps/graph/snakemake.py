@@ -46,6 +46,7 @@ the run: after 1,000 jobs the main process has 400 threads and takes half a core
 WORTH_WARMING = 4  # jobs: for fewer, importing in advance saves nothing
 RESULTS = "<results>"  # Snakemake's path variable
 LOOKS = {"status", "plan"}  # the rules that only say what is there, and what it would take
+TRACKING = "DISTILLERY_TRACKING"  # for the jobs: where a training may be seen while it runs (tracking/live.py)
 NAMED = 8  # nodes in a line that says why some run again
 REPORT_FILES = sorted(path for end in ("j2", "css", "js", "yaml") for path in Path("workflow/report").glob(f"*.{end}"))
 
@@ -65,6 +66,7 @@ def start(workflow, config: dict) -> None:
     try:
         _results = results_folder(config)
         _root = load_root({k: v for k, v in config.items() if k != "pathvars"})
+        os.environ[TRACKING] = canonical(_root["tracking"])
         _graph = checked(Graph.of(_root))
         _wanted = wanted(_graph)
         if workflow.is_main_process:

@@ -16,6 +16,8 @@ SUFFIXES = ("", ":first", ":mean", ":max")
 def figures(curves: Iterable[str], options: dict) -> list[str]:
     """What a claim may name of each curve of metrics.jsonl: the mean of its last fifth, `train/<name>`, and the other suffixes."""
     names = [*curves, *(["skipped"] if options["on_nonfinite"] == "skip" else [])]
+    names += ["spikes", "spike_norm"] if options["spikes"]["factor"] else []
+    names += [name for item in options["hooks"] for name in constant("hooks", item["name"], "METRICS") if name not in names]
     if options.get("trainer", {}).get("name") == "verl":
         names.remove("grad_variance")  # Adam's moments stay where they are
     return [f"train/{name}{suffix}" for name in names for suffix in SUFFIXES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -17,6 +18,9 @@ class Setting:
 
     start       where the student starts from
     update_of   a finished model that started there as well, where the node names one
+    steps       of the whole training
+    work        the work directory, which outlives a kill
+    held        (split, prompts) -> the first prompts of another split, as the policy reads them
     """
 
     policy: Any
@@ -24,6 +28,9 @@ class Setting:
     seed: int
     start: Path
     update_of: Path | None = None
+    work: Path = Path()
+    held: Callable[[str, int], Any] | None = None
+    steps: int = 0
 
 
 class HookPlug(Protocol):
@@ -32,11 +39,18 @@ class HookPlug(Protocol):
     METRICS  the curves that it draws, without `train/`
     UPDATE   whether it reads the node's `update_of`
     WEIGHTS  whether it moves or masks the model's own weights, by their names: an adapter leaves them as they are
+    PROMPTS  whether it asks prompts of the node's data
+    SAMPLES  whether it has options `split`, `prompts`, `temperature` and `max_new_tokens`: it has the policy answer, or `measure` nll
+    OF_DATA  groups of the plugs that the data node names and it runs
+    An option `best`: it keeps a milestone of this name. An option `patience`: it may end the training early.
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     UPDATE: ClassVar[bool] = False
     WEIGHTS: ClassVar[bool] = False
+    PROMPTS: ClassVar[bool] = False
+    SAMPLES: ClassVar[bool] = False
+    OF_DATA: ClassVar[tuple[str, ...]] = ()
     UNCARRIED: ClassVar[str] = "nothing of ours stands behind its update"
 
     @abstractmethod

@@ -24,6 +24,8 @@ class EffOPD(HookPlug):
 
     METRICS: ClassVar[tuple[str, ...]] = ("extrapolated", "score_before", "score_after")
     WEIGHTS: ClassVar[bool] = True
+    PROMPTS: ClassVar[bool] = True
+    OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers")
     CHECKS: ClassVar[tuple[str, ...]] = ("len(modules) >= 1",)
 
     prompts: Annotated[int, "at least 1"] = 50

@@ -37,7 +37,7 @@ class Guard(Hook):
         try:
             yield
         except NotFinite as error:
-            raise self._end(f"{error.message} ({error.where})") from None
+            raise self.end(f"{error.message} ({error.where})") from None
 
     def allows(self, learner: str, figures: dict[str, float]) -> bool:
         """Whether an update of a learner with these figures may be made. All ranks hold the same ones."""
@@ -48,9 +48,9 @@ class Guard(Hook):
         self.in_a_row[learner] += 1
         self.skipped += 1
         if not self.skips:
-            raise self._end(bad)
+            raise self.end(bad)
         if self.in_a_row[learner] >= self.most:
-            raise self._end(f"{bad}, the {self.in_a_row[learner]}. update in a row that is left out (max_skips: {self.most})")
+            raise self.end(f"{bad}, the {self.in_a_row[learner]}. update in a row that is left out (max_skips: {self.most})")
         print(f"step {self.step}: {bad}; this update is left out", flush=True)
         return False
 
@@ -60,12 +60,13 @@ class Guard(Hook):
 
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
         if bad := not_finite(metrics):
-            raise self._end(bad)
+            raise self.end(bad)
         for model in self.models:
             if name := finite.not_finite(model.named_parameters()):
-                raise self._end(f"after the update the parameter {name} is not finite")
+                raise self.end(f"after the update the parameter {name} is not finite")
 
-    def _end(self, what: str) -> UserError:
+    def end(self, what: str) -> UserError:
+        """What to raise when the step must not go on."""
         kept = checkpoint.newest(self.job.work)
         stays = f"the checkpoint after step {int(kept.name.rpartition('-')[2])} stays" if kept else "there is no checkpoint yet"
         return UserError(self.job.name, f"step {self.step}: {what}; nothing is published, {stays}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from opd_steps.nouns.hook import Hook
@@ -11,6 +11,7 @@ from opd_steps.nouns.policy import Policy
 from opd_steps.process import ranks
 
 _FOLDER = "milestones"  # of the work directory: there they outlive a kill
+BEST = "best"  # the milestone that a hook keeps instead of a step
 
 
 class Milestones(Hook):
@@ -20,17 +21,28 @@ class Milestones(Hook):
     """
 
     def __init__(self, work: Path, keep: Mapping[str, int]):
-        self.folder, self.keep = work / _FOLDER, keep
+        self.work, self.keep = work, keep
 
     def __call__(self, step: int, policy: Policy, metrics: dict[str, float]) -> None:
         for name in (name for name, at in self.keep.items() if at == step):
-            if ranks.first():
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-            ranks.gather(None)  # nobody writes before the place is clean
-            policy.family.save(policy, self.folder / name)
+            write(self.work, name, policy)
 
 
-def publish(work: Path, stage: Path, keep: Mapping[str, int]) -> None:
-    """Copy all milestones to where the node's parts are published; the originals stay until that is done."""
-    for name in keep:
+def write(work: Path, name: str, policy: Policy) -> None:
+    """The model as it is now, in place of an earlier one of that name."""
+    folder = work / _FOLDER / name
+    if ranks.first():
+        shutil.rmtree(folder, ignore_errors=True)
+    ranks.gather(None)  # nobody writes before the place is clean
+    policy.family.save(policy, folder)
+
+
+def kept(work: Path, keep: Iterable[str]) -> list[str]:
+    """Names of all milestones that there are, those of `keep` first."""
+    return [*keep, *([BEST] if (work / _FOLDER / BEST).exists() else [])]
+
+
+def publish(work: Path, stage: Path, names: Iterable[str]) -> None:
+    """Copy milestones to where the node's parts are published; the originals stay until that is done."""
+    for name in names:
         shutil.copytree(work / _FOLDER / name, stage / "parts" / name)

@@ -16,6 +16,7 @@ from opd_steps.loop.guard import Guard
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.milestones import Milestones
 from opd_steps.loop.phases import Phases
+from opd_steps.loop.spikes import Spikes
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.hook import Hook
 from opd_steps.process import ranks
@@ -38,6 +39,7 @@ def train(
     `make_batch(step)`, the rows of a step, by learner where there are several, must depend on its step and the policies' weights
     alone; then a killed and resumed run ends with the same bytes as an unbroken one. `hooks` (nouns.hook) look at the main learner.
     `dropout`: as the model's config has it; without, log-probs are those of the policy that samples.
+    It ends before its last step when a hook says that it is over.
     Raises UserError at the first loss, gradient norm, other figure or weight that is not finite (loop.guard).
     """
     options = job.options
@@ -46,7 +48,8 @@ def train(
     for name, learner in learners.items():
         learner.start(name, options, job.seed)
     guard = Guard(job, [learner.policy.model for learner in learners.values()])
-    hooks = (*hooks, guard, Milestones(job.work, options["keep"]))
+    spikes = Spikes(options["spikes"], guard.end)
+    hooks = (*hooks, spikes, guard, Milestones(job.work, options["keep"]))
     stateful = [*hooks, *(learner.work for learner in learners.values())]
     trained = {name: (learner.policy.model, learner.optimizer) for name, learner in learners.items()}
     states = lambda: {"hooks": [each.state_dict() for each in stateful]}
@@ -58,6 +61,8 @@ def train(
     stop, steps, shown, saved = StopFlag(), options["steps"], time.monotonic(), start
     phases = Phases()
     stopping = lambda: max(ranks.gather(stop.wanted))  # all ranks stop at the same step
+    over = lambda: any(hook.over for hook in hooks)
+    allows = lambda learner, figures: guard.allows(learner, figures) and spikes.allows(learner, figures)
     if start:
         print(f"resuming after step {start}", flush=True)
 
@@ -72,7 +77,8 @@ def train(
 
     for learner in learners.values():
         learner.policy.model.train(dropout)
-    for step in range(start + 1, steps + 1):
+    for step in range(start + 1, start + 1 if over() else steps + 1):
+        spikes.begin(step)
         with guard.watch(step):
             if dropout:  # a function of the step, as all randomness: there is no state to be saved
                 torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
@@ -87,26 +93,29 @@ def train(
             for name, learner in learners.items():
                 batch = batches[name]
                 with phases.of("update"):
-                    stats = learner.update(step, batch, partial(guard.allows, name), hooks if learner is main else ())
+                    stats = learner.update(step, batch, partial(allows, name), hooks if learner is main else ())
                 metrics |= {f"{learner.curve}{key}": value for key, value in {**stats, **batch.metrics}.items()}
                 metrics[f"{learner.curve}tokens"] = tokens = float(batch.rows.length_B.sum())
                 phases.tokens += tokens
             phases.steps += 1
-            metrics |= {f"train/{key}": value for key, value in guard.figures().items()}  # of all learners
+            metrics |= {f"train/{key}": value for key, value in (guard.figures() | spikes.figures()).items()}  # of all learners
             metrics = ranks.gather(metrics)[0]  # hooks of all ranks decide from the same bits
             with phases.of("hooks"):
                 for hook in hooks:
                     hook(step, main.policy, metrics)
             if log:
                 log.append(step, metrics)
-            if time.monotonic() - shown > 5 or step == steps:
+            last = step == steps or over()
+            if time.monotonic() - shown > 5 or last:
                 shown = time.monotonic()
                 print(f"{_progress(step, steps, metrics)}  {phases}", flush=True)
-            if stopping() or step == steps or step % options["checkpoint_every"] == 0:
+            if stopping() or last or step % options["checkpoint_every"] == 0:
                 said, saved = save(step), step
-                if (wanted := stopping()) and step < steps:
+                if (wanted := stopping()) and not last:
                     job.note(f"stopped by signal {wanted} {said}")
                     raise SystemExit(128 + wanted)
+            if last:
+                break
     job.measured = phases.told()
     if not log:
         return {}

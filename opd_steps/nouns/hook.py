@@ -6,7 +6,12 @@ from typing import Any
 
 
 class Hook:
-    """Called after every step. What it must remember is its state, so that a resumed run ends with the same bytes."""
+    """Called after every step. What it must remember is its state, so that a resumed run ends with the same bytes.
+
+    over   whether the training ends after the step that it was called for
+    """
+
+    over: bool = False
 
     def before_step(self, policy: Any) -> None:
         """Before each update of the optimizer; the gradients are there and not clipped yet."""

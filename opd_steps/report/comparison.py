@@ -25,7 +25,8 @@ class Cell:
 
 @dataclass
 class Row:
-    name: str
+    name: str  # the model's; of an evaluation that a paper gives a name of its own, that one
+    model: str  # the node's that was evaluated
     kind: str
     owner: str
     seeds: int
@@ -54,20 +55,20 @@ def metric_names(plan: Plan, paper: str, order: list[str]) -> list[str]:
 
 
 def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
-    """A row per evaluated model. Bold goes to the best mean among the variants of a method, where there are several."""
+    """A row per evaluation. Bold goes to the best mean among the variants of a method, where there are several."""
     nodes = plan.nodes(paper)
     variants = {node["name"]: node["options"] for node in nodes if KINDS[node["kind"]].VARIANTS}
     differs = differences(variants) if variants else {}
     table = []
     for node, runs in evaluations(plan, paper):
-        key, colon, part = node["parents"]["model"].partition(":")
-        owner, kind, name = key.split("/")
+        owner, kind, name = node["parents"]["model"].partition(":")[0].split("/")
+        shown = evaluated(node)
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
-        cells = [measured(f"{name}{colon}{part}", metric, runs) for metric in metrics]
+        cells = [measured(shown, metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
         trained = plan.seeds(model) if model else {}
-        shown, differ, href = f"{name}{colon}{part}", differs.get(name, []), f"#{paper}-{kind}-{name}"
-        table.append(Row(shown, kind, shared, len(runs), differ, cells, _cost(trained), _tokens(trained), href))
+        cost, href = (_cost(trained), _tokens(trained)), f"#{paper}-{kind}-{name}"
+        table.append(Row(shown, name, kind, shared, len(runs), differs.get(name, []), cells, *cost, href))
     better = directions(plan, paper)
     for i, metric in enumerate(metrics):
         _mark_best(better.get(metric, ""), [row.cells[i] for row in table if row.is_variant])
@@ -88,7 +89,7 @@ def sweeps(plan: Plan, paper: str, table: list[Row]) -> list[Sweep]:
     points = {node["name"]: node for node in plan.nodes(paper) if node["family"] and produces(node["kind"]) == "model"}
     found: dict[str, Sweep] = {}
     for row in table:
-        if node := points.get(row.name.partition(":")[0]):
+        if node := points.get(row.model):
             sweep = found.setdefault(node["family"], Sweep(node["family"], list(node["point"]), []))
             sweep.rows.append(([str(value) for value in node["point"].values()], row))
     return list(found.values())
@@ -101,6 +102,12 @@ def evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     return [
         (node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"].partition(":")[0]))
     ]
+
+
+def evaluated(node: dict) -> str:
+    """An evaluation's name, which is its model's where the paper gives it none; of a part, the part as papers name it."""
+    path, colon, part = node["parents"]["model"].partition(":")
+    return f"{path.split('/')[2]}:{part}" if colon else node["name"]
 
 
 def directions(plan: Plan, paper: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from opd_steps.report.curves import chart, gaps, series
 from opd_steps.report.dag import Box, draw
 from opd_steps.report.forest import forest
 from opd_steps.report.samples import samples
+from opd_steps.report.shown import shown
 from opd_steps.report.tokens import columns, tokens
 
 WAYS = {True: "as claimed", False: "the other way", None: "open on these prompts"}
@@ -49,6 +50,7 @@ def paper(plan: Plan, name: str, claims: list[dict], captions: dict) -> dict:
         "legend": [(row.name, f"{look(order[row.name])} s{order[row.name]}") for row in rows],
         "against": charts(plan, name, rows, metrics, order, captions),
         "samples": samples(plan, name),
+        "shown": shown(plan, name),
         "tokens": seen,
         "columns": columns(seen, list(captions["tokens"])),
         "claims": [_claim(c) for c in claims],

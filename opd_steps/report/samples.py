@@ -15,6 +15,7 @@ from opd_steps.report.comparison import evaluations
 EACH, TEXT, WANTED = 3, 600, 40  # prompts of one change; characters of a text; of a right answer, longer ones are left out
 LEARNED, LOST, NEVER, ALWAYS = "learned", "lost", "still wrong", "right before and after"
 CHANGES = (LEARNED, LOST, NEVER, ALWAYS)
+ROLES = ("teacher", "before", "after", "")
 
 
 @dataclass(frozen=True)
@@ -49,28 +50,28 @@ class Samples:
 def samples(plan: Plan, paper: str) -> list[Samples]:
     """Of the first seed, the first prompts of each change: a prompt is learned where some variant is right and what it started from is
     not, lost where it is the other way round and nothing is learned. Evaluations whose files hold no texts are left out."""
-    roles, starts = _roles(plan, paper)
+    role_of, starts = roles(plan, paper)
     groups: dict[tuple[str, str], dict[str, tuple[Result, int]]] = {}
     for node, runs in evaluations(plan, paper):
         seed, run = next(iter(runs.items()))
         for file in sorted(run.manifest["files"], reverse=True):  # test before ood
             if file.startswith("samples/"):
                 groups.setdefault((node["parents"].get("data", ""), file), {})[run.variant] = run, seed
-    found = [_group(data, file, runs, roles, starts) for (data, file), runs in groups.items()]
+    found = [_group(data, file, runs, role_of, starts) for (data, file), runs in groups.items()]
     return [each for each in found if each and each.prompts]
 
 
-def _roles(plan: Plan, paper: str) -> tuple[dict[str, str], dict[str, str]]:
+def roles(plan: Plan, paper: str) -> tuple[dict[str, str], dict[str, str]]:
     """Role of each model, and what each variant started from."""
-    roles, starts = {}, {}
+    found, starts = {}, {}
     name = lambda key: key.split("/", 2)[2]
     variants = [node for node in plan.nodes(paper) if KINDS[node["kind"]].VARIANTS]
     for node in variants:
         for role, key in node["parents"].items():
             if role.split(".")[0] in ("teacher", "teachers"):
-                roles[name(key)] = "teacher"
+                found[name(key)] = "teacher"
         starts[node["name"]] = name(node["parents"][KINDS[node["kind"]].START])
-    return roles | dict.fromkeys(starts.values(), "before") | dict.fromkeys(starts, "after"), starts
+    return found | dict.fromkeys(starts.values(), "before") | dict.fromkeys(starts, "after"), starts
 
 
 def _group(data: str, file: str, runs: dict[str, tuple[Result, int]], roles: dict, starts: dict) -> Samples | None:
@@ -92,15 +93,12 @@ def _group(data: str, file: str, runs: dict[str, tuple[Result, int]], roles: dic
         if len(prompts[change]) < EACH:
             row = next(iter(tables.values()))[key][0]
             wanted = str(row.get("answer", ""))
-            answers = sorted((table[key][1] for table in tables.values()), key=lambda a: _ROLES.index(a.role))
+            answers = sorted((table[key][1] for table in tables.values()), key=lambda a: ROLES.index(a.role))
             prompts[change].append(
                 Prompt(key, cut(row.get("prompt", "")), wanted if len(wanted) <= WANTED else "", change, answers)
             )
     seed = next(iter(runs.values()))[1]
     return Samples(data.rpartition("/")[2], Path(file).stem, seed, [p for c in CHANGES for p in prompts[c]], counts)
-
-
-_ROLES = ("teacher", "before", "after", "")
 
 
 def _change(pairs: list[tuple[bool, bool]]) -> str:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from opd_steps.errors import UserError, disk_errors, one_line_errors
@@ -19,6 +20,7 @@ from opd_steps.process.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
 from opd_steps.store.artifacts import Job
 from opd_steps.store.fingerprint import ROOT, source_hash
+from opd_steps.tracking.live import live
 
 LOCK_WAIT = 600.0  # seconds; a job that a cluster started twice waits this long for the other before it is refused
 
@@ -66,7 +68,8 @@ def _run(step: Callable[[Job], None], job: Job, done: bool) -> None:
             job.clear()
     else:
         try:
-            step(job)
+            with live(job) if KINDS[job.kind].TRAINS else nullcontext():
+                step(job)
         except SystemExit as stop:
             if stop.code == 128 + signal.SIGTERM and job.writes and (said := requeue_this_job()):
                 job.note(said)

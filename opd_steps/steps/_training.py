@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
+from opd_steps.config import plugs
+from opd_steps.hooks import Setting
 from opd_steps.loop import milestones
 from opd_steps.loop.objective import Objective
 from opd_steps.models.families import described
+from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Policy
+from opd_steps.nouns.task import Pool
 from opd_steps.objectives.stream import VANILLA
+from opd_steps.steps._models import load_pool
 from opd_steps.store.artifacts import Job
+
+SAMPLES = "samples.jsonl"  # what a hook wrote
+
+
+def hooks_of(job: Job, policy: Policy, start: str, pool: Pool | None = None) -> tuple[Hook, ...]:
+    """The hooks that the options name. `start`: the role that the policy starts from; `pool`: its train prompts, if they are there."""
+    if not job.options["hooks"]:
+        return ()
+    held = cache(lambda split, prompts: load_pool(job, split, policy, prompts))
+    pool = held("train", 0) if pool is None and "data" in job.parents and "task" in job.manifests["data"]["facts"] else pool
+    setting = Setting(
+        policy, pool, job.seed, job.path(start), job.parents.get("update_of"), job.work, held, job.options["steps"]
+    )
+    return tuple(plugs.load("hooks", item).make(setting) for item in job.options["hooks"])
 
 
 def publish_model(
@@ -22,13 +42,16 @@ def publish_model(
     policy.family.save(policy, job.stage)
     for name, part in (parts or {}).items():
         part.family.save(part, job.stage / "parts" / name)
-    found = dict.fromkeys(job.options["keep"], policy) | dict(parts or {})
+    kept = milestones.kept(job.work, job.options["keep"])
+    found = dict.fromkeys(kept, policy) | dict(parts or {})
     if found:
         of_parts = {name: described(part) for name, part in found.items()}
         facts = facts | {"parts": of_parts}
     if job.writes:
-        milestones.publish(job.work, job.stage, job.options["keep"])
-        (job.stage / "metrics.jsonl").write_bytes((job.work / "metrics.jsonl").read_bytes())
+        milestones.publish(job.work, job.stage, kept)
+        for file in ("metrics.jsonl", SAMPLES):
+            if (job.work / file).exists():
+                (job.stage / file).write_bytes((job.work / file).read_bytes())
     job.publish(metrics, described(policy) | facts)
 
 

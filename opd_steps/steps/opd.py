@@ -9,7 +9,6 @@ from opd_steps.config import plugs
 from opd_steps.config.teachers import Teaching, named, starts
 from opd_steps.config.teachers import learners as learners_of
 from opd_steps.errors import UserError
-from opd_steps.hooks import Setting
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
@@ -20,7 +19,7 @@ from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, weights_id
 from opd_steps.steps._rows import Rows
 from opd_steps.steps._teachers import Staff
-from opd_steps.steps._training import publish_model
+from opd_steps.steps._training import hooks_of, publish_model
 from opd_steps.store.artifacts import Job
 from opd_steps.store.metrics import read_metrics
 
@@ -44,8 +43,7 @@ def run(job: Job) -> None:
     if is_cached:
         check_consistency(job, [t.scores for t in staff.teachings.values() if t.scores])
     make_batch, hooks = rows.cached() if is_cached else rows.live()
-    setting = Setting(policies[""], pool, job.seed, job.path("student"), job.parents.get("update_of"))
-    hooks += [*staff.hooks, *(plugs.load("hooks", item).make(setting) for item in options["hooks"])]
+    hooks += [*staff.hooks, *hooks_of(job, policies[""], "student", pool)]
     learners = {name: Learner(policies[name], objectives[name], staff.of(name), **_own(options, name)) for name in policies}
     tokens = learners[""].tokens = _token_log(job, policies[""])
     metrics = train(job, learners, make_batch, (*hooks, conductor))

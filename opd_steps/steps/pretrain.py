@@ -8,7 +8,7 @@ from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool
-from opd_steps.steps._training import mle_objective, publish_model
+from opd_steps.steps._training import hooks_of, mle_objective, publish_model
 from opd_steps.store.artifacts import Job
 
 
@@ -21,7 +21,8 @@ def run(job: Job) -> None:
     policy = load_policy(job, "model", train=True)
     rows = load_pool(job, "train", policy).written(options["column"], options["loss_on"], corpus=options["column"] == "corpus")
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
-    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
+    make_batch = lambda step: fixed_rows(rows, job.seed, step, options["batch"])
+    metrics = train(job, learner, make_batch, hooks_of(job, policy, "model"), dropout=True)
     publish_model(job, policy, metrics, {"traces_from": job.manifests["model"]["facts"].get("traces_from")})
 
 

@@ -18,7 +18,7 @@ from opd_steps.objectives.stream import VANILLA
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
 from opd_steps.steps._models import adapts, load_policy, load_pool
-from opd_steps.steps._training import publish_model
+from opd_steps.steps._training import hooks_of, publish_model
 from opd_steps.store.artifacts import Job
 
 
@@ -42,7 +42,7 @@ def run(job: Job) -> None:
 
     teachers = {"reference": reference} if reference else {}
     learner = Learner(policy, objective(options), teachers, plugs.load("gradients", options["gradient"]))
-    metrics = train(job, learner, make_batch)
+    metrics = train(job, learner, make_batch, hooks_of(job, policy, "policy", pool))
     publish_model(job, policy, metrics, facts)
 
 

@@ -13,7 +13,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.table import read_rollouts
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, require_made_with
-from opd_steps.steps._training import mle_objective, publish_model
+from opd_steps.steps._training import hooks_of, mle_objective, publish_model
 from opd_steps.store.artifacts import Job
 
 
@@ -24,7 +24,8 @@ def run(job: Job) -> None:
     traces = source["kind"] == "rollout"
     rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"], options["loss_on"])
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
-    metrics = train(job, learner, lambda step: fixed_rows(rows, job.seed, step, options["batch"]), dropout=True)
+    make_batch = lambda step: fixed_rows(rows, job.seed, step, options["batch"])
+    metrics = train(job, learner, make_batch, hooks_of(job, policy, "student"), dropout=True)
     author = source["facts"].get("policy") if traces else None
     publish_model(job, policy, metrics, {"traces_from": author or job.manifests["student"]["facts"].get("traces_from")})
 

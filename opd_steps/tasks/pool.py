@@ -93,12 +93,20 @@ class PromptPool(Pool):
             groups.setdefault(prompt, []).append(i)
         order = list(groups)
         mine = [order[g] for g in ranks.share(len(order))]  # a verifier may be slow, and judge by the time it takes
-        judged = ranks.collect([self._judged(rows.rows(groups[prompt]), prompt) for prompt in mine])
+        judged = ranks.collect(self._judged(rows, [groups[prompt] for prompt in mine]))
         found = dict(zip((i for prompt in order for i in groups[prompt]), (r for each in judged for r in each), strict=True))
         return [found[i] for i in range(len(rows))]
 
-    def _judged(self, group: Trajectory, prompt: int) -> list[float]:
-        return self.task.verifier.judge(self.taken(group), [self.rows[prompt]] * len(group))
+    def _judged(self, rows: Trajectory, groups: list[list[int]]) -> list[list[float]]:
+        """Of each group of row numbers the scores."""
+        verifier = self.task.verifier
+        calls = [[i for group in groups for i in group]] if verifier.AT_ONCE and groups else groups
+        scores = {}
+        for call in calls:
+            asked = rows.rows(call)
+            answers = [self.rows[prompt] for prompt in asked.prompt_B.tolist()]
+            scores |= dict(zip(call, verifier.judge(self.taken(asked), answers), strict=True))
+        return [[scores[i] for i in group] for group in groups]
 
     def measure(self, rows: Trajectory) -> dict[str, float]:
         """METRICS of the verifier."""

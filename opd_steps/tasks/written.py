@@ -21,9 +21,10 @@ def write_splits(job: Job) -> dict:
     if options["system"] is not None and not options["chat"]:
         raise UserError("system", "a system message needs chat: true")
     verifier, hints = plugs.load("tasks/verifiers", options["verifier"]), plugs.load("tasks/hints", options["hints"])
-    found = plugs.load("tasks/sources", options["source"]).rows(job.seed)
+    source = plugs.load("tasks/sources", options["source"])
+    found = source.rows(job.seed)
     splits = golds.readable(verifier, found, options["drop_unreadable"], job.note)
-    _check(splits, _named(options["source"]), trained=options["source"].get("train_split") != "")
+    _check(splits, _named(options["source"]), source.trains)
     unsolved = golds.unsolved(verifier, splits, f"verifier '{options['verifier']['name']}'", job.note)
     for split, rows in splits.items():
         splits[split] = [_shown(row, hints) for row in rows]
@@ -61,7 +62,7 @@ def _named(source: dict) -> str:
 
 
 def _check(splits: dict[str, list[dict]], where: str, trained: bool) -> None:
-    if trained and not splits["train"]:
+    if not splits["train"] and (trained or not splits["test"]):
         raise UserError(where, "it yields no train rows: none passes its options")
     check_texts(splits, where)
     prompts = {split: {r["prompt"] for r in rows} for split, rows in splits.items()}

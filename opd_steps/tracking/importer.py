@@ -11,7 +11,7 @@ from functools import partial
 
 from opd_steps.findings.judge import judge
 from opd_steps.findings.results import Plan, Result
-from opd_steps.tracking import content, lineage, links
+from opd_steps.tracking import content, lineage, links, live
 from opd_steps.tracking.papers import Papers
 from opd_steps.tracking.runs import COMPLETE, Runs
 from opd_steps.tracking.store import connect
@@ -57,6 +57,8 @@ class _Importer:
         for first in range(0, len(results), TOGETHER):
             self._import(list(results.values())[first : first + TOGETHER], nodes)
         gc.unfreeze()
+        if self.plan.root["tracking"]["uri"].startswith("http"):
+            live.retire(self.runs, results.values())
         papers.overview()
         shown = {paper: papers.describe(paper, claims, self.index, self.contents) for paper, claims in judge(self.plan).items()}
         shown = {paper: found for paper, found in shown.items() if found}

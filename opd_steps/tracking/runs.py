@@ -12,6 +12,7 @@ from pathlib import Path
 from opd_steps.tracking.content import milliseconds
 from opd_steps.tracking.lineage import PART, Data, Model
 from opd_steps.tracking.links import VIEW
+from opd_steps.tracking.rows import insert_rows
 
 COMPLETE = "opd.complete"
 PAGE = 1000
@@ -22,6 +23,8 @@ class Runs:
 
     def __init__(self, client, experiment: str):
         self.client, self.experiment = client, experiment
+        self._session = None  # of the transaction that is open
+        self._folders: dict[str, str] = {}  # run that was made here -> where its files go
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -38,9 +41,11 @@ class Runs:
         with own(read_only=False) as session:
             session.commit = session.flush
             store.ManagedSessionMaker = lambda read_only=True: nullcontext(session)
+            self._session = session
             try:
                 yield
             finally:
+                self._session = None
                 store.ManagedSessionMaker = own
                 del session.commit
 
@@ -52,7 +57,9 @@ class Runs:
             token = found.token or ""
 
     def create(self, started: float, tags: dict[str, str]) -> str:
-        return self.client.create_run(self.experiment, start_time=milliseconds(started), tags=tags).info.run_id
+        run = self.client.create_run(self.experiment, start_time=milliseconds(started), tags=tags).info
+        self._folders[run.run_id] = run.artifact_uri
+        return run.run_id
 
     def log(
         self,
@@ -66,6 +73,12 @@ class Runs:
         """Points are (name, value, timestamp, step). `model`: the one that they were measured of, on the first of `data`."""
         from mlflow.entities import Metric, Param, RunTag
 
+        if self._session:
+            # A model's own points, an evaluation's few, are the client's to write: they have a second table.
+            insert_rows(self.client._tracking_client.store, self._session, run, params, [] if model else points)
+            params, points = {}, points if model else []
+        if not (params or points or tags):
+            return
         of = {"model_id": model} if model else {}
         if model and data:
             of |= {"dataset_name": data[0].name, "dataset_digest": data[0].digest}
@@ -133,9 +146,15 @@ class Runs:
             self.client.set_experiment_tag(self.experiment, VIEW + name, text)
 
     def files(self, run: str, write: Callable[[Path], None]) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
-            self.client.log_artifacts(run, folder)
+            if run in self._folders:  # the client would read the whole run again, to learn where its files go
+                artifacts = get_artifact_repository(self._folders[run], tracking_uri=self.client.tracking_uri)
+                artifacts.log_artifacts(folder)
+            else:
+                self.client.log_artifacts(run, folder)
 
     def tag(self, run, key: str) -> None:
         self.client.set_tag(run.info.run_id, key, "true")

@@ -72,9 +72,10 @@ class Chrome:
         """Go there, and wait until the page is loaded."""
         self.events.clear()
         self.send("Page.navigate", url=url)
-        self._wait("Page.loadEventFired")
+        self.wait("Page.loadEventFired")
 
-    def _wait(self, method: str) -> None:
+    def wait(self, method: str) -> None:
+        """Until an event of this name has come."""
         while not any(event.get("method") == method for event in self.events):
             self.events.append(self._read())
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from opd_steps.steps.report import run
+from tests.browser.accessible import assert_accessible
 from tests.browser.chrome import Chrome
 from tests.unit.fake_results import FakeResults
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
-AXE = "axe-playwright-python==0.1.8"  # of which nothing is used but axe.min.js
 HIDDEN = "part => getComputedStyle(part).display === 'none'"
 
 
@@ -25,26 +22,6 @@ def report(tmp_path_factory) -> Path:
     fake = FakeResults(tmp_path_factory.mktemp("report"))
     run(fake.plan_file, fake.root, TEMPLATE, fake.root / "report/index.html")
     return fake.root / "report"
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("axe")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", AXE]
-    subprocess.run([*command, "--dest", folder], check=True)
-    (wheel,) = folder.glob("*.whl")
-    return zipfile.ZipFile(wheel).read("axe_playwright_python/axe.min.js").decode()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    chrome = Chrome(tmp_path)
-    try:
-        yield chrome
-    finally:
-        chrome.close()
-    assert chrome.errors == []
-    assert [address for address in chrome.asked if not address.startswith("file:")] == []
 
 
 def shown(browser: Chrome, query: str) -> int:
@@ -79,13 +56,13 @@ def test_a_claim_leads_to_its_line_and_back(report, browser):
     focus(browser, "a.claim[href$='#claim-worse']")
     browser.events.clear()
     browser.press("Enter")
-    browser._wait("Page.loadEventFired")
+    browser.wait("Page.loadEventFired")
     assert browser.js("location.pathname + location.hash").endswith("/papers/vopd.html#claim-worse")
     assert browser.js("document.querySelector('tr:target b').textContent") == "worse"
     focus(browser, "nav a")
     browser.events.clear()
     browser.press("Enter")
-    browser._wait("Page.loadEventFired")
+    browser.wait("Page.loadEventFired")
     assert browser.js("location.pathname").endswith("/report/index.html")
 
 
@@ -145,11 +122,7 @@ def test_axe_finds_nothing_serious(report, browser, axe, page, scheme):
     browser.colours(scheme)
     browser.open((report / page).as_uri())
     browser.js("document.querySelectorAll('details').forEach(part => part.open = true)")
-    browser.js(axe)
-    found = browser.js("axe.run().then(found => ({bad: found.violations, good: found.passes.length}))")
-    serious = [v for v in found["bad"] if v["impact"] in ("serious", "critical")]
-    assert [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in serious] == []
-    assert found["good"] > 20
+    assert_accessible(browser, axe)
 
 
 def test_prints_without_what_only_a_screen_has(report, browser):

@@ -49,7 +49,7 @@ def test_two_processes_train_as_one(two, tmp_path, case):
         assert row == near
 
 
-@pytest.mark.parametrize("case", ["sft", "opd, lora", "opd, all that has a state", "dropout"])
+@pytest.mark.parametrize("case", ["sft", "opd, looked at", "opd, lora", "opd, all that has a state", "dropout"])
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
     whole, resumed = folder_of(two, case), folder_of(two, f"{case}, killed")
     listed = lambda base: sorted(

@@ -16,7 +16,7 @@ from opd_steps.store.metrics import summarise
 SEEDS = (0, 1, 2, 3, 4)
 STEPS = 40
 N_PROMPTS, K = 300, 8
-_SKILL = {"base": 0.12, "teacher": 0.83, "student_sft": 0.41, "opd": 0.62, "vopd": 0.71, "topk": 0.66, "jsd": 0.6}
+_SKILL = {"base": 0.12, "teacher": 0.83, "student_sft": 0.41, "opd": 0.62, "vopd": 0.71, "topk": 0.66, "jsd": 0.6, "again": 0.7}
 _METRICS = {"pretrain": ("loss", "grad_norm", "lr")} | dict.fromkeys(("sft",), ("loss", "grad_norm"))
 _METRICS["rl"] = ("reward", "entropy", "length", "loss", "grad_norm", "lr")
 _METRICS["opd"] = ("reward", "divergence", "log_ratio", "entropy", "length", "loss", "grad_norm", "lr")
@@ -188,6 +188,9 @@ class FakeResults:
             rows = _samples(_SKILL[node["name"]], draw)
             metrics = _evaluation(_SKILL[node["name"]], rows, draw, "teacher" not in node["name"])
             files |= _file(folder, "tables/test.json", json.dumps([{"prompt": "1+1", "right": True}]))
+            passed = {"test": {"1": metrics["test/avg_at_k"], str(K): metrics["test/pass_at_k"]}}
+            files |= _file(folder, "tables/passk.json", json.dumps(passed))
+            files |= _file(folder, "pictures/test.png", "no image, for who only copies it")
             files |= _file(folder, "samples/test.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if node["kind"] == "rollout":
             metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal()}

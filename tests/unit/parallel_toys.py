@@ -43,7 +43,7 @@ OPTIM = {"lr": 0.01, "eps": 1e-4}  # noise in a gradient of nearly 0 is not made
 
 def job(folder: Path, options: dict) -> SimpleNamespace:
     folder.mkdir(exist_ok=True)
-    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5, "keep": {}}
+    fixed = {"steps": STEPS, "checkpoint_every": 2, "on_nonfinite": "stop", "max_skips": 5, "keep": {}, "spikes": {"factor": 0}}
     return SimpleNamespace(work=folder, seed=SEED, options=fixed | options, name="p/sft/toy/seed3")
 
 
@@ -107,6 +107,14 @@ def milestone(folder: Path) -> dict[str, Tensor]:
     return opd_toys.read_weights(folder / opd_toys.NODE / "parts/early")
 
 
+def looked_at(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
+    """The model of the best measurement, with samples beside it, and a guard against spikes."""
+    held = {"name": "held_out", "split": "test", "every": 2, "measure": "nll", "best": True}
+    seen = {"name": "samples", "every": 3, "prompts": 3, "temperature": 0.0}
+    opd(folder, kill_at, hooks=[held, seen], spikes={"factor": 50.0, "window": 4})
+    return opd_toys.read_weights(folder / opd_toys.NODE / "parts/best")
+
+
 def adapter(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
     """LoRA, with a teacher and an anchor that is the student without its adapter, and a moving average of both."""
     method = FULL_RKL | {"add": [{"against": "reference", "estimator": "k3"}, {"against": "old"}]}
@@ -153,6 +161,8 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
         folder, parents={"update_of": "model/end/seed5"}, hooks=[{"name": "sparse", "share": 0.3}]
     ),
     "opd, a milestone": milestone,
+    "opd, looked at": looked_at,
+    "opd, looked at, killed": stopped(looked_at, 5),
     "opd, lora": adapter,
     "opd, lora, killed": stopped(adapter, 5),
     "opd, all that has a state": moving,

@@ -235,7 +235,9 @@ def test_a_teacher_without_numbers_is_no_teacher():
 
 
 def test_claims_may_ask_for_what_was_skipped():
-    metrics = lambda on: KINDS["sft"].metrics(SimpleNamespace(options={"on_nonfinite": on}))
+    metrics = lambda on: KINDS["sft"].metrics(
+        SimpleNamespace(options={"on_nonfinite": on, "spikes": {"factor": 0}, "hooks": []})
+    )
     assert "train/skipped:max" in metrics("skip") and "train/skipped" not in metrics("stop")
 
 

@@ -29,7 +29,7 @@ from opd_steps.report.site import render
 from opd_steps.steps.report import run
 from opd_steps.store.files import write_json
 from opd_steps.store.views import other_pages
-from tests.unit.fake_results import FakeResults, with_figure
+from tests.unit.fake_results import DIRECTIONS, FakeResults, with_figure
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report"
 VOID = {"meta", "br", "input"}
@@ -291,6 +291,22 @@ def test_a_part_is_named_as_papers_name_it(fake, tmp_path):
     page = (tmp_path / "papers/vopd.html").read_text()
     Tags(page)
     assert '<a href="#vopd-opd-vopd"><b>vopd:b</b></a>' in page and 'title="vopd:b, test/accuracy\n' in page
+
+
+def test_an_evaluation_with_a_name_of_its_own_is_a_row_of_its_own(tmp_path):
+    """Also in the charts: two evaluations of one model are two rows and two lines."""
+    fake = FakeResults(tmp_path)
+    again = fake._node("vopd", "evaluate", "again", model="vopd", data="sums")
+    fake.nodes[again]["directions"] = DIRECTIONS
+    fake.plan["papers"]["vopd"] = fake._paper("vopd")
+    fake.publish(again)
+    fake.write_plan()
+    run(fake.plan_file, fake.root, TEMPLATE, tmp_path / "index.html")
+    page = (tmp_path / "papers/vopd.html").read_text()
+    (chart,) = (part for part in re.findall(r"<svg.*?</svg>", page, re.S) if "Pass@k on test" in part)
+    assert {"vopd", "again"} <= set(re.findall(r'data-v="(\w+)"', chart))
+    for name in ("vopd", "again"):
+        assert f'<a href="#vopd-opd-vopd"><b>{name}</b></a>' in page and f'title="{name}, test/accuracy\n' in page
 
 
 def test_a_sweep_has_a_table_by_what_its_grid_moves(tmp_path):

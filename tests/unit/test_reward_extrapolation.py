@@ -40,6 +40,7 @@ def weights(folder, reference, **options) -> dict[str, torch.Tensor]:
         "on_nonfinite": "stop",
         "max_skips": 5,
         "keep": {},
+        "spikes": {"factor": 0},
     }
 
     def make_batch(step: int) -> Batch:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opd_steps.tasks import at_once
 from opd_steps.tasks.golds import unreadable
 from opd_steps.tasks.verifiers import _worker
 from opd_steps.tasks.verifiers.exact import Exact
@@ -26,6 +27,11 @@ ENDLESS = r"\boxed{\binom{10000000}{5000000}}"
 @pytest.fixture(autouse=True)
 def asked_anew():
     _worker.equal.cache_clear()
+
+
+def last() -> subprocess.Popen:
+    """The process that judged last."""
+    return _worker._workers(os.getpid()).queue[-1].process
 
 
 def test_exact():
@@ -94,20 +100,30 @@ def test_math_ends_what_takes_too_long_and_goes_on():
     assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == before
 
 
+def test_math_judges_several_at_once_in_order(monkeypatch):
+    monkeypatch.setattr(at_once, "width", lambda: 3)
+    free = _worker._workers.__wrapped__(0)
+    free.put(_worker._Worker())
+    monkeypatch.setattr(_worker, "_workers", lambda pid: free)
+    texts = [rf"\boxed{{\sqrt{{{4 * n}}}}}" for n in range(2, 6)]
+    golds = [{"answer": rf"2\sqrt{{{n}}}"} for n in (2, 4, 4, 5)]
+    assert Math().judge(texts, golds) == [1.0, 0.0, 1.0, 1.0]
+
+
 def test_math_survives_the_end_of_its_process():
     assert Math().score(*EQUAL) == 1.0
-    _worker._worker(os.getpid()).process.kill()
+    last().kill()
     _worker.equal.cache_clear()
     assert Math().score(*EQUAL) == 1.0
 
 
 def test_math_in_a_forked_process_has_a_process_of_its_own():
     assert Math().score(*EQUAL) == 1.0
-    mine = _worker._worker(os.getpid()).process.pid
+    mine = last().pid
     if not (child := os.fork()):
         _worker.equal.cache_clear()
         right = Math().score(*EQUAL)
-        os._exit(0 if right == 1.0 and _worker._worker(os.getpid()).process.pid != mine else 1)
+        os._exit(0 if right == 1.0 and last().pid != mine else 1)
     assert os.waitpid(child, 0)[1] == 0
     _worker.equal.cache_clear()
     assert Math().score(*EQUAL) == 1.0
@@ -117,7 +133,7 @@ def test_maths_process_ends_with_its_caller():
     code = (
         "import os; from opd_steps.tasks.verifiers import _worker\n"
         f"_worker.equal({EQUAL[0]!r}, {EQUAL[1]!r}, 5)\n"
-        "print(_worker._worker(os.getpid()).process.pid, flush=True); os.kill(os.getpid(), 9)"
+        "print(_worker._workers(os.getpid()).get().process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid, deadline = int(run.stdout), time.monotonic() + 60

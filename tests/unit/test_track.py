@@ -19,11 +19,13 @@ from opd_steps.steps import track
 from opd_steps.store.fingerprint import digest
 from opd_steps.tracking import content, store
 from opd_steps.tracking.importer import import_results
+from opd_steps.tracking.runs import Runs
 from tests.pipeline.mlflow_store import lineage, named
 from tests.unit.fake_results import STEPS, FakeResults, with_figure
 
 TABLES = ("runs", "params", "metrics", "latest_metrics", "tags", "experiments", "experiment_tags")
 ARTIFACTS = {"manifest.json", "config.json", "metrics.jsonl", "curves.svg"}
+POINT = "key, value, timestamp, step, is_nan"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,8 @@ def test_what_a_run_holds(fake):
     assert len(curve) == STEPS
     evaluation = run_of(fake, index["quickstart/evaluate/opd/seed0"])
     assert evaluation.data.tags["mlflow.parentRunId"] == index["quickstart"]
-    assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts/tables/test.json").exists()
+    for file in ("tables/test.json", "pictures/test.png"):
+        assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts" / file).exists()
     paper = run_of(fake, index["vopd"])
     note = paper.data.tags["mlflow.note.content"]
     assert "https://arxiv.org/abs/2605.07865" in note and "1 not measured" in note
@@ -241,7 +244,14 @@ def whole(tmp_path_factory, empty_store):
 
 @pytest.mark.parametrize(
     ("method", "done"),
-    [("create_run", True), ("log_batch", False), ("log_batch", True), ("log_artifacts", True), ("set_terminated", True)],
+    [
+        ("create_run", True),
+        ("log_batch", False),
+        ("log_batch", True),
+        ("files", False),
+        ("files", True),
+        ("set_terminated", True),
+    ],
 )
 def test_killed_import_is_finished_by_the_next(tmp_path, empty_store, whole, monkeypatch, method, done):
     """Killed at the ninth call of `method`, before or after it took effect."""
@@ -249,7 +259,8 @@ def test_killed_import_is_finished_by_the_next(tmp_path, empty_store, whole, mon
 
     torn = FakeResults(tmp_path, seeds=(0,))
     (torn.root / "mlflow.db").write_bytes(empty_store)
-    real, calls = getattr(MlflowClient, method), 0
+    owner = Runs if method == "files" else MlflowClient
+    real, calls = getattr(owner, method), 0
 
     def dying(*args, **kwargs):
         nonlocal calls
@@ -260,7 +271,7 @@ def test_killed_import_is_finished_by_the_next(tmp_path, empty_store, whole, mon
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, method, dying)
+        patch.setattr(owner, method, dying)
         with pytest.raises(KeyboardInterrupt):
             imported(torn)
     imported(torn)
@@ -293,12 +304,12 @@ def test_errors_name_the_key(fake, tmp_path, monkeypatch, capsys):
 
 
 def test_full_disk_is_one_line(fake, monkeypatch):
-    from mlflow import MlflowClient
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(MlflowClient, "log_artifacts", full)
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", full)
     with pytest.raises(UserError, match=r"tracking.uri: sqlite:.*No space left on device"):
         imported(fake)
 
@@ -335,3 +346,41 @@ def test_a_variant_and_its_evaluation_say_what_the_grid_moved():
         "grid.optim.betas": "[0.9, 0.95]",
     }
     assert content.sweep_tags({"family": "", "point": {}}) == content.sweep_params({"family": "", "point": {}}) == {}
+
+
+def test_rows_are_those_of_the_client(tmp_path, empty_store):
+    """Inserted in one statement, params and points leave the rows that log_batch leaves."""
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    points = [("loss", 1 / (step + 1), 1000 + step, step) for step in range(20)]
+    points += [("loss", 0.25, 1019, 19), ("loss", 9.0, 5, 3), ("gone", math.nan, 7, 0), ("gone", math.nan, 7, 0)]
+    points += [
+        ("far", math.inf, 1, 1),
+        ("far", -math.inf, 1, 1),
+        ("last", 1.0, 2, 5),
+        ("last", 2.0, 1, 5),
+        ("last", -3.0, 2, 5),
+    ]
+    with store.connect(f"sqlite:///{tmp_path}/mlflow.db", "d", tmp_path / "a") as (client, experiment):
+        runs = Runs(client, experiment)
+        with runs.together():
+            inserted = runs.create(1.0, {})
+            runs.log(inserted, {"lr": "0.1", "name": "x"}, points, {})
+        logged = runs.create(1.0, {})
+        runs.log(logged, {"lr": "0.1", "name": "x"}, points, {})
+    with sqlite3.connect(tmp_path / "mlflow.db") as db:
+        for table, columns in (("params", "key, value"), ("metrics", POINT), ("latest_metrics", POINT)):
+            one, other = (
+                sorted(db.execute(f"select {columns} from {table} where run_uuid = ?", (run,))) for run in (inserted, logged)
+            )
+            assert one == other and one
+    db.close()
+
+
+def test_a_name_that_mlflow_does_not_take_is_refused(tmp_path, empty_store):
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    for params, points in (({"a=b": "1"}, []), ({}, [("a=b", 1.0, 1, 1)])):
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        with pytest.raises(UserError, match="a=b"), store.connect(uri, "d", tmp_path / "a") as (client, experiment):
+            runs = Runs(client, experiment)
+            with runs.together():
+                runs.log(runs.create(1.0, {}), params, points, {})

@@ -55,7 +55,7 @@ def run(folder, steps: int = 7, kill_at: int | None = None, minibatches: int = 1
     )
     folder.mkdir(exist_ok=True)
     options = {"steps": steps, "optim": OPTIM, "micro_batch": 4, "checkpoint_every": 2, "minibatches": minibatches}
-    options |= {"on_nonfinite": "stop", "max_skips": 5, "keep": {}}
+    options |= {"on_nonfinite": "stop", "max_skips": 5, "keep": {}, "spikes": {"factor": 0}}
     job = SimpleNamespace(work=folder, options=options, seed=0)
 
     def make_batch(step: int) -> Batch:

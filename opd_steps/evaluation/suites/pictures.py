@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from PIL import Image
-from torch import Tensor
 
+from opd_steps.evaluation.grids import write_grid
 from opd_steps.evaluation.suites import Suite
 from opd_steps.seeds import sample_seeds
 from opd_steps.store.files import write_jsonl
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from opd_steps.models.flow_policy import FlowPolicy
     from opd_steps.nouns.task import Pool
     from opd_steps.store.artifacts import Job
-
-PER_ROW, SCALE = 8, 6  # images side by side; pixels of the file for one of a small image
 
 
 @dataclass(frozen=True)
@@ -74,15 +70,3 @@ class Pictures(Suite):
             grids[split] = f"pictures/{split}.png"
             write_grid(job.stage / grids[split], policy.images(last_BD))
         return metrics, {"n_prompts": {split: len(pool) for split, pool in pools.items()}, "pictures": grids}
-
-
-def write_grid(file: Path, image_BCHW: Tensor) -> None:
-    """Images in [-1, 1] side by side, with a line between them, as a PNG; small ones enlarged."""
-    rows = [torch.cat(list(part), -1) for part in torch.nn.functional.pad(image_BCHW, (1, 0, 1, 0), value=1.0).split(PER_ROW)]
-    wide = rows[0].shape[-1]
-    grid = torch.cat([torch.nn.functional.pad(row, (0, wide - row.shape[-1]), value=1.0) for row in rows], 1)
-    pixels = ((grid.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    picture = Image.fromarray(pixels)
-    factor = SCALE if image_BCHW.shape[-1] < 64 else 1
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(file)

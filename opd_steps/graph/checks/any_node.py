@@ -11,6 +11,7 @@ from opd_steps.graph.checks.apart import check_apart
 from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.fits import check_fits
+from opd_steps.graph.checks.hooks import check_hooks
 from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
@@ -32,6 +33,7 @@ def check_node(node: GraphNode, where: str) -> None:
     check_apart(node, where)
     if node.says.TRAINS:
         check_milestones(node, where)
+        check_hooks(node, where)
         check_tune(node, where)
         check_trainer(node, where)
     node.says.check(node, where)

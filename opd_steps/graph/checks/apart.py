@@ -85,5 +85,7 @@ def _check_losses(options: dict, name: str, where: str) -> None:
     for key in ("hooks", "judges"):
         if options[key]:
             raise UserError(f"{where}.{key}", f"what they do with the records is not accounted for by {name}; leave them out")
+    if options["spikes"]["factor"]:
+        raise UserError(f"{where}.spikes.factor", f"an update left out because of a record tells of it; for {name} take 0")
     if options["on_nonfinite"] != "stop":
         raise UserError(f"{where}.on_nonfinite", f"an update left out because of a record tells of it; for {name} take stop")

@@ -27,7 +27,7 @@ def check_families(node: GraphNode, where: str) -> None:
     for role, parent in node.parents.items():
         if parent.says.PRODUCES != "model":
             continue
-        root = node.root_of(role)
+        root = node.maker_of(role)
         family = next((name for group, name in used_plugs(root.says, root.options) if group == FAMILIES), None)
         if family is None:
             continue

@@ -36,7 +36,7 @@ def uncarried(node: GraphNode) -> Iterator[tuple[str, str]]:
 def _plugs(node: GraphNode) -> Iterator[tuple[str, str]]:
     """What plugs say of themselves: those of the node's options, its student's family, its data's world."""
     used = dict.fromkeys(used_plugs(node.says, node.options))
-    for origin, group in ((node.root_of(node.says.START), FAMILIES), (node.parents["data"].origin, WORLDS)):
+    for origin, group in ((node.maker_of(node.says.START), FAMILIES), (node.parents["data"].origin, WORLDS)):
         used |= dict.fromkeys(plug for plug in used_plugs(origin.says, origin.options) if plug[0] == group)
     for group, name in used:
         if why := constant(group, name, "UNCARRIED"):
@@ -52,6 +52,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "minibatches", f"it makes one update of a step's rows: expected 1, found {o['minibatches']}"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
+    if o["spikes"]["factor"]:
+        yield "spikes.factor", "it makes every update: 0"
     if o["on_nonfinite"] != "stop":
         yield "on_nonfinite", "it ends at what is not finite: stop"
     if o["engine"]["name"] != "vllm":

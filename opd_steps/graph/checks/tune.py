@@ -20,7 +20,7 @@ def check_tune(node: GraphNode, where: str) -> None:
     if not says("ADAPTS"):
         return
     for role in (node.says.START, *(f"learners.{learner}.model" for learner in options.get("learners", ()))):
-        root = node.root_of(role)
+        root = node.maker_of(role)
         family = next((plug for group, plug in used_plugs(root.says, root.options) if group == FAMILIES), None)
         if family and not constant(FAMILIES, family, "ADAPTS"):
             raise UserError(f"{where}.tune", f"{name} adapts no {family} model: use full")

@@ -23,7 +23,7 @@ OWN_VOCAB = 512  # of a tokenizer that is made of a data set's characters, of wh
 
 def shape(node: GraphNode, role: str) -> Shape | str:
     """Of the model that a node reads in this role; in words, why nobody knows."""
-    root = node.root_of(role)
+    root = node.maker_of(role)
     options = root.options
     if root.kind != "model":
         return f"'{root.name}' is no model node"

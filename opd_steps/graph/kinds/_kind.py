@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 from opd_steps.config.curve_names import TRAIN
 from opd_steps.config.plugs import plug
 from opd_steps.config.teachers import engines
-from opd_steps.graph.options import Attention, Dtype, Optim, Resources
+from opd_steps.graph.options import Attention, Dtype, Optim, Resources, Spikes
 from opd_steps.graph.train_metrics import figures
 
 if TYPE_CHECKING:
@@ -169,10 +169,13 @@ class Training(Running):
     recompute: bool = False  # activations: keep the blocks' inputs alone, run each block again in the backward pass
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out an update whose loss, gradient or figures are not finite
     max_skips: Annotated[int, "at least 1"] = 5  # updates left out in a row; the last of them ends the step
+    spikes: Spikes = field(default_factory=Spikes)
+    hooks: list[Any] = plug("hooks", many=True)  # after every step, in this order
 
     @classmethod
     def parts(cls, node: GraphNode) -> tuple[str, ...]:
-        return (*node.options.get("learners", ()), *node.options["keep"])
+        best = ["best"] if any(item.get("best") for item in node.options["hooks"]) else []
+        return (*node.options.get("learners", ()), *node.options["keep"], *best)
 
     @classmethod
     def curves(cls, options: dict) -> Iterable[str]:

@@ -63,7 +63,6 @@ class OpdNode(Training):
     minibatches: Annotated[int, "at least 1"] = 1  # optimizer steps per rollout batch
     buffer: Buffer = field(default_factory=Buffer)
     controllers: list[Any] = plug("schedules", many=True)  # each sets one option above while the node trains
-    hooks: list[Any] = plug("hooks", many=True)  # after every step, in this order
 
     @classmethod
     def check(cls, node: GraphNode, where: str) -> None:

@@ -24,6 +24,11 @@ class Source(Protocol):
     def rows(self, seed: int) -> dict[str, list[dict]]:
         """Rows by split: train, test, ood. Raises UserError for what cannot be made or read."""
 
+    @property
+    def trains(self) -> bool:
+        """Whether there have to be train rows: not of a set that is there to be evaluated on."""
+        return True
+
     def right_attempt(self, row: dict, draw: np.random.Generator) -> str:
         """A right answer to a row's prompt, worked out: its solution."""
         return row["solution"]

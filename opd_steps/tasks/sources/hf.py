@@ -45,6 +45,10 @@ class HuggingFace(Source):
     longest: Annotated[int, "at least 0"] = 0  # characters of a solution; rows with longer ones are left out; 0 = any
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
 
+    @property
+    def trains(self) -> bool:
+        return self.train_split != ""
+
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
         found = from_hub(self.path, names, self.subset, self.revision, self.files, {"train": self.train_rows}, seed)

@@ -14,11 +14,14 @@ class Verifier(Protocol):
               it as `<split>/<name>`
     SPEAKS    whether it says something of wrong completions, in `feedback`
     JUDGES    whether it reads answers: else rows need none
+    AT_ONCE   whether it compares no completions and judges several at a time, in processes of its own: then those of many prompts
+              come together
     """
 
     METRICS: ClassVar[dict[str, str]] = {}
     SPEAKS: ClassVar[bool] = False
     JUDGES: ClassVar[bool] = True
+    AT_ONCE: ClassVar[bool] = False
 
     @property
     def alphabet(self) -> str:

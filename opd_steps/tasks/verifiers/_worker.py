@@ -1,8 +1,8 @@
-"""math-verify in a process of its own, ended by the kernel once it has used its time.
+"""math-verify in processes of their own, each ended by the kernel once it has used its time.
 
 sympy computes towers of powers in C, where no alarm and no thread can stop it, and math-verify's own timeouts are signals of the
-main thread. Here nothing of the caller changes: no handler, no alarm; any thread, forked or not. The time is CPU time of that
-process, so that a busy machine judges like an idle one; only a pair that needs about the limit may be judged otherwise on a
+main thread. Here nothing of the caller changes: no handler, no alarm; any thread, forked or not. The time is CPU time of the
+worker, so that a busy machine judges like an idle one; only a pair that needs about the limit may be judged otherwise on a
 slower machine. A worker whose caller is gone ends at once, or within the limit when it is in C.
 """
 
@@ -19,37 +19,48 @@ import threading
 from contextlib import suppress
 from functools import cache, lru_cache
 
+from opd_steps.tasks.at_once import width
+
 MEMORY = 4 << 30  # bytes of address space
 
 
 @lru_cache(maxsize=4096)
 def equal(gold: str, answer: str, seconds: float) -> bool:
     """Does math-verify find what these two texts state equal, within so many seconds of CPU time?"""
-    return _worker(os.getpid()).ask(json.dumps([gold, answer, seconds]))
+    free = _workers(os.getpid())
+    worker = free.get()
+    try:
+        return worker.ask(json.dumps([gold, answer, seconds]))
+    finally:
+        free.put(worker)
 
 
 @cache
-def _worker(pid: int) -> _Worker:
-    """The worker of a process: a fork starts its own."""
-    return _Worker()
+def _workers(pid: int) -> queue.LifoQueue[_Worker]:
+    """The free workers of a process, the last used first: a fork starts its own."""
+    free: queue.LifoQueue[_Worker] = queue.LifoQueue()
+    for _ in range(width()):
+        free.put(_Worker())
+    return free
 
 
 class _Worker:
+    """Asked by one thread at a time. Its process starts when it is first needed."""
+
     def __init__(self):
-        self.lock, self.process = threading.Lock(), None
+        self.process = None
 
     def ask(self, request: str) -> bool:
-        with self.lock:
-            for _ in range(2):  # one that somebody else ended is started once more
-                process = self.process = self.process or _start()
-                with suppress(BrokenPipeError):
-                    process.stdin.write(request + "\n")
-                    process.stdin.flush()
-                    if line := process.stdout.readline():
-                        return line == "1\n"
-                self.process = None
-                if _end(process) == -signal.SIGPROF:
-                    break
+        for _ in range(2):  # one that somebody else ended is started once more
+            process = self.process = self.process or _start()
+            with suppress(BrokenPipeError):
+                process.stdin.write(request + "\n")
+                process.stdin.flush()
+                if line := process.stdout.readline():
+                    return line == "1\n"
+            self.process = None
+            if _end(process) == -signal.SIGPROF:
+                break
         return False
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
+from opd_steps.tasks.at_once import at_once
 from opd_steps.tasks.thoughts import after_thought
 from opd_steps.tasks.verifiers import Verifier, _worker
 from opd_steps.tasks.verifiers._answers import last_box, marked_number, quantity
@@ -29,6 +31,8 @@ class Math(Verifier):
     written; all else by math-verify, to 15 digits, in a process that ends after `timeout` seconds of CPU time: then 0.
     """
 
+    AT_ONCE: ClassVar[bool] = True
+
     timeout: Annotated[int, "at least 1"] = 5  # seconds of CPU time for parsing and comparing
 
     def score(self, completion: str, answer: str) -> float:
@@ -42,6 +46,10 @@ class Math(Verifier):
         if value is not None:
             return float(self._equal(gold, str(value)))
         return float(bool(text.strip()) and self._compared(_boxed(gold), text))
+
+    def judge(self, completions: Sequence[str], rows: Sequence[Mapping]) -> list[float]:
+        pairs = list(zip(completions, (row["answer"] for row in rows), strict=True))
+        return at_once(lambda pair: self.score(*pair), pairs)
 
     def unreadable(self, answer: str) -> str:
         gold = _gold(answer)

@@ -1,0 +1,102 @@
+"""Vision-language-action policies: a vision-language model of transformers that says what a robot does, token by token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
+
+from opd_steps.errors import NotFinite, UserError
+from opd_steps.models import external
+from opd_steps.models.families import Family
+from opd_steps.models.folder import LINK, MODEL, load_tokenizer, save_model, where
+from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.models.vla_policy import VLAPolicy
+from opd_steps.process import ranks
+from opd_steps.process.finite import not_finite
+from opd_steps.seeds import derive
+from opd_steps.store.files import write_json
+
+if TYPE_CHECKING:
+    from opd_steps.store.artifacts import Job
+
+OWN = ("image_token_index", "text_config.vocab_size")  # follow from the tokenizer and the bins
+SAFELY = {"local_files_only": True, "trust_remote_code": False}
+
+
+@dataclass(frozen=True)
+class VLA(Family):
+    """`path`, a checkpoint with one image before its text (LLaVA's way: input_ids and pixel_values), or a fresh model of `config` (fields
+    of transformers' LlavaConfig) that reads bytes. A decision is one dimension of a motion, in `bins` steps around none; the bins are the
+    last tokens of the vocabulary, as OpenVLA's (arXiv 2406.09246), and nothing else can be said.
+
+    Two can be compared when their motions are the same: dimensions and bins.
+    """
+
+    READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
+    CHECKS: ClassVar[tuple[str, ...]] = ("bins % 2 == 1", "'{prompt}' in template")
+
+    dims: Annotated[int, "at least 1"] = 2  # tokens of an action
+    bins: Annotated[int, "at least 3"] = 3  # of each: bin b is a motion of b - bins // 2
+    template: str = "{prompt}:"  # what stands behind the image; {prompt} is the instruction
+
+    def make(self, job: Job) -> dict:
+        if path := job.options["path"]:
+            return self._link(job, path)
+        config, tokenizer = dict(job.options["config"]), byte_tokenizer()
+        text = dict(config.get("text_config") or {})
+        if "image_token_index" in config or "vocab_size" in text:
+            raise UserError("config", f"{' and '.join(OWN)} follow from the family's bins: leave them out")
+        text["vocab_size"] = len(tokenizer) + 1 + self.bins
+        torch.manual_seed(derive(job.seed, "model"))
+        try:
+            made = LlavaConfig(**config | {"text_config": text, "image_token_index": len(tokenizer)})
+            model = LlavaForConditionalGeneration(made)
+        except Exception as error:  # each field has its own way to be refused
+            raise UserError("config", f"no model of transformers' LlavaConfig: {error}") from None
+        save_model(model, tokenizer, job.stage / MODEL)
+        return {"kind": "fresh", "vocab_size": self.bins, "parameters": sum(p.numel() for p in model.parameters())}
+
+    def _link(self, job: Job, path: str) -> dict:
+        folder = external.locate(path, job.options["revision"])
+        external.check(folder)
+        config = json.loads((folder / "config.json").read_text())
+        if not isinstance(config.get("vision_config"), dict) or not isinstance(config.get("image_token_index"), int):
+            raise UserError(path, "expected a vision-language model of LLaVA's kind (vision_config and image_token_index)")
+        revision = folder.name if folder.parent.name == "snapshots" else None
+        files = job.sources.get("path") or external.file_hashes(folder)
+        write_json(job.stage / LINK, {"path": path, "revision": revision, "files": files})
+        weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}
+        return {"kind": "external", "source": path, "revision": revision, "weights": weights, "vocab_size": self.bins}
+
+    def policy(
+        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
+    ) -> VLAPolicy:
+        place = where(folder)
+        if not hasattr(AutoConfig.from_pretrained(place, **SAFELY), "vision_config"):
+            raise UserError(str(folder), "holds no model that sees: its config has no vision_config")
+        how = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+        model, report = AutoModelForImageTextToText.from_pretrained(place, **how, **SAFELY)
+        if report["missing_keys"]:
+            raise UserError(place, f"the weights lack {sorted(report['missing_keys'])[0]}")
+        model = model.to(ranks.device()).requires_grad_(train).eval()
+        if name := not_finite(model.named_parameters()):
+            raise NotFinite(place, f"the weight {name} is not finite")
+        return VLAPolicy(model, load_tokenizer(folder), self, sampling, batch)
+
+    def save(self, policy: VLAPolicy, folder: Path) -> None:
+        save_model(policy.model, policy.tokenizer, folder / MODEL)
+        for name, text in policy.seen_as.items():
+            (folder / MODEL / name).write_text(text, encoding="utf-8")
+
+    def require_same(self, policy: VLAPolicy, other: VLAPolicy, where: str, role: str) -> None:
+        if other.family.identity(other) != self.identity(policy):
+            raise UserError(where, f"the {role} moves otherwise than the student: other dimensions or bins of an action")
+
+    def identity(self, policy: VLAPolicy) -> dict:
+        return {"motions": {name: value for name, value in asdict(self).items() if name in ("dims", "bins")}}
