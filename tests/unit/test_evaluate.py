@@ -36,6 +36,7 @@ OPTIONS = {
     "benchmarks": [],
     "benchmark_data": {},
     "fewshot": None,
+    "top_p": 1.0,
     "backend": "hf",
     "batch": 8,
     "options": {},
@@ -136,6 +137,15 @@ def test_samples_depend_on_neither_batch_nor_limit(results, evaluated):
     folder, manifest = evaluate(results, "cut", splits=["test"], batch=3, limit=5)
     assert read_jsonl(folder / "samples" / "test.jsonl") == read_jsonl(evaluated[0] / "samples" / "test.jsonl")[:5]
     assert manifest["facts"]["n_prompts"] == {"test": 5}
+
+
+def test_top_p_cuts_the_tail_of_the_samples_alone(results, evaluated):
+    """So small a share leaves the likeliest token: every sample is the greedy answer."""
+    folder, manifest = evaluate(results, "cut_tail", splits=["test"], top_p=1e-6)
+    assert manifest["metrics"]["test/avg_at_k"] == manifest["metrics"]["test/accuracy"]
+    assert all(set(row["samples"]) == {row["greedy"]} for row in read_jsonl(folder / "samples" / "test.jsonl"))
+    whole = read_jsonl(evaluated[0] / "samples" / "test.jsonl")
+    assert any(set(row["samples"]) != {row["greedy"]} for row in whole)
 
 
 def test_without_k_nothing_is_sampled(results):
