@@ -173,6 +173,7 @@ def test_a_board_by_hand(folder, boards):
     assert rows.extra["path"][0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]] and rows.actions[0].tolist() == [2] * 6
     assert here.written("corpus").actions[0].tolist() == [2, 2] and here.rewards(rows) == [1.0]
     assert here.show(rows) == ["blue 3,3: 0,0 1,1 2,2 3,3"]
+    assert here.film(rows)[0][:3].equal(rows.extra["seen"][0]) and here.film(rows)[0][3].equal(here.image(0, [3, 3]))
     slipped = rows.with_columns(extra=rows.extra | {"path": [torch.tensor([[0, 0], [1, 0], [2, 1], [3, 2]])]})
     assert here.show(slipped) == ["blue 3,3: 0,0 ~1,0 2,1 3,2"] and here.rewards(slipped) == [0.0]
     assert here.moved([0, 3], [0, 2]) == [0, 3]
