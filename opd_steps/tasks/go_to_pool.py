@@ -102,6 +102,10 @@ class GoToPool(Pool):
         """The way, a cell after the other; ~ behind a motion that slipped."""
         return [self._told(i, a.view(-1, DIMS).tolist(), p.tolist()) for i, a, p in self._each(rows)]
 
+    def film(self, rows: Trajectory) -> list[Tensor]:
+        """What an onlooker saw of each episode, its end included, [T + 1, 3, H, W] uint8."""
+        return [torch.stack([self.image(i, at) for at in path]) for i, _, path in self._each(rows)]
+
     def _each(self, rows: Trajectory):
         return zip(rows.prompt_B.tolist(), rows.actions, rows.extra["path"], strict=True)
 

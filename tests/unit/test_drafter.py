@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
@@ -112,6 +113,24 @@ def test_texts_are_the_greedy_targets(block, budget):
         alone = policy.target.rollout(PROMPTS, [0] * 4, [0] * 4)
         assert all(a.equal(b) for a, b in zip(rows.actions, alone.actions, strict=True))
         assert rows.ended_B.equal(alone.ended_B) and max(rows.length_B) <= budget
+
+
+def test_a_drafter_of_another_architecture():
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "initializer_range": 0.3,
+    }
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, **shape)).requires_grad_(False).eval()
+    alone = LMPolicy(model, FakeTokenizer(VOCAB), temperature=0.0, max_new_tokens=BUDGET)
+    policy = Drafter(block=3).fresh(alone, Base("x", "", "y"), 0)
+    policy.sample_by({"temperature": 0.0, "max_new_tokens": BUDGET})
+    rows = spoken(policy)
+    assert all(a.equal(b) for a, b in zip(rows.actions, alone.rollout(PROMPTS, [0] * 4, [0] * 4).actions, strict=True))
+    assert type(policy.model.layer).__name__ == "LlamaDecoderLayer"
 
 
 def test_acceptance_by_hand():

@@ -15,6 +15,7 @@ from opd_steps.graph.kinds.model import ModelNode
 from opd_steps.loop.objective import Objective
 from opd_steps.models.families.vla import VLA
 from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.models.vla_policy import VLAPolicy
 from opd_steps.nouns.dist import Categorical
 from opd_steps.objectives.baselines.none import NoBaseline
 from opd_steps.objectives.estimators.exact import Exact
@@ -172,6 +173,7 @@ def test_a_board_by_hand(folder, boards):
     assert rows.extra["path"][0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]] and rows.actions[0].tolist() == [2] * 6
     assert here.written("corpus").actions[0].tolist() == [2, 2] and here.rewards(rows) == [1.0]
     assert here.show(rows) == ["blue 3,3: 0,0 1,1 2,2 3,3"]
+    assert here.film(rows)[0][:3].equal(rows.extra["seen"][0]) and here.film(rows)[0][3].equal(here.image(0, [3, 3]))
     slipped = rows.with_columns(extra=rows.extra | {"path": [torch.tensor([[0, 0], [1, 0], [2, 1], [3, 2]])]})
     assert here.show(slipped) == ["blue 3,3: 0,0 ~1,0 2,1 3,2"] and here.rewards(slipped) == [0.0]
     assert here.moved([0, 3], [0, 2]) == [0, 3]
@@ -286,6 +288,26 @@ def test_a_checkpoint_of_others_is_read_scaled_and_kept(folder, boards, tmp_path
     assert isinstance(model, LlavaForConditionalGeneration)
     with pytest.raises(UserError, match="other dimensions or bins"):
         family.require_same(robot, policy(folder), "there", "teacher")
+
+
+def test_a_row_of_real_shape_goes_through_one_layer_of_each_part():
+    """LLaVA-Interleave-Qwen-0.5B's widths, image and vocabulary: 729 tokens an image, a decision at the last of 152 000."""
+    torch.manual_seed(0)
+    vision = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "image_size": 384, "patch_size": 14}
+    text = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}
+    config = LlavaConfig(
+        vision_config=vision | {"model_type": "siglip_vision_model", "num_hidden_layers": 1, "vision_use_head": False},
+        text_config=text | {"model_type": "qwen2", "num_hidden_layers": 1, "vocab_size": 152000, "tie_word_embeddings": True},
+        image_token_index=151646,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    family = VLA(bins=5, template="What should the robot do to go to the {prompt} block? Answer: ")
+    robot = VLAPolicy(LlavaForConditionalGeneration(config), byte_tokenizer(), family, SAMPLING)
+    context = {"prompt": "red", "image": torch.full((3, 192, 192), 200, dtype=torch.uint8)}
+    rows = robot.rollout([context], [0], [0])
+    assert len(robot._image_tokens) == 729 and robot.first == 151995
+    torch.testing.assert_close(rows.logp_N, robot.dist(rows).logp(rows.action_N).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_equal_weights_give_equal_bytes(folder, tmp_path):

@@ -26,7 +26,7 @@ class Episodes(Suite):
     steps                 mean number of actions, of all episodes
     first, second, third  `success` over the contexts of one task alone
 
-    Facts: `episodes`, the first ones of each split in words; `pictures`, their images as a PNG, an episode a line.
+    Facts: `episodes`, the first ones of each split in words; `pictures`, their images as a PNG (`film` of the pool), an episode a line.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("k", "temperature")
@@ -56,13 +56,13 @@ class Episodes(Suite):
             ]
             write_jsonl(job.stage / "samples" / f"{split}.jsonl", table)
             told[split], grids[split] = table[: self.shown], f"pictures/{split}.png"
-            write_grid(job.stage / grids[split], *_film([row[: policy.horizon] for row in rows.extra["seen"][: self.shown]]))
+            write_grid(job.stage / grids[split], *_lines(pool.film(rows.rows(slice(self.shown)))), line=0.0)
         facts = {"n_prompts": {split: len(pool) for split, pool in pools.items()}, "episodes": told, "pictures": grids}
         return metrics, facts
 
 
-def _film(seen: list[torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """(images in [-1, 1], how many of them stand in a line): a line an episode, black behind its end."""
-    wide = max(map(len, seen))
-    lines = [torch.cat([row, row.new_zeros(wide - len(row), *row.shape[1:])]) for row in seen]
+def _lines(films: list[torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """(images in [-1, 1], how many of them stand in a line): a line an episode, grey behind its end."""
+    wide = max(map(len, films))
+    lines = [torch.cat([film, torch.full((wide - len(film), *film.shape[1:]), 128, dtype=torch.uint8)]) for film in films]
     return torch.cat(lines).float() / 127.5 - 1, wide
