@@ -29,10 +29,19 @@ def at_rest(policy: Any) -> Iterator[None]:
 
 def answers(policy: Any, pool: Any, samples: int, temperature: float, length: int, step: int, *parts: object) -> Trajectory:
     """Judged rows, `samples` of every prompt of the pool; their seeds are a function of `parts`. `length`: 0 = the policy's own."""
-    asked = copy.copy(policy)  # of the same weights
+    asked = _twin(policy)
     asked.sample_by({"temperature": temperature, "max_new_tokens": length or getattr(policy, "max_new_tokens", 1)})
     with at_rest(policy):
         return pool.play(asked, *sample_seeds(list(range(len(pool))), samples, *parts), step)
+
+
+def _twin(policy: Any) -> Any:
+    """Another policy of the same weights, with those that it holds: how it samples is its own."""
+    twin = copy.copy(policy)
+    for name, part in vars(policy).items():
+        if hasattr(part, "sample_by"):
+            setattr(twin, name, copy.copy(part))
+    return twin
 
 
 def nll(policy: Any, rows: Trajectory, at_once: int) -> float:

@@ -31,6 +31,7 @@ OPTIONS = {
     "splits": ["test", "ood"],
     "k": 3,
     "temperature": 1.0,
+    "top_p": 1.0,
     "max_new_tokens": 6,
     "limit": 0,
     "benchmarks": [],

@@ -14,6 +14,7 @@ from opd_steps.evaluation.points import nll
 from opd_steps.graph import agreement
 from opd_steps.graph.equal import unequal
 from opd_steps.hooks import held_out
+from opd_steps.hooks._asked import answers
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.steps import opd
 from opd_steps.tasks.pool import PromptPool
@@ -49,6 +50,26 @@ def test_who_is_looked_at_trains_as_if_nobody_looked(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "a" / NODE / "samples.jsonl").read_text().splitlines()]
     assert [(row["step"], row["id"]) for row in rows] == [(step, f"train-{i}") for step in (3, 6, 8) for i in (0, 1)]
     assert all(row["reward"] == float(row["text"].endswith("7")) or row["reward"] in (0, 1) for row in rows)
+
+
+def test_a_policy_that_holds_another_samples_as_before():
+    class Policy:
+        def __init__(self, target=None):
+            self.model, self.target, self.max_new_tokens, self.temperature = torch.nn.Linear(1, 1), target, 8, 1.0
+
+        def sample_by(self, sampling):
+            self.max_new_tokens, self.temperature = sampling["max_new_tokens"], sampling["temperature"]
+            if self.target:
+                self.target.sample_by(sampling)
+
+    class Pool(list):
+        def play(self, policy, ids, seeds, version):
+            return policy.max_new_tokens, policy.target.max_new_tokens, policy.model.training
+
+    policy = Policy(Policy())
+    assert answers(policy, Pool("ab"), 1, 0.0, 3, 1, "x") == (3, 3, False)
+    assert (policy.max_new_tokens, policy.target.max_new_tokens, policy.target.temperature) == (8, 8, 1.0)
+    assert policy.model.training and answers(policy, Pool("ab"), 1, 0.0, 0, 1, "x")[0] == 8
 
 
 def test_measurements_are_those_of_the_weights_of_their_step(tmp_path):
