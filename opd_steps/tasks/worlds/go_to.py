@@ -24,8 +24,9 @@ TASKS = {"first": "red", "second": "blue", "third": "green"}
 @dataclass(frozen=True)
 class GoTo(World):
     """A robot and a block for each task (first: red, second: blue, third: green) on a board of size x size cells. The instruction names the
-    colour of the block to reach; what is seen is an image of the board. An action is two bins, how far down and right; with probability
-    `slip` the motion is a uniform one instead. The outcome is 1 on the block, within the budget of the policy's tokens.
+    colour of the block to reach; what is seen is an image of the board, size * pixels wide, resized where a model's is another. An action
+    is two bins, how far down and right; with probability `slip` the motion is a uniform one instead. The outcome is 1 on the block, within
+    the budget of the policy's tokens.
 
     What it writes, as nobody slips: `solution`, a whole way by the longest strides; `corpus`, its first action alone.
     """
