@@ -50,7 +50,7 @@ def paper_view(runs: list[str], claims: list[dict]) -> dict:
     prefixes = dict.fromkeys(metric.rpartition("/")[0] for metric in metrics)
     order = [name for name in SECTIONS if name in prefixes]
     order[-1:-1] = [name for name in prefixes if name not in SECTIONS and name]  # before the curves
-    charts = [_chart(metric) for metric in metrics if "/" in metric][:MOST_CHARTS]
+    charts = [_chart(metric, len(runs)) for metric in metrics if "/" in metric][:MOST_CHARTS]
     measured = [metric for metric in metrics if metric.partition("/")[0] in SECTIONS][:8]
     columns = ["attributes.`Dataset`", "attributes.`Models`", *(f"metrics.`{metric}`" for metric in measured)]
     ids = ", ".join(f"'{run}'" for run in runs)
@@ -59,21 +59,21 @@ def paper_view(runs: list[str], claims: list[dict]) -> dict:
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         "selectedColumns": columns,
-        "runsHiddenMode": "FIRST_20_RUNS",
+        "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [{"uuid": name, "name": name, "display": True, "isReordered": True} for name in order],
         "isAccordionReordered": True,
     }
 
 
-def _chart(metric: str) -> dict:
+def _chart(metric: str, runs: int) -> dict:
     section, _, name = metric.rpartition("/")
     shown = {"uuid": metric, "metricKey": metric, "metricSectionId": section, "displayName": name, "deleted": False}
     if section != "train":
-        return shown | {"type": "BAR", "isGenerated": True, "runsCountToCompare": 10}
+        return shown | {"type": "BAR", "isGenerated": True, "runsCountToCompare": runs}
     axes = {"xAxisKey": "step", "yAxisKey": "metric", "xAxisScaleType": "linear", "scaleType": "linear", "range": {}}
     line = {"lineSmoothness": 0, "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True, "yAxisExpressions": []}
-    return shown | {"type": "LINE", "isGenerated": True, "runsCountToCompare": 10} | axes | line
+    return shown | {"type": "LINE", "isGenerated": True, "runsCountToCompare": runs} | axes | line
 
 
 def _json(value: list[str]) -> str:
