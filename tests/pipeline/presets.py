@@ -27,9 +27,8 @@ ROWS = 6
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
-TIED_FROM = (
-    4096  # hidden size from which the embedding is the head's, where there are two: with both, 8B beside 32B want over 8 GB
-)
+TIED_FROM = 4096  # hidden size from which the embedding is the head's: with both, 8B beside 32B want over 8 GB
+HALVED = ("Qwen/Qwen3-32B",)  # inner width, for the same reason
 datasets.disable_progress_bars()
 ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
 
@@ -113,6 +112,7 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     shape = published()[name] | {"num_hidden_layers": 1}
     if wide:
         shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}
+        shape |= {"intermediate_size": shape["intermediate_size"] // 2} if name in HALVED else {}
     else:
         shape |= NARROW | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
     begun = "DeepSeek" in name
