@@ -26,7 +26,7 @@ ASKED = {  # of the teacher that the term is against; plugs that are not named h
         "full": FULL,
     },
     "baseline": {"neg_kl": FULL, "optimal": FULL},
-    "target": {"taid": FULL, "trust_region": FULL, "veto": FULL},
+    "target": {"hardest": FULL, "taid": FULL, "trust_region": FULL, "veto": FULL},
     "transform": dict.fromkeys(("margin_shift", "return_to_go", "span_sum", "zscore"), SAMPLED),
     "weight": dict.fromkeys(("gap_mask", "perplexity_route", "teacher_prefers"), SAMPLED)
     | dict.fromkeys(("change_point", "overlap_decay", "teacher_entropy_above", "tip", "watch_topk"), FULL),

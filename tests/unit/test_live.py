@@ -98,7 +98,7 @@ def watched(monkeypatch):
         with live.live(job):
             real(job)
 
-    def at(uri: str, patience: float = 5.0) -> None:
+    def at(uri: str, patience: float = 60.0) -> None:
         monkeypatch.setenv(live.ADDRESS, json.dumps({"uri": uri, "experiment": "mine, too"}))
         monkeypatch.setattr(live, "EVERY", 0.01)
         monkeypatch.setattr(live, "PATIENCE", patience)

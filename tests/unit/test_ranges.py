@@ -72,7 +72,8 @@ def required(cls: type) -> dict:
     hints, out = typing.get_type_hints(cls), {}
     for f in dataclasses.fields(cls):
         if f.default == "???":
-            out[f.name] = {int: 1, float: 1.0}.get(hints[f.name], "x")
+            choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is typing.Literal else ("x",)
+            out[f.name] = {int: 1, float: 1.0}.get(hints[f.name], choices[0])
     return out
 
 

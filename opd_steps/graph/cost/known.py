@@ -26,7 +26,7 @@ def shape(node: GraphNode, role: str) -> Shape | str:
     root = node.maker_of(role)
     options = root.options
     if root.kind != "model":
-        return f"'{root.name}' is no model node"
+        return f"the size of a {root.kind} is not known here"
     if (family := options["family"]["name"]) not in FAMILIES:
         return f"the size of a {family} model is not known here"
     if not options["path"]:
