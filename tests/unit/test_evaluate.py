@@ -37,7 +37,6 @@ OPTIONS = {
     "benchmarks": [],
     "benchmark_data": {},
     "fewshot": None,
-    "top_p": 1.0,
     "backend": "hf",
     "batch": 8,
     "options": {},
