@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from opd_steps.findings.results import Plan, Result
 from opd_steps.report.axes import LARGE
-from opd_steps.report.comparison import Row, directions, evaluated, evaluations
+from opd_steps.report.comparison import Row, directions, evaluations
 from opd_steps.report.curves import chart, series
 from opd_steps.report.scatter import Point, scatter
 
@@ -59,12 +59,13 @@ def _splits(plan: Plan, paper: str) -> list[str]:
 
 def _pass_at_k(plan: Plan, paper: str, split: str, order: dict[str, int]) -> Chart:
     lines, ks = {}, set()
-    for node, runs in evaluations(plan, paper):
+    for _, runs in evaluations(plan, paper):
         tables = [_table(run).get(split, {}) for run in runs.values()]
         ks |= {int(k) for table in tables for k in table}
         by_seed = [[{"step": math.log2(int(k)), split: value} for k, value in table.items()] for table in tables]
-        if line := series(evaluated(node), split, by_seed):
-            lines[order[evaluated(node)]] = line
+        name = next(iter(runs.values())).variant
+        if line := series(name, split, by_seed):
+            lines[order[name]] = line
     at = [(math.log2(k), str(k)) for k in sorted(ks)]
     svg = chart(lines, f"Pass@k on {split}", "share of prompts", "k", at, LARGE)
     return Chart("passk", split, Markup(svg))

@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass
 class Row:
-    name: str  # the model's; of an evaluation that a paper gives a name of its own, that one
+    name: str  # Result.variant: the evaluation's, which is its model's where the paper gives it none
     model: str  # the node's that was evaluated
     kind: str
     owner: str
@@ -62,7 +62,7 @@ def rows(plan: Plan, paper: str, metrics: list[str]) -> list[Row]:
     table = []
     for node, runs in evaluations(plan, paper):
         owner, kind, name = node["parents"]["model"].partition(":")[0].split("/")
-        shown = evaluated(node)
+        shown = next(iter(runs.values())).variant
         model = next((n for n in nodes if (n["owner"], n["kind"], n["name"]) == (owner, kind, name)), None)
         cells = [measured(shown, metric, runs) for metric in metrics]
         shared = owner if owner != paper else ""
@@ -102,12 +102,6 @@ def evaluations(plan: Plan, paper: str) -> list[tuple[dict, dict[int, Result]]]:
     return [
         (node, plan.seeds(node)) for node in sorted(found, key=lambda n: models.index(n["parents"]["model"].partition(":")[0]))
     ]
-
-
-def evaluated(node: dict) -> str:
-    """An evaluation's name, which is its model's where the paper gives it none; of a part, the part as papers name it."""
-    path, colon, part = node["parents"]["model"].partition(":")
-    return f"{path.split('/')[2]}:{part}" if colon else node["name"]
 
 
 def directions(plan: Plan, paper: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from opd_steps.report.samples import samples
 from opd_steps.report.scatter import Point, pareto, scatter
 from opd_steps.report.site import render
 from opd_steps.steps.report import run
+from opd_steps.store.artifacts import sealed
 from opd_steps.store.files import write_json
 from opd_steps.store.views import other_pages
 from tests.unit.fake_results import DIRECTIONS, FakeResults, with_figure
@@ -282,8 +283,14 @@ def test_analyses_have_a_table(fake, tmp_path):
     assert "vopd/analyze/moved/seed3" in table  # where the value comes from
 
 
-def test_a_part_is_named_as_papers_name_it(fake, tmp_path):
+def test_a_part_is_named_as_papers_name_it(tmp_path):
     """The evaluation of a part is a row of its own, whose links and cost are its node's."""
+    fake = FakeResults(tmp_path)
+    for file in fake.root.glob("vopd/evaluate/topk/seed*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        manifest["config"]["parents"]["model"] = f"vopd/opd/vopd/{file.parent.name}:b"
+        del manifest["sha256"]
+        write_json(file, sealed(manifest))
     plan = json.loads(fake.plan_file.read_text())
     plan["papers"]["vopd"]["nodes"]["evaluate/topk"]["parents"]["model"] = "vopd/opd/vopd:b"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
