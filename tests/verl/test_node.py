@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from opd_steps.errors import UserError
 from opd_steps.models.folder import load_model
 from tests.pipeline.stages import Stages
 from tests.verl import ENVIRONMENT
@@ -52,6 +58,59 @@ def test_an_opd_node(stages):
     moved = [(a - b).abs().max() for a, b in zip(trained.parameters(), start.parameters(), strict=True)]
     assert all(0 < gap < 3 * STEPS * 3e-3 for gap in moved)
     assert manifest["metrics"]["teacher/sequences"] == 8 * STEPS
+
+
+EVERYTHING = {
+    "method": {"support": "full", "signal": "jsd", "estimator": "exact", "weight": [{"name": "tip"}]},
+    "controllers": [{"name": "linear", "sets": "method.coef", "first": 1.0, "last": 0.25}],
+    "teacher_source": {"name": "ema", "rate": 0.25},
+    "minibatches": 2,
+}
+
+
+def test_a_node_that_is_killed_and_told_to_stop_goes_on(stages, capfd):
+    """Its teacher is a moving average in the training workers, asked for everything; every update surveys its rows; a controller moves."""
+    again = lambda: stages.run("all", "opd", PARENTS, **(SMALL | EVERYTHING | {"steps": 5, "checkpoint_every": 1}))
+    with pytest.raises(UserError, match="verl ended with status -9"), after(stages.results, 2, kill_verl):
+        again()
+    with pytest.raises(SystemExit) as stopped, after(stages.results, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        again()
+    before = curves(next((stages.results / ".work").glob("*/verl")).parent)
+    assert stopped.value.code == 128 + signal.SIGTERM and "its checkpoint is saved" in capfd.readouterr().out
+    manifest = again()
+    rows = curves(stages.results / "p/opd/all/seed0")
+    assert rows[: len(before)] == before and [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["train/coef"] for row in rows] == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4])
+    assert manifest["metrics"]["teacher/sequences"] == 8 * 5
+    assert not [
+        line for line in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout.splitlines() if "ray::" in line
+    ]
+
+
+@contextmanager
+def after(results: Path, step: int, then):
+    """Meanwhile do something as soon as the node at work has saved that step."""
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.05):
+            if list((results / ".work").glob(f"*/verl/global_step_{step}/actor/huggingface/*.safetensors")):
+                then()
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def kill_verl() -> None:
+    mine = subprocess.run(["pgrep", "-f", "opd_steps.verl.launch"], capture_output=True, text=True).stdout.split()
+    for pid in mine:
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_an_rl_node(stages):
