@@ -45,7 +45,7 @@ class Step:
         self.log = MetricsLog(Path(ours.work) / "metrics.jsonl", done)
         self.objective = Objective.from_method(ours.method, ours.window)
         controllers = [plugs.load("schedules", item) for item in ours.controllers]
-        options = {"method": ours.method, "steps": ours.steps, "sampling": {"max_new_tokens": ours.window}}
+        options = {"method": ours.method, "learners": {}, "steps": ours.steps, "sampling": {"max_new_tokens": ours.window}}
         self.conductor = Conductor(options, controllers, {"": self.objective}, ())
         for row in read_metrics(Path(ours.work) / "metrics.jsonl"):
             self.conductor(row["step"], None, dict(row))

@@ -44,7 +44,7 @@ class Trainer(PPOTrainerSync):
 
     def on_init_end(self) -> None:
         super().on_init_end()
-        self.step = Step(self.ours, self.actor_rollout_wg, self.global_steps)
+        self.distillery = Step(self.ours, self.actor_rollout_wg, self.global_steps)
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
@@ -65,7 +65,7 @@ class Trainer(PPOTrainerSync):
             self.on_sample_end()
         batch = self._balance_batch(batch, metrics={})
         with marked_timer("update_actor", timing_raw):
-            self.step.of(batch, self.global_steps)
+            self.distillery.of(batch, self.global_steps)
         return batch
 
     def _compute_metrics(self, *_, **__) -> None:
