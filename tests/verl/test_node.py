@@ -158,7 +158,7 @@ def kill_verl() -> None:
 
 
 def working() -> list[str]:
-    return running("ray::|raylet")
+    return running("^ray::|ray/raylet/raylet")
 
 
 def running(pattern: str) -> list[str]:
