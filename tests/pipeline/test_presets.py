@@ -66,9 +66,10 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
             prompt, source = pool.rows[0]["prompt"], node.options["source"]
-            assert source["name"] == "humaneval" or prompt == (source["wording"] or "{prompt}").replace(
+            assert source["name"] != "hf" or prompt == (source["wording"] or "{prompt}").replace(
                 "{prompt}", f"What is 0 + 1 in {node.name}?"
             )
-            chat = [{"role": "user", "content": prompt}]
+            system = [{"role": "system", "content": said}] if (said := node.options["system"]) is not None else []
+            chat = [*system, {"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
