@@ -59,7 +59,7 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
     graph, results = preset
     models = made(graph, results, "model")
     for node, folder in made(graph, results, "data"):
-        told, split = node.options["template"], "train" if node.options["source"].get("train_split") else "test"
+        told, split = node.options["template"], "train" if read_manifest(folder)["facts"]["splits"]["train"] else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)
             if node.options["chat"] and told and "enable_thinking" not in str(tokenizer.chat_template):
