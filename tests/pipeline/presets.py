@@ -35,8 +35,7 @@ ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
 
 def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
-    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
-    graph = checked(Graph.of(root))
+    graph = uncut(paper)
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data":
@@ -67,6 +66,12 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         if wide and node.says.TRAINS and options["tune"]["name"] == "full":
             options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
     return graph
+
+
+def uncut(paper: str) -> Graph:
+    """The checked graph of a paper at scale paper."""
+    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
+    return checked(Graph.of(root))
 
 
 def write_source(folder: Path, source: dict, name: str) -> None:

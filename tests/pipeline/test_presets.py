@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from opd_steps.graph import agreement
 from opd_steps.graph.checked import wanted
 from opd_steps.models.folder import load_tokenizer
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.pool import PromptPool
+from opd_steps.tasks.room import check_rows
 from opd_steps.tasks.verifiers.tagged import Tagged
 from tests.pipeline.inprocess import run_node
-from tests.pipeline.presets import lay_out
+from tests.pipeline.presets import lay_out, uncut
 from tests.unit.test_papers import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +79,12 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
             chat = [*system, {"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
+
+
+def test_its_own_lengths_and_models_pass_the_preflight(preset, monkeypatch):
+    """Not those that the runs above are cut to."""
+    monkeypatch.chdir(ROOT)
+    whole, results = uncut(preset[0].selected[0]), preset[1]
+    agreement.check(whole, whole.selected[0], 0, results)
+    longest, _ = check_rows(results, agreement.rows(whole, whole.selected[0], 0))
+    assert longest
