@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import rng
@@ -104,12 +105,14 @@ def from_hub(
     files: dict[str, str] | None = None,
     most: dict[str, int] | None = None,
     seed: int = 0,
+    where: dict[str, str] | None = None,
 ) -> dict[str, Records]:
     """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
     asked for.
 
     `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
-    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all.
+    it does not say. `where`: the text of columns, or of places in them, that rows must have to be read. `most`: of a split, that many
+    of these, drawn by `seed`; 0 = all.
     """
     import datasets
 
@@ -118,7 +121,7 @@ def from_hub(
     try:
         if saved:
             data = datasets.load_from_disk(str(root))
-            data = data if isinstance(data, dict) else {names["train"]: data}
+            data = data if isinstance(data, dict) else {names["train"] or names["test"]: data}
         else:
             data = datasets.load_dataset(str(root or path), subset or None, data_files=files or None, revision=revision or None)
     except Exception as error:  # each format has its own way to fail
@@ -129,13 +132,23 @@ def from_hub(
     found = {}
     for ours, name in names.items():
         if name:
-            rows, count = data[name], (most or {}).get(ours, 0)
+            rows, count = _having(data[name], where or {}, f"{path}:{name}"), (most or {}).get(ours, 0)
             picked = sorted(rng(seed, "rows", ours).permutation(len(rows))[:count].tolist()) if count else None
             found[ours] = Records(f"{path}:{name}", rows if picked is None else rows.select(picked))
     for records in found.values():
         if not records.rows:
             raise UserError(records.path, "no rows in this split")
     return found
+
+
+def _having(rows: Any, where: dict[str, str], place: str) -> Any:
+    """The rows of a data set with this text in these columns; no other column is looked at."""
+    if not where:
+        return rows
+    names = {path if path in rows.column_names else path.split(".")[0] for path in where}
+    looked_at = Records(place, rows.select_columns(sorted(names & set(rows.column_names))))
+    has = lambda i: all(looked_at.column(i, path) == text for path, text in where.items())
+    return rows.select([i for i in range(len(rows)) if has(i)])
 
 
 def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:
