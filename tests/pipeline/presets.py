@@ -22,11 +22,13 @@ from opd_steps.graph.nodes import Graph
 from opd_steps.models.tokenizers import CHATML
 from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
+from tests.unit.llada_toys import write_llada
 
 ROWS = 6
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+WIDE_LLADA = {"d_model": 4096, "n_heads": 32, "mlp_hidden_size": 12288}
 TIED_FROM = 4096  # hidden size from which the embedding is the head's: with both, 8B beside 32B want over 8 GB
 HALVED = ("Qwen/Qwen3-32B",)  # inner width, for the same reason
 datasets.disable_progress_bars()
@@ -42,6 +44,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
+            if "block" in options["family"]:  # of a text that is cut, too
+                options["family"]["block"] = 4
         if node.says.TRAINS:
             options |= {"steps": 2, "micro_tokens": options["micro_tokens"] and 256, "micro_batch": 2, "checkpoint_every": 2}
             options["keep"] = dict.fromkeys(options["keep"], 1)
@@ -147,9 +151,13 @@ def put(into: Any, path: list[str], value: str) -> None:
 
 
 def write_model(folder: Path, name: str, wide: bool) -> Path:
-    """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind."""
+    """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind; of LLaDA a
+    model of its form, with its own code (tests/unit/own_code)."""
     if folder.exists():
         return folder
+    if "LLaDA" in name:
+        size, sizes = (SIZE, WIDE_LLADA) if wide else (SMALL, {})
+        return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
     shape = published()[name] | {"num_hidden_layers": 1}
     if wide:
         shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}
