@@ -20,7 +20,9 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *stated: int | list[int] | None)
 
 def model_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The end tokens of a loaded model (`state_ends`)."""
-    return end_ids(tokenizer, model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None))
+    return end_ids(
+        tokenizer, model.config.get_text_config().eos_token_id, getattr(model.generation_config, "eos_token_id", None)
+    )
 
 
 def stated_ends(path: str | Path) -> list[int]:
