@@ -184,6 +184,7 @@ def test_divergence_is_0_for_the_same_weights_in_the_same_view_and_not_in_anothe
     view = Crop().prepare(rows, here, 0, "crop")
     assert view.extra["context:crop"][0]["seen"].equal(here.shown(0, "crop")["seen"])
     assert abs(found(rows)) < 1e-7 and found(view) > 1e-4
+    assert view.has_context_B("crop").all() and not rows.has_context_B("crop").any()
 
 
 def test_what_the_student_sampled_does_not_know_of_the_teacher(folder):

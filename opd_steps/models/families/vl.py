@@ -72,7 +72,8 @@ class VL(Family):
             raise UserError(f"config.{known[0]}", "it follows from the tokenizer: leave it out")
         torch.manual_seed(derive(job.seed, "model"))
         try:
-            model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config | marks | {"text_config": text | own}))
+            made = Qwen3VLConfig(**config | marks | {"text_config": text | own})
+            model = Qwen3VLForConditionalGeneration._from_config(made, dtype=torch.float32)
         except Exception as error:  # each field has its own way to be refused
             raise UserError("config", f"no model of transformers' Qwen3VLConfig: {error}") from None
         save_model(model, tokenizer, job.stage / MODEL)
