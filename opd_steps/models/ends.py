@@ -20,8 +20,8 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *stated: int | list[int] | None)
 
 def model_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The end tokens of a loaded model (`state_ends`)."""
-    generation = getattr(model, "generation_config", None)
-    return end_ids(tokenizer, model.config.eos_token_id, getattr(generation, "eos_token_id", None))
+    stated = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return end_ids(tokenizer, model.config.get_text_config().eos_token_id, stated)
 
 
 def stated_ends(path: str | Path) -> list[int]:
