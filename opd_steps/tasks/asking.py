@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.store.artifacts import read_manifest
-from opd_steps.store.jsonl import read_jsonl
+from opd_steps.store.jsonl import Lines
 from opd_steps.tasks.render import prompt_ids
 
 if TYPE_CHECKING:
@@ -52,6 +52,6 @@ def load_task(folder: Path) -> Task:
     return Task(facts["verifier"], facts["hints"], facts["chat"], facts["system"], facts["bos"], facts["template"])
 
 
-def load_split(folder: Path, split: str) -> list[dict]:
-    """Rows of a split (tasks/rows.py); may be none."""
-    return read_jsonl(Path(folder) / f"{split}.jsonl")
+def load_split(folder: Path, split: str) -> Lines:
+    """Rows of a split (tasks/rows.py), which stay on disk; may be none."""
+    return Lines(Path(folder) / f"{split}.jsonl")

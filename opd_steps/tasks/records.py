@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from opd_steps.errors import UserError
-from opd_steps.seeds import rng
+from opd_steps.seeds import derive, rng
 from opd_steps.store.jsonl import numbered_lines, read_jsonl
 from opd_steps.store.sources import here
 from opd_steps.tasks.rows import SPLITS, row
@@ -19,7 +19,7 @@ class Records:
     """Raw records of one split, and where they came from (for error lines)."""
 
     path: str
-    rows: Sequence[dict]
+    rows: Sequence[dict] | Iterable[dict]
     lines: bool = False  # a JSONL file: places are line numbers
 
     def where(self, index: int) -> str:
@@ -46,21 +46,23 @@ class Records:
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
         return str(value)
 
-    def to_rows(
+    def made(
         self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = ""
-    ) -> list[dict]:
-        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution. Without an
-        `answer` column they are prompts alone.
+    ) -> Iterator[dict]:
+        """Rows by column names, one after the other, each with its place as `where`; without a `solution` column the answer alone is the
+        solution. Without an `answer` column they are prompts alone.
 
         `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it.
         """
-        found = []
         for i, record in enumerate(self.rows):
             asked, *rest = (self._text(record, i, name) if name else "" for name in (prompt, answer, solution or answer))
             more = {name: self._text(record, i, name) for name in columns}
             made = row(wording.replace("{prompt}", asked) or asked, *rest)
-            found.append(made | {"where": self.where(i), "meta": more})
-        return found
+            yield made | {"where": self.where(i), "meta": more}
+
+    def to_rows(self, *columns: object, **more: object) -> list[dict]:
+        """All of them (`made`)."""
+        return list(self.made(*columns, **more))
 
 
 def _at(record: dict, path: str) -> tuple[bool, object]:
@@ -104,12 +106,14 @@ def from_hub(
     files: dict[str, str] | None = None,
     most: dict[str, int] | None = None,
     seed: int = 0,
+    stream: int = 0,
 ) -> dict[str, Records]:
     """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
     asked for.
 
     `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
-    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all.
+    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all. `stream`: the rows come
+    as they are read, those of train through a shuffle buffer of so many; then `most` are the first of these. 0 = any can be asked for.
     """
     import datasets
 
@@ -120,7 +124,9 @@ def from_hub(
             data = datasets.load_from_disk(str(root))
             data = data if isinstance(data, dict) else {names["train"]: data}
         else:
-            data = datasets.load_dataset(str(root or path), subset or None, data_files=files or None, revision=revision or None)
+            data = datasets.load_dataset(
+                str(root or path), subset or None, data_files=files or None, revision=revision or None, streaming=stream > 0
+            )
     except Exception as error:  # each format has its own way to fail
         raise UserError(path, f"cannot load this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
     for ours, name in names.items():
@@ -130,12 +136,25 @@ def from_hub(
     for ours, name in names.items():
         if name:
             rows, count = data[name], (most or {}).get(ours, 0)
+            if stream:
+                found[ours] = Records(f"{path}:{name}", _stream(path, rows, stream if ours == "train" else 0, count, seed))
+                continue
             picked = sorted(rng(seed, "rows", ours).permutation(len(rows))[:count].tolist()) if count else None
             found[ours] = Records(f"{path}:{name}", rows if picked is None else rows.select(picked))
     for records in found.values():
-        if not records.rows:
+        if not stream and not records.rows:
             raise UserError(records.path, "no rows in this split")
     return found
+
+
+def _stream(path: str, rows, buffer: int, count: int, seed: int) -> Iterator[dict]:
+    """A split of `datasets` as it comes, shuffled by files and within a buffer, where there is one; `count` rows, 0 = all."""
+    rows = rows.to_iterable_dataset() if hasattr(rows, "to_iterable_dataset") else rows  # of save_to_disk
+    rows = rows.shuffle(seed=derive(seed, "stream"), buffer_size=buffer) if buffer else rows
+    try:
+        yield from rows.take(count) if count else rows
+    except Exception as error:  # each format has its own way to fail, and so has the net
+        raise UserError(path, f"cannot read on in this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
 
 
 def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:

@@ -6,7 +6,7 @@ prompt as pretraining shows it, when that is not `prompt`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from opd_steps.errors import UserError
 
@@ -37,5 +37,16 @@ def splits(train: Iterable[dict], test: Iterable[dict], ood: Iterable[dict] = ()
     parts = {"train": [r for r in train if r["prompt"] not in held], "test": test, "ood": ood}
     if train and not parts["train"]:
         raise UserError("train split", f"no row is left of {len(train)}: the prompt of each also stands in test or ood")
-    bare = lambda r: {key: value for key, value in r.items() if key != "id"}
-    return {name: [{"id": f"{name}-{i}", **bare(r)} for i, r in enumerate(rows)] for name, rows in parts.items()}
+    return {name: list(_numbered(name, rows)) for name, rows in parts.items()}
+
+
+def streamed(train: Iterable[dict], test: list[dict], ood: list[dict]) -> dict[str, Iterable[dict]]:
+    """The same of train rows that come one after the other: they can be gone through once."""
+    parts = splits((), test, ood)
+    held = {r["prompt"] for name in ("test", "ood") for r in parts[name]}
+    return parts | {"train": _numbered("train", (r for r in train if r["prompt"] not in held))}
+
+
+def _numbered(split: str, rows: Iterable[dict]) -> Iterator[dict]:
+    for i, row in enumerate(rows):
+        yield {"id": f"{split}-{i}", **{key: value for key, value in row.items() if key != "id"}}

@@ -50,6 +50,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "trainer", f"{count} rows of a step are not the same number for each of {ranks} GPUs"
     if o["minibatches"] > 1:
         yield "minibatches", f"it makes one update of a step's rows: expected 1, found {o['minibatches']}"
+    if o["by"]:
+        yield "by", "its figures are of all rows of a step"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
     if o["spikes"]["factor"]:
