@@ -11,6 +11,7 @@ from opd_steps.errors import UserError
 from opd_steps.seeds import derive, rng
 from opd_steps.store.jsonl import numbered_lines, read_jsonl
 from opd_steps.store.sources import here
+from opd_steps.tasks.messages import read_chat
 from opd_steps.tasks.rows import SPLITS, row
 
 
@@ -47,18 +48,23 @@ class Records:
         return str(value)
 
     def made(
-        self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = ""
+        self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = "", chat: str = ""
     ) -> Iterator[dict]:
         """Rows by column names, one after the other, each with its place as `where`; without a `solution` column the answer alone is the
         solution. Without an `answer` column they are prompts alone.
 
-        `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it.
+        `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it. `chat`: a
+        column of messages in place of `prompt`; without a `solution` column the assistant's last words are the solution.
         """
         for i, record in enumerate(self.rows):
-            asked, *rest = (self._text(record, i, name) if name else "" for name in (prompt, answer, solution or answer))
+            if chat:
+                before, asked, said = read_chat(_at(record, chat)[1], self.where(i), chat)
+            else:
+                before, asked, said = [], self._text(record, i, prompt) if prompt else "", ""
+            right, solved = (self._text(record, i, name) if name else "" for name in (answer, solution or answer))
             more = {name: self._text(record, i, name) for name in columns}
-            made = row(wording.replace("{prompt}", asked) or asked, *rest)
-            yield made | {"where": self.where(i), "meta": more}
+            made = row(wording.replace("{prompt}", asked) or asked, right, said if said and not solution else solved)
+            yield made | ({"before": before} if before else {}) | {"where": self.where(i), "meta": more}
 
     def to_rows(self, *columns: object, **more: object) -> list[dict]:
         """All of them (`made`)."""

@@ -12,7 +12,7 @@ from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
 from opd_steps.tasks.golds import Golds
 from opd_steps.tasks.hints import Hints
-from opd_steps.tasks.rows import SPLITS, TEXTS
+from opd_steps.tasks.rows import SPLITS, TEXTS, asked
 from opd_steps.tasks.texts import check_texts, half_pair
 
 _AT_ONCE = 4096  # rows that are judged together
@@ -31,7 +31,7 @@ def write_splits(job: Job) -> dict:
     found, done = source.rows(job.seed), {}
     for split in ("test", "ood", "train"):  # the prompts of those before are known
         golds = Golds(verifier, split, options["drop_unreadable"])
-        done[split] = passing = _Passing(golds, hints, where, done)
+        done[split] = passing = _Passing(golds, hints, where, options["chat"], done)
         write_jsonl(job.stage / f"{split}.jsonl", passing.rows(found[split]))
         golds.tell(f"verifier '{options['verifier']['name']}'", job.note)
     if not done["train"].golds.rows and (source.trains or not done["test"].golds.rows):
@@ -61,6 +61,7 @@ class _Passing:
     golds: Golds
     hints: Hints
     where: str
+    chat: bool
     before: dict[str, _Passing]
     prompts: set[str] = field(default_factory=set)  # but for the last split: that may be large
     alphabet: set[str] = field(default_factory=set)
@@ -71,16 +72,19 @@ class _Passing:
         shared: dict[str, set[str]] = {name: set() for name in known}
         while part := list(islice(left, _AT_ONCE)):
             part = self.golds.readable(part)
+            if not self.chat and (row := next((row for row in part if row.get("before")), None)):
+                raise UserError(row.get("where", self.where), "messages stand before this prompt: expected chat: true")
             check_texts({split: part}, self.where)
             self.golds.solve(part)
             for row in part:
                 shown = _shown(row, self.hints)
                 self.alphabet.update(*(shown[column] for column in TEXTS if column in shown))
+                self.alphabet.update(*(message["content"] for message in row.get("before", ())))
                 for name in known:
-                    if row["prompt"] in known[name]:
-                        shared[name].add(row["prompt"])
+                    if asked(row) in known[name]:
+                        shared[name].add(asked(row))
                 if split != "train":
-                    self.prompts.add(row["prompt"])
+                    self.prompts.add(asked(row))
                 yield shown
         for name, prompts in shared.items():
             if prompts:

@@ -24,6 +24,7 @@ class HuggingFace(Source):
     """
 
     CHECKS: ClassVar[tuple[str, ...]] = (
+        "messages == '' or prompt == 'prompt'",
         "test == 0 or test_split == ''",
         "train_split != '' or test_split != ''",
         "train_split != '' or train_rows == 0",
@@ -40,6 +41,9 @@ class HuggingFace(Source):
     test_split: str = "test"
     ood_split: str = ""
     prompt: str = "prompt"  # column names
+    messages: str = (
+        ""  # in place of prompt: a column that is a chat, [{role, content}, ...], up to a user's message or the answer to it
+    )
     answer: str = "answer"  # empty: prompts alone, which nobody judges (verifier unjudged)
     solution: str = ""  # empty: the answer is the whole solution
     columns: list[str] = field(
@@ -70,7 +74,7 @@ class HuggingFace(Source):
     def _made(self, records: Records, split: str) -> Iterator[dict]:
         """Rows that are short enough."""
         seen = left = 0
-        for row in records.made(self.prompt, self.answer, self.solution, self.columns, self.wording):
+        for row in records.made(self.prompt, self.answer, self.solution, self.columns, self.wording, self.messages):
             seen += 1
             if self.longest and len(row["solution"]) > self.longest:
                 left += 1

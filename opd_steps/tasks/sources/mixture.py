@@ -11,7 +11,7 @@ import numpy as np
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
 from opd_steps.seeds import epoch_order, rng
-from opd_steps.tasks.rows import splits
+from opd_steps.tasks.rows import asked, splits
 from opd_steps.tasks.sources import Source
 
 
@@ -42,8 +42,8 @@ class Mixture(Source):
         found = {name: source.rows(seed) for name, source in self.of.items()}
         labelled = lambda name, row: row | {"meta": row.get("meta", {}) | {self.column: name}}
         test, ood = ([labelled(name, r) for name, parts in found.items() for r in parts[split]] for split in ("test", "ood"))
-        held = {r["prompt"] for r in (*test, *ood)}
-        own = {name: [r for r in parts["train"] if r["prompt"] not in held] for name, parts in found.items()}
+        held = {asked(r) for r in (*test, *ood)}
+        own = {name: [r for r in parts["train"] if asked(r) not in held] for name, parts in found.items()}
         counts = self._counts({name: len(rows) for name, rows in own.items()})
         train = [
             labelled(name, own[name][i])
