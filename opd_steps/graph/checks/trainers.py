@@ -52,6 +52,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "minibatches", f"it makes one update of a step's rows: expected 1, found {o['minibatches']}"
     if o["by"]:
         yield "by", "its figures are of all rows of a step"
+    if o["checkpoint_async"]:
+        yield "checkpoint_async", "it writes checkpoints in its own way"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
     if o["spikes"]["factor"]:

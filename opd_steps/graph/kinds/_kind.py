@@ -170,6 +170,7 @@ class Training(Running):
     micro_tokens: Annotated[Optional[int], "at least 1"] = None  # instead: tokens in one pass, of sequences of like length
     packed: bool = False  # sequences of one pass stand one behind the other, without padding
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
+    checkpoint_async: bool = False  # steps go on while a checkpoint is written, from a copy in the host's memory
     weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates
     published: Optional[Dtype] = None  # of the trained model's files; null: as `weights`
     recompute: bool = False  # activations: keep the blocks' inputs alone, run each block again in the backward pass
