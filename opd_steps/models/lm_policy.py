@@ -17,7 +17,7 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
 from opd_steps.models.packing import Read, packs, padded, unpadded
-from opd_steps.nouns.adapted import merged, switched_off
+from opd_steps.nouns.adapted import layers, merged, quantised, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.hidden import HiddenStates
@@ -121,7 +121,12 @@ class LMPolicy:
         mine = ranks.share(len(contexts))
         other, share = self.companion or (None, 0.0)
         # what bf16 weights would round away of the sum, layers with an adapter still compute
-        plain = merged if self.model.dtype is torch.float32 else nullcontext
+        # and of a model in four bits nobody holds a whole copy
+        plain = (
+            merged
+            if self.model.dtype is torch.float32 and not any(map(quantised, layers(self.model).values()))
+            else nullcontext
+        )
         with ranks.whole(self.model, *([other.model] if other else [])), self._view(self.model), plain(self.model):
             made = decode(
                 self.sampled_from(),

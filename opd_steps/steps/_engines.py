@@ -31,7 +31,7 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
         return None
     _require_engine(job, role, options, "engine")
     path = where(job.path(role))
-    prompt, room = longest(pool.contexts(range(len(pool)))), row_room(job, answer)
+    prompt, room = longest(pool.contexts([i])[0] for i in range(len(pool))), row_room(job, answer)
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
     dtype = options["dtype"] or job.options["dtype"]

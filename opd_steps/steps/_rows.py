@@ -13,7 +13,7 @@ from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.teachers import method_of, samples, starts, text_columns
 from opd_steps.config.versions import versions
-from opd_steps.loop.batches import fixed_rows, rollout_metrics
+from opd_steps.loop.batches import fixed_rows, rollout_metrics, told_apart
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
@@ -42,7 +42,7 @@ class Rows:
     conductor: Conductor
 
     def __post_init__(self) -> None:
-        self._texts = cache(self.pool.written)
+        self._texts = cache(self.pool.texts)
         options, students = self.job.options, self.staff.students
         self._teachers = {name: self.staff.of(name) for name in students}
         asks_outcome = lambda name: any(outcome_need(row) for v in versions(options) for row in terms(method_of(v, name)))
@@ -112,7 +112,8 @@ class Rows:
             bench = Bench(
                 self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed, self._answers, name, rows_of
             )
-            rows, metrics = batch.rows, dict(batch.metrics)
+            rows, apart = batch.rows, told_apart(batch.rows, self.pool, self.job.options["by"], batch.metrics)
+            metrics = {**batch.metrics, **apart}
             for judge in [judge for judge in self._judges if judge.EVERY or not name]:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
@@ -146,7 +147,7 @@ class Rows:
             teaching = self.staff.teachings[name]
             texts_B = [0] * len(pool)
             for column in columns:
-                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self._texts(column))[0], strict=True)]
+                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self.pool.written(column))[0], strict=True)]
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
             lengths = ((len(c), max(row_room(job, longest), t)) for c, t in zip(shown, texts_B, strict=True))
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 # all that loading a checkpoint needs; never a pickle. Its own code, *.py, is run only where a family's option allows it
@@ -20,10 +21,11 @@ def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
     os.replace(scratch, path)
 
 
-def write_jsonl(path: Path, rows: list[dict]) -> None:
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    with scratch.open("w") as file:
+        file.writelines(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
     os.replace(scratch, path)
 
 

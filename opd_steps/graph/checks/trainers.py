@@ -50,6 +50,10 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
     if count % (ranks * o["minibatches"]):
         each = "a step" if o["minibatches"] == 1 else f"a step in {o['minibatches']} minibatches"
         yield "trainer", f"{count} rows of {each} are not the same number for each of {ranks} GPUs"
+    if o["by"]:
+        yield "by", "its figures are of all rows of a step"
+    if o["checkpoint_async"]:
+        yield "checkpoint_async", "it writes checkpoints in its own way"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
     if o["spikes"]["factor"]:

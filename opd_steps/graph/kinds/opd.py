@@ -14,7 +14,7 @@ from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.cost.distilling import distilled
 from opd_steps.graph.cost.work import Work
-from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.kinds._kind import SamplingTraining
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
 from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, Trainer, ref
 from opd_steps.graph.row_lengths import Rows
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class OpdNode(Training):
+class OpdNode(SamplingTraining):
     """On-policy distillation: the student samples, the teacher scores every token."""
 
     PHASE: ClassVar[str] = "students"
