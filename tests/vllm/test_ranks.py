@@ -23,6 +23,7 @@ TOPK = {"signal": "rkl", "support": {"name": "teacher_topk", "k": 4}, "estimator
 LIMIT = 1800  # seconds, of a busy machine
 SERVER = SMALL | {"name": "server", "start_timeout": LIMIT}
 STEPS = 6
+CURVES = ("loss", "entropy", "length", "reward", "grad_norm")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def one(stages) -> Path:
 
 
 def assert_same(found: Path, expected: Path) -> None:
-    for name in ("loss", "entropy", "length", "reward", "grad_norm"):
+    for name in CURVES:
         gap = np.abs(curve(found, name) - curve(expected, name)).max()
         assert gap < 1e-4, f"{name}: {gap}"
     weights, other = (load_file(folder / "model/model.safetensors") for folder in (found, expected))
@@ -76,33 +77,36 @@ def test_two_ranks_and_two_servers_train_as_one_process(stages, one):
     assert processes(str(stages.results / "p/model")) == []
 
 
-def test_a_students_server_that_is_killed_is_started_again_with_the_newest_weights(stages, one):
-    process, out = begin(stages, "killed", 2, engine=SERVER)
-    until_step(stages, "killed", 3, process, LIMIT)
-    (server,) = [pid for pid in processes(str(stages.results / "p/model/student")) if _is_server(pid)]
-    os.kill(server, signal.SIGKILL)
-    assert_same(finish(stages, "killed", process, out), one)
-    log = (stages.results / "killed.log").read_text()
-    assert len(re.findall(r"the student's server is gone \(.*\); starting it again", log)) == 1
-
-
-def test_sigterm_while_a_server_hangs_saves_and_ends(stages):
-    """Of all ranks, whichever of them waits for it; what follows is that no process is left."""
+def test_a_students_server_is_started_again_when_it_dies_and_waited_for_no_longer_than_sigterm(stages, one):
+    """Killed, it comes back with the newest weights, and the run goes on as if nothing had been. Stopped, it says nothing: SIGTERM ends
+    all ranks at once, whichever of them wait for it, and the steps before are saved."""
     process, _ = begin(stages, "ended", 2, engine=SERVER, steps=4000)
     until_step(stages, "ended", 3, process, LIMIT)
-    for pid in processes(str(stages.results / "p/model/student")):
-        if _is_server(pid):
-            os.kill(pid, signal.SIGSTOP)
-    time.sleep(2)
+    os.kill(_server(stages), signal.SIGKILL)
+    until_step(stages, "ended", STEPS, process, LIMIT)
+    log = lambda: (stages.results / "ended.log").read_text()
+    assert len(re.findall(r"the student's server is gone \(.*\); starting it again", log())) == 1
+    os.kill(_server(stages), signal.SIGSTOP)
+    time.sleep(3)  # longer than a step
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert re.search(
-        r"stopped by signal 15 after step \d+; its checkpoint is saved", (stages.results / "ended.log").read_text()
-    )
+    assert re.search(r"stopped by signal 15 after step \d+; its checkpoint is saved", log())
+    (work,) = (stages.results / ".work").glob("p.opd.ended.*")
+    assert list(work.glob("checkpoint-*"))
+    found = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()][:STEPS]
+    for name in CURVES:
+        gap = np.abs(np.array([row[f"train/{name}"] for row in found]) - curve(one, name)).max()
+        assert gap < 1e-4, f"{name}: {gap}"
     end = time.monotonic() + 60
     while processes(str(stages.results / "p/model")) or processes("VLLM::"):
         assert time.monotonic() < end, "a server outlives its step"
         time.sleep(0.2)
+
+
+def _server(stages: Stages) -> int:
+    """The process of the student's server that answers HTTP."""
+    (found,) = [pid for pid in processes(str(stages.results / "p/model/student")) if _is_server(pid)]
+    return found
 
 
 def _is_server(pid: int) -> bool:
