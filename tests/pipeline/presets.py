@@ -2,7 +2,7 @@
 
 `lay_out` gives the graph of a paper whose data nodes read rows with the columns that the preset names, and whose models are one layer with
 random weights: `wide`, of the real hidden size, heads and vocabulary; else small ones. Everything that a preset says of templates, wordings,
-columns, methods, temperatures and adapters stays; lengths, batches and numbers of samples are cut, engines are local.
+columns, methods, temperatures and adapters stays; lengths, batches and numbers of samples are cut, engines local, critics programmatic.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from opd_steps.config.load import load_root
+from opd_steps.config.needs import terms
 from opd_steps.graph.checked import checked
 from opd_steps.graph.cost.known import published
 from opd_steps.graph.nodes import Graph
@@ -24,8 +25,10 @@ from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
 
 ROWS = 6
+FIRST = 12  # bytes of a text's beginning, and of its continuation
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+NARROW_GPT2 = {"n_embd": 64, "n_head": 2}
 NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
 TIED_FROM = 4096  # hidden size from which the embedding is the head's: with both, 8B beside 32B want over 8 GB
 HALVED = ("Qwen/Qwen3-32B",)  # inner width, for the same reason
@@ -37,13 +40,18 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
     root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
     graph = checked(Graph.of(root))
+    texts = {node.parents["answers"].key for node in graph.nodes.values() if "answers" in node.parents}  # of all prompts
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data":
-            write = write_code if options["source"]["name"] == "humaneval" else write_set
-            options["source"]["path"] = str(write(folder / f"sets/{node.name}", options["source"], node.name))
-            if "train_rows" in options["source"]:
-                options["source"]["train_rows"] = min(options["source"]["train_rows"], ROWS)
+            source = options["source"]
+            if source["name"] == "continued":
+                source |= {"begin": FIRST, "more": FIRST}
+                source = source["of"]
+            write = write_code if source["name"] == "humaneval" else write_set
+            source["path"] = str(write(folder / f"sets/{node.name}", source, node.name))
+            if "train_rows" in source:
+                source["train_rows"] = min(source["train_rows"], ROWS)
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
         if node.says.TRAINS:
@@ -52,12 +60,24 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # no answer of such a model is right
         if "sampling" in options:
-            options["sampling"] |= {"max_new_tokens": 8, "n": min(options["sampling"]["n"], 2)}
+            n = options["sampling"]["n"]
+            options["sampling"] |= {"max_new_tokens": 8, "n": n if node.key in texts else min(n, 2)}
         for role in ("engine", "teacher_engine"):
             if role in options:
                 options[role] |= {"name": "local", "max_model_len": 0, "batch": 4}
         few = {"prompts": 2, "batch": 2, "limit": 2, "k": 1, "max_new_tokens": 8, "backend": "hf", "options": {}}
         options |= {name: value for name, value in few.items() if name in options and node.kind != "data"}
+        if node.key in texts:
+            options["limit"] = 0
+        if "minibatches" in options:
+            options["minibatches"] = min(options["minibatches"], 2)
+        if "dynamic_sampling" in options:
+            options["dynamic_sampling"] = False  # such a model is never right: it would sample again until it gives up
+        for judge in (*options.get("judges", []), options.get("analysis", {}).get("judge", {})):
+            if judge.get("critic", {}).get("name") == "openai_compatible":
+                judge["critic"] = {"name": "programmatic", "between": "", "after": ""}
+        for row in terms(options["method"]) if node.kind == "opd" else ():
+            row["estimator"] |= {"layers": [1], "student_layers": []} if "layers" in row["estimator"] else {}
         if wide and node.says.TRAINS and options["tune"]["name"] == "full":
             options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
     return graph
@@ -68,19 +88,21 @@ def write_set(folder: Path, source: dict, name: str) -> Path:
     columns = {source["prompt"]: lambda i: f"What is {i} + 1 in {name}?", source["answer"]: lambda i: str(i + 1)}
     columns |= {source["solution"]: lambda i: f"<think>\n{i} and 1\n</think>\n\nIt is \\boxed{{{i + 1}}}."}
     columns |= {column: lambda i: ("math", "code")[i % 2] for column in source["columns"]}
-    rows: list[dict] = [{} for _ in range(ROWS)]
-    for path, text in columns.items():
-        for i, row in enumerate(rows):
-            if path:
-                put(row, path.split("."), text(i))
-    made = datasets.Dataset.from_list(rows)
+
+    def made(first: int) -> datasets.Dataset:
+        rows: list[dict] = [{} for _ in range(ROWS)]
+        for path, text in columns.items():
+            for i, row in enumerate(rows):
+                if path:
+                    put(row, path.split("."), text(first + i))
+        return datasets.Dataset.from_list(rows)
+
     if not source["files"]:
-        datasets.DatasetDict({split: made for split in (source["train_split"], source["test_split"]) if split}).save_to_disk(
-            folder
-        )
+        found = {source["test_split"]: made(ROWS if source["train_split"] else 0), source["train_split"]: made(0)}
+        datasets.DatasetDict({split: rows for split, rows in found.items() if split}).save_to_disk(folder)
     for file in source["files"].values():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        made.to_parquet(folder / file)
+        made(0).to_parquet(folder / file)
     return folder
 
 
@@ -109,16 +131,18 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind."""
     if folder.exists():
         return folder
-    shape = published()[name] | {"num_hidden_layers": 1}
+    gpt2 = published()[name]["model_type"] == "gpt2"
+    shape = published()[name] | ({"n_layer": 1} if gpt2 else {"num_hidden_layers": 1})
     if wide:
-        shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}
+        shape |= {"tie_word_embeddings": shape.get("tie_word_embeddings", True) or shape["hidden_size"] >= TIED_FROM}
         shape |= {"intermediate_size": shape["intermediate_size"] // 2} if name in HALVED else {}
     else:
-        shape |= NARROW | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
+        narrow = NARROW_GPT2 if gpt2 else NARROW
+        shape |= narrow | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
     begun = "DeepSeek" in name
-    end = END_OF_TEXT if begun or name.endswith("-Base") else IM_END
+    end = END_OF_TEXT if begun or gpt2 or name.endswith("-Base") else IM_END
     template = THINKING_BEGUN if begun else CHATML if "2507" in name or end == END_OF_TEXT else THINKING_SWITCH
-    tokenizer = chat_tokenizer(template, end, SIZE if wide else SMALL)
+    tokenizer = chat_tokenizer(template, end, min(SIZE, shape["vocab_size"]) if wide else SMALL)
     torch.manual_seed(len(name))
     config = AutoConfig.for_model(**shape, initializer_range=0.05, eos_token_id=tokenizer.eos_token_id)
     config.dtype = torch.bfloat16

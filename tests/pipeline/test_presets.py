@@ -14,8 +14,9 @@ from opd_steps.graph.checked import wanted
 from opd_steps.models.folder import load_tokenizer
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.pool import PromptPool
+from opd_steps.tasks.sources.continued import fitting
 from tests.pipeline.inprocess import run_node
-from tests.pipeline.presets import lay_out
+from tests.pipeline.presets import FIRST, lay_out
 from tests.unit.test_papers import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,8 @@ def made(graph, results, kind: str) -> list[tuple[object, Path]]:
 
 def test_each_node_runs_and_measures_numbers(preset):
     graph, results = preset
-    trained = [*made(graph, results, "opd"), *made(graph, results, "sft")]
-    assert len(trained) >= 2 and made(graph, results, "evaluate")
+    trained = [found for kind in ("opd", "sft", "rl") for found in made(graph, results, kind)]
+    assert len(trained) >= 2 and (made(graph, results, "evaluate") or made(graph, results, "analyze"))
     for node, folder in trained:
         metrics = read_manifest(folder)["metrics"]
         assert math.isfinite(metrics["train/loss"]), node.key
@@ -59,16 +60,18 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
     graph, results = preset
     models = made(graph, results, "model")
     for node, folder in made(graph, results, "data"):
-        told, split = node.options["template"], "train" if node.options["source"].get("train_split") else "test"
+        source = node.options["source"]
+        of = source.get("of", source)
+        told, split = node.options["template"], "train" if of.get("train_split") else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)
             if node.options["chat"] and told and "enable_thinking" not in str(tokenizer.chat_template):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
-            prompt, source = pool.rows[0]["prompt"], node.options["source"]
-            assert source["name"] == "humaneval" or prompt == (source["wording"] or "{prompt}").replace(
-                "{prompt}", f"What is 0 + 1 in {node.name}?"
-            )
-            chat = [{"role": "user", "content": prompt}]
+            prompt = pool.rows[0]["prompt"]
+            asked = (of.get("wording") or "{prompt}").replace("{prompt}", f"What is 0 + 1 in {node.name}?")
+            assert of["name"] == "humaneval" or prompt == (fitting(asked, FIRST) if source["name"] == "continued" else asked)
+            system = node.options["system"]
+            chat = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
