@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opd_steps.graph import agreement
 from opd_steps.graph.checked import wanted
 from opd_steps.models.folder import load_tokenizer
 from opd_steps.store.artifacts import read_manifest
@@ -75,3 +76,9 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
             chat = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
+
+
+def test_the_preflight_has_nothing_against_its_models(preset):
+    """Which tell kinds of ends and templates apart, as the published ones do."""
+    graph, results = preset
+    agreement.check(graph, graph.selected[0], 0, results)
