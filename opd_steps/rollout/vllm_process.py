@@ -18,7 +18,7 @@ from opd_steps.process import devices
 from opd_steps.process.lifetime import Family, closing
 from opd_steps.rollout.lengths import engine_length
 from opd_steps.rollout.vllm_engine import SETTINGS, on_chip
-from opd_steps.rollout.vllm_serve import TAKES_WEIGHTS, TRANSFER
+from opd_steps.rollout.vllm_serve import GIVES_SCORES, TAKES_WEIGHTS, TRANSFER
 
 RANK = (
     "RANK",
@@ -71,6 +71,7 @@ class OwnServer:
         found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
         environment = SETTINGS | os.environ | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "PYTHONPATH": found}  # see vllm_serve
         environment |= {TAKES_WEIGHTS: "1", "VLLM_SERVER_DEV_MODE": "1"} if self.learns else {}
+        environment |= {} if self.samples else {GIVES_SCORES: "1"}
         environment |= devices.environment(self.key)
         for name in RANK:  # it is no rank of a training
             environment.pop(name, None)
