@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from opd_steps.config import plug_schema
+from opd_steps.config.plugs import items
 from opd_steps.config.ranges import check, inside
 from opd_steps.config.scalars import plain, scalar, shown, text_key
 from opd_steps.errors import UserError
@@ -118,7 +119,8 @@ def _fill_plugs(cls: type, out: dict, where: str) -> dict:
         group, value = f.metadata.get("plug"), out.get(f.name)
         at = f"{where}.{f.name}"
         if group and f.metadata["many"]:
-            out[f.name] = [_plug(group, item, f"{at}[{i}]") for i, item in enumerate(value)]
+            made = {way: _plug(group, item, f"{at}{way}") for way, item in items(f, value)}
+            out[f.name] = dict(zip(value, made.values(), strict=True)) if isinstance(value, dict) else [*made.values()]
         elif group and not (value is None and f.metadata["optional"]):
             out[f.name] = _plug(group, value, at)
         for step, inner, item in held(cls, f, value):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
+from collections.abc import Iterator
 from dataclasses import field, make_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from opd_steps.config.plugs import PACKAGE, class_def, constant, plug
+from opd_steps.config.plugs import PACKAGE, class_def, constant, items, plug
 from opd_steps.errors import UserError
 
 _TYPES = {"Any": Any, "Annotated": Annotated, "Literal": Literal, "list": list, "dict": dict}
@@ -33,7 +35,8 @@ def schema(group: str, name: str) -> type:
             continue
         value = node.value
         if isinstance(value, ast.Call) and ast.unparse(value.func) == "plug":
-            fields.append((node.target.id, kind, plug(*map(ast.literal_eval, value.args))))
+            said = {k.arg: ast.literal_eval(k.value) for k in value.keywords}
+            fields.append((node.target.id, kind, plug(*map(ast.literal_eval, value.args), **said)))
         elif isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
             factory = next(k.value for k in value.keywords if k.arg == "default_factory")
             literal = (
@@ -43,6 +46,15 @@ def schema(group: str, name: str) -> type:
         else:
             fields.append((node.target.id, kind, ast.literal_eval(value)))
     return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS")})
+
+
+def inside(group: str, options: dict, way: str = "") -> Iterator[tuple[str, str, dict]]:
+    """(way, group, options) of a plug and of all that it holds, outermost first: "", ".of", ".of.maths"."""
+    yield way, group, options
+    for f in dataclasses.fields(schema(group, options["name"])):
+        if "plug" in f.metadata:
+            for step, item in items(f, options.get(f.name)):
+                yield from inside(f.metadata["plug"], item, f"{way}.{f.name}{step}")
 
 
 def check_name(group: str, name: str, where: str) -> None:

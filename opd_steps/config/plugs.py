@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from functools import cache
 from pathlib import Path
@@ -29,10 +29,24 @@ REQUIRED = object()
 """The value of a constant that a Protocol declares without one."""
 
 
-def plug(group: str, default: str | dict | None = None, many: bool = False, optional: bool = False) -> Any:
-    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals"); `optional`: or none."""
-    make = list if many else (lambda: {"name": default} if isinstance(default, str) else default)
-    return field(default_factory=make, metadata={"plug": group, "many": many, "optional": optional})
+def plug(
+    group: str, default: str | dict | None = None, many: bool = False, optional: bool = False, by_name: bool = False
+) -> Any:
+    """A dataclass field that names a plug of `group` (a folder below opd_steps, e.g. "objectives/signals"); `optional`: or none; `many`:
+    a list of them; `by_name`: a mapping of names to them."""
+    one = lambda: {"name": default} if isinstance(default, str) else default
+    make = dict if by_name else list if many else one
+    return field(default_factory=make, metadata={"plug": group, "many": many or by_name, "optional": optional})
+
+
+def items(f: dataclasses.Field, value: Any) -> Iterator[tuple[str, Any]]:
+    """(way from the field, plug) of what a field of plugs holds: "" of one, "[0]" in a list, ".x" in a mapping."""
+    if not f.metadata["many"]:
+        yield from [] if value is None else [("", value)]
+    elif isinstance(value, dict):
+        yield from ((f".{name}", item) for name, item in value.items())
+    else:
+        yield from ((f"[{i}]", item) for i, item in enumerate(value))
 
 
 def plug_path(group: str, name: str) -> Path:
@@ -119,12 +133,22 @@ def constant(group: str, name: str, attribute: str) -> Any:
 
 def chain(options: dict) -> list[dict]:
     """Options of a plug and of the plugs that it wraps (`of`), outermost first."""
-    return [options, *(chain(options["of"]) if "of" in options else [])]
+    inner = options.get("of", {})
+    return [options, *(chain(inner) if isinstance(inner.get("name"), str) else [])]
 
 
 def load(group: str, options: dict) -> Any:
     """Import a plug and build it from its (already checked) options `{"name": ..., **fields}`, with what it wraps."""
     module = importlib.import_module(".".join(("opd_steps", *group.split("/"), options["name"])))
     cls = getattr(module, class_def(group, options["name"]).name)
-    inner = {f.name: f.metadata["plug"] for f in dataclasses.fields(cls) if "plug" in f.metadata}
-    return cls(**{k: load(inner[k], v) if k in inner else v for k, v in options.items() if k != "name"})
+    groups = {f.name: f.metadata for f in dataclasses.fields(cls) if "plug" in f.metadata}
+
+    def built(key: str, value: Any) -> Any:
+        if key not in groups:
+            return value
+        make = lambda item: load(groups[key]["plug"], item)
+        if not groups[key]["many"]:
+            return make(value)
+        return {k: make(item) for k, item in value.items()} if isinstance(value, dict) else [make(item) for item in value]
+
+    return cls(**{key: built(key, value) for key, value in options.items() if key != "name"})

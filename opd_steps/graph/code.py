@@ -34,8 +34,8 @@ def used_plugs(cls: type, options: dict) -> list[Plug]:
     found = []
     for here, values in _parts(cls, options):
         for f in dataclasses.fields(here):
-            value, group = values.get(f.name), f.metadata.get("plug")
-            for item in (value if f.metadata["many"] else [value]) if group and value is not None else ():
+            for _, item in plugs.items(f, values.get(f.name)) if "plug" in f.metadata else ():
+                group = f.metadata["plug"]
                 found += [(group, item["name"]), *used_plugs(plug_schema.schema(group, item["name"]), item)]
     return found
 

@@ -84,5 +84,6 @@ class Tutor(Judge):
 
     def tells(self, pool: Any, prompt: int):
         """Whether a text gives the answer of a prompt."""
-        answer, verifier = pool.rows[prompt]["answer"], pool.task.verifier
+        row = pool.rows[prompt]
+        answer, verifier = row["answer"], pool.task.verifier.of_row(row)
         return lambda text: verifier.score(text, answer) > 0 or text.strip() == answer.strip()

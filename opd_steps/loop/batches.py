@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import torch
 
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.policy import Policy
-from opd_steps.nouns.task import Pool
+from opd_steps.nouns.task import Pool, Texts
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order, sample_seeds
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from opd_steps.nouns.draw import Draw
 
 
-def fixed_rows(rows: Trajectory, seed: int, step: int, count: int) -> Batch:
+def fixed_rows(rows: Texts, seed: int, step: int, count: int) -> Batch:
     """`count` rows of a fixed table, in shuffled epochs."""
     picks = epoch_order(len(rows), (step - 1) * count, count, seed, "rows")
     return Batch(rows.rows(picks))
@@ -41,7 +42,7 @@ def unsampled(rows: Trajectory, version: int) -> Trajectory:
     )
 
 
-def written_rows(text: Trajectory, draw: Draw) -> Batch:
+def written_rows(text: Texts, draw: Draw) -> Batch:
     """As many rows of a text column as a step has samples. Nobody sampled or judged them."""
     return unjudged(unsampled(fixed_rows(text, draw.seed, draw.step, len(draw.picks) * draw.n).rows, draw.version))
 
@@ -49,6 +50,16 @@ def written_rows(text: Trajectory, draw: Draw) -> Batch:
 def unjudged(rows: Trajectory) -> Batch:
     """Rows of which not all were judged: their mean reward says nothing."""
     return Batch(rows, metrics=rollout_metrics(rows.with_columns(reward_B=None)))
+
+
+def told_apart(rows: Trajectory, pool: Pool, column: str, of: Container[str]) -> dict[str, float]:
+    """The figures `of` a step that are means over rows, of the rows of each value that a column of the data has: `reward/maths`. {} for
+    column ""."""
+    found: dict[str, list[int]] = {}
+    for i, prompt in enumerate(rows.prompt_B.tolist() if column else ()):
+        found.setdefault(str(pool.column(column, prompt)), []).append(i)
+    parts = {value: rollout_metrics(rows.rows(mine)) for value, mine in sorted(found.items())}
+    return {f"{name}/{value}": x for value, figures in parts.items() for name, x in figures.items() if name in of}
 
 
 def rollout_metrics(rows: Trajectory) -> dict[str, float]:

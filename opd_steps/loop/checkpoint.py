@@ -33,6 +33,15 @@ def save(work: Path, step: int, trained: Trained, state: dict) -> None:
     There is no RNG state: all randomness is a function of seed and step (opd_steps.seeds). Raises NotFinite, and writes nothing, for a
     weight, a moment or a plain value of a state that is not finite. (Tensors of a state may hold nan: rewards of rows that nobody judged.)
     """
+    plain, parts = collected(work, trained, state)
+    scratch = begun(work)
+    for name, part in parts.items():
+        shards.write(scratch, name, shards.own(part))
+    finish(work, step, plain)
+
+
+def collected(work: Path, trained: Trained, state: dict) -> tuple[dict, dict[str, dict[str, torch.Tensor]]]:
+    """(what is plain, tensors by part) of a checkpoint. Raises NotFinite."""
     plain, tensors = _apart(state)
     parts = {"state": tensors}
     for learner, (model, optimizer) in trained.items():
@@ -40,16 +49,24 @@ def save(work: Path, step: int, trained: Trained, state: dict) -> None:
         moments = {f"{names[p]}.{key}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
         parts |= {_part("model", learner): _weights(model), _part("optimizer", learner): moments}
     _require_finite(work, [item for name, part in parts.items() if name != "state" for item in part.items()], plain)
+    return plain, parts
+
+
+def begun(work: Path) -> Path:
+    """An empty folder for the parts of the next checkpoint."""
     scratch = work / f"{_PREFIX}tmp"
     if ranks.first():
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
     ranks.gather(None)  # nobody writes before the place is clean
-    for name, part in parts.items():
-        shards.write(scratch, name, part)
+    return scratch
+
+
+def finish(work: Path, step: int, plain: dict) -> None:
+    """Name a checkpoint whose parts are on the disk."""
     ranks.gather(None)  # all parts are there
     if ranks.first():
-        _finish(work, step, scratch, plain)
+        _finish(work, step, work / f"{_PREFIX}tmp", plain)
     ranks.gather(None)  # nobody goes on, or away, before it bears its name
 
 

@@ -23,15 +23,25 @@ from opd_steps.process import ranks
 HEADER = "DCP_SHARDING_INFO"  # {name: {"saved_offsets": [first row, 0, ...]}}
 
 
-def write(folder: Path, part: str, tensors: Mapping[str, Tensor]) -> None:
-    """This rank's file, on the disk when it returns. What every rank holds whole is written by the first."""
+Own = tuple[dict[str, Tensor], dict[str, dict]]
+"""What a rank writes: its rows by name, and the header's entry of each."""
+
+
+def own(tensors: Mapping[str, Tensor], copy: bool = False) -> Own:
+    """This rank's rows. What every rank holds whole is the first's. `copy`: on the CPU, so that the originals may change."""
     mine, header = {}, {}
     for name, tensor in tensors.items():
         if ranks.is_cut(tensor) or ranks.first():
             rows, low = ranks.own_rows(tensor)
             if rows.numel() or not ranks.is_cut(tensor):  # a rank may have none
-                mine[name] = rows.contiguous()
+                mine[name] = rows.to("cpu", copy=True).contiguous() if copy else rows.contiguous()
                 header[name] = {"saved_offsets": [low, *[0] * (rows.ndim - 1)][: rows.ndim]}
+    return mine, header
+
+
+def write(folder: Path, part: str, rows: Own) -> None:
+    """This rank's file, on the disk when it returns."""
+    mine, header = rows
     place = f"-{ranks.rank():05d}-of-{ranks.world():05d}" if ranks.world() > 1 else ""
     file = folder / f"{part}{place}.safetensors"
     save_file(mine, file, {HEADER: json.dumps(header, sort_keys=True)} if place else None)

@@ -16,6 +16,7 @@ from opd_steps.loop.guard import Guard
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.milestones import Milestones
 from opd_steps.loop.phases import Phases
+from opd_steps.loop.saver import Saver
 from opd_steps.loop.spikes import Spikes
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.hook import Hook
@@ -66,13 +67,17 @@ def train(
     if start:
         print(f"resuming after step {start}", flush=True)
 
-    def save(step: int) -> str:
+    saver = Saver(job.work, options.get("checkpoint_async", False))
+
+    def save(step: int, leaving: bool) -> str:
         begun = time.monotonic()
         if not step:
             return "before its first step; run again to begin"
-        if step > saved:
-            with phases.of("checkpoint"):
-                checkpoint.save(job.work, step, trained, states())
+        with phases.of("checkpoint"):
+            if step > saved:
+                saver.save(step, trained, states())
+            if leaving:
+                saver.settle(wait=True)
         return f"after step {step}; its checkpoint is saved, in {time.monotonic() - begun:.1f} s; run again to go on"
 
     for learner in learners.values():
@@ -82,12 +87,15 @@ def train(
         with guard.watch(step):
             if dropout:  # a function of the step, as all randomness: there is no state to be saved
                 torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
+            stop.gives_up = True
             try:
                 with phases.of("batch"):
                     made = make_batch(step)
             except Stopped:  # what it waited for may never come; the step is made anew
-                job.note(f"stopped by signal {stop.wanted} {save(step - 1)}")
-                raise SystemExit(128 + stop.wanted) from None
+                wanted = stopping()  # of all ranks, for all of them are here (rollout.vllm_link)
+                job.note(f"stopped by signal {wanted} {save(step - 1, leaving=True)}")
+                raise SystemExit(128 + wanted) from None
+            stop.gives_up = False  # an update cannot be taken back: hooks that sample go on to their end
             batches = {"": made} if isinstance(made, Batch) else made
             metrics: dict[str, float] = {}
             for name, learner in learners.items():
@@ -109,10 +117,13 @@ def train(
             if time.monotonic() - shown > 5 or last:
                 shown = time.monotonic()
                 print(f"{_progress(step, steps, metrics)}  {phases}", flush=True)
-            if stopping() or last or step % options["checkpoint_every"] == 0:
-                said, saved = save(step), step
+            if saver.pending:
+                with phases.of("checkpoint"):
+                    saver.settle()
+            if (stopped := bool(stopping())) or last or step % options["checkpoint_every"] == 0:
+                said, saved = save(step, leaving=stopped or last), step
                 if (wanted := stopping()) and not last:
-                    job.note(f"stopped by signal {wanted} {said}")
+                    job.note(f"stopped by signal {wanted} {said if stopped else save(step, leaving=True)}")
                     raise SystemExit(128 + wanted)
             if last:
                 break

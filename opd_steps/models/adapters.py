@@ -6,18 +6,21 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.bases import WEIGHTS
+from opd_steps.models.nf4 import Nf4, rounded
+from opd_steps.models.numerics import dtype_of
 from opd_steps.nouns.adapted import layers, plain, put
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
 from opd_steps.store.files import write_json
 
 CONFIG = "adapter_config.json"
+_ROUNDING = "nf4"  # in the metadata of an adapter beside weights in four bits: "<block> <dtype of the weights>"
 _OF_PEFT = "base_model.model."  # in front of each name, as a PeftModel has it
 
 
@@ -38,7 +41,10 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     config = model.peft_config["default"].to_dict() | {"inference_mode": True}
     write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
     named = {_OF_PEFT + name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(named, folder / WEIGHTS, {"format": "pt"})
+    told = {"format": "pt"}
+    for base in _quantised(model):  # all alike
+        told[_ROUNDING] = f"{base.block} {str(base.dtype).removeprefix('torch.')}"
+    save_file(named, folder / WEIGHTS, told)
 
 
 @torch.no_grad()
@@ -46,6 +52,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Put the update that an adapter's folder holds into the model's own weights. Raises UserError where it does not fit them."""
     try:
         found = {name.removeprefix(_OF_PEFT): value for name, value in load_file(folder / WEIGHTS).items()}
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            told = (file.metadata() or {}).get(_ROUNDING)
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False  # else they are not told from the frozen ones
         inject(model, config)
@@ -58,8 +66,15 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
         raise NotFinite(str(folder), f"the weight {name} is not finite")
     set_peft_model_state_dict(model, found)
     for name, layer in layers(model).items():
+        if told:  # the model that it was trained beside
+            block, dtype = told.split()
+            layer.base_layer.weight.copy_(rounded(layer.base_layer.weight, int(block), dtype_of(dtype)))
         put(model, name, plain(layer))
     del model.peft_config  # it is a plain model again
+
+
+def _quantised(model: PreTrainedModel) -> list[Nf4]:
+    return [layer.base_layer for layer in layers(model).values() if isinstance(layer.base_layer, Nf4)]
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -17,13 +17,14 @@ from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
 from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
 from opd_steps.models.packing import Read, packs, padded, unpadded
-from opd_steps.nouns.adapted import merged, switched_off
+from opd_steps.nouns.adapted import layers, merged, quantised, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
+from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.positions import positions
 
@@ -91,12 +92,12 @@ class LMPolicy:
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
         sampling |= {"top_p": self.top_p, "top_k": self.top_k}
-        if self.engine:
+        made = None if self.engine else self._decode(contexts, seeds, sampling)
+        while made is None:  # an engine that died meanwhile has other weights now
             if self.engine.version != version:
                 self.engine.sync(self.sampled_from(), version)
-            tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
-        else:
-            tokens, logp, ended = self._decode(contexts, seeds, sampling)
+            made = self.engine.generate(contexts, seeds, **sampling)
+        tokens, logp, ended = made
         if not torch.cat(list(logp)).isfinite().all():
             raise NotFinite(self.name, "the log-prob of a sampled token is not finite")
         return Trajectory(
@@ -108,6 +109,10 @@ class LMPolicy:
             ended_B=torch.tensor(ended),
         )
 
+    def decoder(self, model: PreTrainedModel, new: int) -> Plain:
+        """What decodes up to `new` tokens a row."""
+        return decoder_for(model, new)
+
     def sampled_from(self) -> PreTrainedModel:
         """The model, with its weights in the dtype that they are computed with: a copy of them as they are now, where that is another."""
         return self.model if ranks.is_sharded(self.model) else cast(self.model, self.compute)
@@ -116,7 +121,12 @@ class LMPolicy:
         mine = ranks.share(len(contexts))
         other, share = self.companion or (None, 0.0)
         # what bf16 weights would round away of the sum, layers with an adapter still compute
-        plain = merged if self.model.dtype is torch.float32 else nullcontext
+        # and of a model in four bits nobody holds a whole copy
+        plain = (
+            merged
+            if self.model.dtype is torch.float32 and not any(map(quantised, layers(self.model).values()))
+            else nullcontext
+        )
         with ranks.whole(self.model, *([other.model] if other else [])), self._view(self.model), plain(self.model):
             made = decode(
                 self.sampled_from(),
@@ -128,6 +138,7 @@ class LMPolicy:
                 vocab=self.vocab,
                 batch=self.batch,
                 companion=(other.sampled_from(), share) if other else None,
+                decoder=self.decoder,
             )
         rows = ranks.collect(list(zip(*made, strict=True)))
         return tuple([row[k] for row in rows] for k in range(3))

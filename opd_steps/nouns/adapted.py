@@ -19,6 +19,11 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in model.named_modules() if hasattr(m, "base_layer") and hasattr(m, "get_delta_weight")}
 
 
+def quantised(layer: nn.Module) -> bool:
+    """Whether the weight under a layer's adapter is held in another form, of which `whole` makes a plain layer."""
+    return hasattr(layer.base_layer, "whole")
+
+
 @contextmanager
 def switched_off(model: nn.Module) -> Iterator[None]:
     """Meanwhile it is the model that the training began from."""
@@ -36,7 +41,8 @@ def merged(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def plain(layer: nn.Module) -> nn.Module:
     """A frozen copy of a layer's base with the update in its weight, summed in fp32."""
-    base, weight = layer.base_layer, layer.base_layer.weight
+    base = layer.base_layer.whole() if quantised(layer) else layer.base_layer
+    weight = base.weight
     whole = weight.float() + sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
     made = copy.copy(base)
     made._parameters = {**base._parameters, "weight": nn.Parameter(whole.to(weight.dtype), requires_grad=False)}

@@ -19,7 +19,7 @@ class Draw:
     learner    who is trained on the rows; `name`: its own, "" for the student
     policies   models of teachers that a source may let sample, by name
     pool       the prompts of training
-    texts      texts(column): rows of a text column of the data; further arguments are those of Pool.written
+    texts      texts(column): rows of a text column of the data; further arguments are those of Pool.texts
     made       what the learners before this one got at this step, by name
     """
 

@@ -14,6 +14,16 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import epoch_order
 
 
+class Texts(Protocol):
+    """Written rows by number; a Trajectory is such."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def rows(self, index: Sequence[int]) -> Trajectory: ...
+
+
 class Pool(Protocol):
     """The contexts of one split, by number 0 .. len - 1, for policies of one family. The defaults are those of a task that is asked
     once and judged afterwards; one that answers while the policy acts (an environment) has its own `play`.
@@ -72,6 +82,10 @@ class Pool(Protocol):
         corpus    contexts as pretraining shows them
         """
         raise UserError("column", f"this task has no written '{column}' to learn from")
+
+    def texts(self, column: str, loss_on: str = "response", corpus: bool = False) -> Texts:
+        """The same rows for one that trains on some of them at a time."""
+        return self.written(column, loss_on, corpus)
 
     def pick(self, seed: int, step: int, count: int, purpose: str = "prompts") -> list[int]:
         """The contexts of a step: shuffled epochs, a function of seed and step alone."""

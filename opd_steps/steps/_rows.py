@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -13,13 +14,14 @@ from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.teachers import method_of, samples, starts, text_columns
 from opd_steps.config.versions import versions
-from opd_steps.loop.batches import fixed_rows, rollout_metrics
+from opd_steps.loop.batches import fixed_rows, rollout_metrics, told_apart
 from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.bench import Bench
 from opd_steps.nouns.heard import woven
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import outcome_B
@@ -42,7 +44,7 @@ class Rows:
     conductor: Conductor
 
     def __post_init__(self) -> None:
-        self._texts = cache(self.pool.written)
+        self._texts = cache(self.pool.texts)
         options, students = self.job.options, self.staff.students
         self._teachers = {name: self.staff.of(name) for name in students}
         asks_outcome = lambda name: any(outcome_need(row) for v in versions(options) for row in terms(method_of(v, name)))
@@ -56,22 +58,28 @@ class Rows:
         select, rates = plugs.load("tasks/selection", options["select"]), None
         if "pass_rates" in self.job.parents:
             rates = pass_rates(self.job)
+        if "teacher_rates" in self.job.parents:
+            teacher = pass_rates(self.job, "teacher_rates")
+            rates = {prompt: (rate, teacher[prompt]) for prompt, rate in rates.items() if prompt in teacher}
         sources = {
             name: StepRows(policy, self.staff.policies, self.pool, select, self.job.seed, self._texts, rates, name)
             for name, policy in self.staff.students.items()
         }
         self._start_engines()
 
-        def draw(step: int, version: int) -> dict[str, Batch]:
-            made: dict[str, Batch] = {}
-            for name, source in sources.items():
-                now = self.conductor.options
-                made[name] = source.batch(step, now, method_of(now, name), version, made)
-            return made
-
         ahead = dict(options["buffer"])
         kind = RolloutRing if ahead.pop("mixed") else RolloutBuffer
         stale = (ahead["batches"], ahead["passes"]) != (1, 1)
+        listeners = {} if stale else self._listeners()  # rows of a buffer are scored when their step has come
+
+        def draw(step: int, version: int) -> dict[str, Batch]:
+            made: dict[str, Batch] = {}
+            with _listening(listeners):
+                for name, source in sources.items():
+                    now = self.conductor.options
+                    made[name] = source.batch(step, now, method_of(now, name), version, made)
+            return made
+
         buffer = kind(lambda step, version: draw(step, version)[""], **ahead) if stale else None
 
         def make_batch(step: int) -> dict[str, Batch]:
@@ -109,7 +117,8 @@ class Rows:
             bench = Bench(
                 self.staff.students, self.staff.teachers, self.pool, budget, self.job.seed, self._answers, name, rows_of
             )
-            rows, metrics = batch.rows, dict(batch.metrics)
+            rows, apart = batch.rows, told_apart(batch.rows, self.pool, self.job.options["by"], batch.metrics)
+            metrics = {**batch.metrics, **apart}
             for judge in [judge for judge in self._judges if judge.EVERY or not name]:
                 rows, figures = judge.judge(rows, bench)
                 metrics |= figures
@@ -143,7 +152,7 @@ class Rows:
             teaching = self.staff.teachings[name]
             texts_B = [0] * len(pool)
             for column in columns:
-                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self._texts(column))[0], strict=True)]
+                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self.pool.written(column))[0], strict=True)]
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
             lengths = ((len(c), max(row_room(job, longest), t)) for c, t in zip(shown, texts_B, strict=True))
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)
@@ -152,10 +161,38 @@ class Rows:
             if job.options["engine"]["name"] != "local" and samples(job.options, name):
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
 
+    def _listeners(self) -> dict[Policy, list[Callable]]:
+        """Students that servers sample for, and what is done with a row of theirs as it ends: teachers that are servers as well, and read
+        rows as they are, score it while others are still sampled."""
+        known, world = self.staff.teachings, plugs.load("tasks/worlds", self.job.manifests["data"]["facts"]["task"])
+        if world.ANSWERS or self.job.options["engine"]["name"] != "server":  # where somebody answers, what ends is a turn
+            return {}
+        behind = {other for teaching in known.values() for other in teaching.others}  # to whom but some of the rows come
+        serves = lambda name: known[name].engine["name"] == "server" and known[name].context["name"] == "plain"
+        return {
+            student: [self.staff.engines[t].ahead for t in self._teachers[name] if t not in behind and serves(t)]
+            for name, student in self.staff.students.items()
+        }
 
-def pass_rates(job: Job) -> dict[int, float]:
-    """Share of correct samples by prompt, from a rollouts table."""
-    rows, found = read_rollouts(job.path("pass_rates")), defaultdict(list)
+
+@contextmanager
+def _listening(listeners: Mapping[Policy, Sequence[Callable]]) -> Iterator[None]:
+    """Meanwhile rows that end are told of: those of a step alone, not what hooks look at."""
+    tell = lambda heard: lambda context, tokens: [each(context, tokens) for each in heard]
+    for student, heard in listeners.items():
+        if student.engine:
+            student.engine.listener = tell(heard)
+    try:
+        yield
+    finally:
+        for student in listeners:
+            if student.engine:
+                student.engine.listener = None
+
+
+def pass_rates(job: Job, role: str = "pass_rates") -> dict[int, float]:
+    """Share of correct samples, or mean reward, by prompt, from a rollouts table."""
+    rows, found = read_rollouts(job.path(role)), defaultdict(list)
     for prompt, reward in zip(rows.prompt_B.tolist(), rows.reward_B.tolist(), strict=True):
         found[prompt].append(reward)
     return {prompt: sum(rewards) / len(rewards) for prompt, rewards in found.items()}

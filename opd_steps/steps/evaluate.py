@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opd_steps.config import plugs
+from opd_steps.evaluation.by_value import by_value
 from opd_steps.steps._main import main
 from opd_steps.steps._models import load_policy, load_pool, require_same
 from opd_steps.store.artifacts import Job
@@ -17,7 +18,12 @@ def run(job: Job) -> None:
         teacher = load_policy(job, "teacher", sampling, options["batch"])
         require_same(policy, teacher, job, "teacher")
     pools = {split: load_pool(job, split, policy, options["limit"]) for split in options["splits"]}
-    metrics, facts = plugs.load("evaluation/suites", options["suite"]).evaluate(job, policy, pools, teacher)
+    for pool in pools.values() if options["by"] else ():
+        pool.column(options["by"], 0)  # a column that is not there is said before anything is computed
+    suite = plugs.load("evaluation/suites", options["suite"])
+    metrics, facts = suite.evaluate(job, policy, pools, teacher)
+    if options["by"]:
+        metrics |= by_value(job.stage, pools, options["by"], suite.PROMPTS, metrics, {"k": options["k"]} | facts)
     job.publish(metrics, facts | policy.family.identity(policy))
 
 

@@ -19,7 +19,7 @@ def run(job: Job) -> None:
     """
     options = job.options
     policy = load_policy(job, "model", train=True)
-    rows = load_pool(job, "train", policy).written(options["column"], options["loss_on"], corpus=options["column"] == "corpus")
+    rows = load_pool(job, "train", policy).texts(options["column"], options["loss_on"], corpus=options["column"] == "corpus")
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
     make_batch = lambda step: fixed_rows(rows, job.seed, step, options["batch"])
     metrics = train(job, learner, make_batch, hooks_of(job, policy, "model"), dropout=True)

@@ -6,7 +6,7 @@ import torch
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.loop.batches import rollout_metrics, sampled_rows
+from opd_steps.loop.batches import rollout_metrics, sampled_rows, told_apart
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
@@ -38,7 +38,9 @@ def run(job: Job) -> None:
         reference = policy.begun() if adapts(job) else load_policy(job, "policy", sampling)
 
     def make_batch(step: int) -> Batch:
-        return group_batch(policy, pool, step, job.seed, options)
+        batch = group_batch(policy, pool, step, job.seed, options)
+        batch.metrics.update(told_apart(batch.rows, pool, options["by"], batch.metrics))
+        return batch
 
     teachers = {"reference": reference} if reference else {}
     learner = Learner(policy, objective(options), teachers, plugs.load("gradients", options["gradient"]))

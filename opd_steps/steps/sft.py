@@ -22,7 +22,7 @@ def run(job: Job) -> None:
     options, source = job.options, job.manifests["data"]
     policy = load_policy(job, "student", train=True)
     traces = source["kind"] == "rollout"
-    rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).written(options["column"], options["loss_on"])
+    rows = trace_rows(job, policy) if traces else load_pool(job, "train", policy).texts(options["column"], options["loss_on"])
     learner = Learner(policy, mle_objective(), gradient=plugs.load("gradients", options["gradient"]))
     make_batch = lambda step: fixed_rows(rows, job.seed, step, options["batch"])
     metrics = train(job, learner, make_batch, hooks_of(job, policy, "student"), dropout=True)

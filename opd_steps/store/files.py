@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-# all that loading a checkpoint needs; never a pickle
-CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+# all that loading a checkpoint needs; never a pickle. Its own code, *.py, is run only where a family's option allows it
+CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py")
 PIPELINE_PARTS = ("transformer", "scheduler", "text_encoder*", "tokenizer*", "vae")  # folders of one of diffusers
 PIPELINE_FILES = tuple(f"{part}/{pattern}" for part in PIPELINE_PARTS for pattern in CHECKPOINT_FILES)
 
@@ -20,10 +21,11 @@ def write_json(path: Path, value: object, sort_keys: bool = True) -> None:
     os.replace(scratch, path)
 
 
-def write_jsonl(path: Path, rows: list[dict]) -> None:
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    with scratch.open("w") as file:
+        file.writelines(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
     os.replace(scratch, path)
 
 

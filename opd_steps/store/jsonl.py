@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from opd_steps.errors import UserError
@@ -45,6 +47,46 @@ def _row(line: bytes, where: str) -> dict:
     if not isinstance(row, dict):
         raise UserError(where, f"expected a JSON object, found {type(row).__name__}")
     return row
+
+
+class Lines(Sequence):
+    """The rows of a file that stay on disk: each is read when it is asked for, as strictly. In memory are 8 bytes a row."""
+
+    def __init__(self, path: Path | str, starts: array | None = None):
+        self.path, self.starts = path, _starts(path) if starts is None else starts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int | slice) -> dict | Lines:
+        if isinstance(index, slice):
+            return Lines(self.path, self.starts[index])
+        return next(self._read([self.starts[index]]))
+
+    def __iter__(self) -> Iterator[dict]:
+        return self._read(self.starts)
+
+    def _read(self, starts: Sequence[int]) -> Iterator[dict]:
+        with open(self.path, "rb") as file:
+            for start in starts:
+                file.seek(start)
+                line = file.readline().rstrip(b"\n")
+                yield _row(line, f"{self.path}: the line at byte {start}")
+
+
+def _starts(path: Path | str) -> array:
+    """Where each line begins that is not blank."""
+    found, at = array("q"), 0
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                bom = len(codecs.BOM_UTF8) if at == 0 and line.startswith(codecs.BOM_UTF8) else 0
+                if line[bom:].strip():
+                    found.append(at + bom)
+                at += len(line)
+    except OSError as error:
+        raise UserError(str(path), f"cannot read this data file: {error.strerror}") from None
+    return found
 
 
 class _Refused(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config import plugs
 from opd_steps.store.artifacts import read_manifest
-from opd_steps.store.jsonl import read_jsonl
-from opd_steps.tasks.render import prompt_ids
+from opd_steps.store.jsonl import Lines
+from opd_steps.tasks.chat import messages
+from opd_steps.tasks.chat_turns import chat_turns
+from opd_steps.tasks.render import prompt_ids, with_bos
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,9 +44,17 @@ class Task:
     def hints(self) -> Hints:
         return plugs.load("tasks/hints", self.show)
 
-    def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-        """The tokens that every reader of this data shows a model for `prompt` (tasks/render.py)."""
-        return prompt_ids(tokenizer, prompt, self.chat, self.system, self.bos, self.template)
+    def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str, before: Sequence[dict[str, str]] = ()) -> list[int]:
+        """The tokens that every reader of this data shows a model for `prompt`, behind the messages `before` (tasks/render.py)."""
+        return prompt_ids(tokenizer, prompt, self.chat, self.system, self.bos, self.template, before)
+
+    def turns(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: str, before: Sequence[dict[str, str]], answer: str
+    ) -> list[tuple[list[int], bool]]:
+        """The chat with its answer in turn (tasks/chat_turns.py)."""
+        chat = [*messages(prompt, self.system, before), {"role": "assistant", "content": answer}]
+        (first, _), *rest = chat_turns(tokenizer, chat, self.template)
+        return [(with_bos(tokenizer, first, True, self.bos), False), *rest]
 
 
 def load_task(folder: Path) -> Task:
@@ -52,6 +63,6 @@ def load_task(folder: Path) -> Task:
     return Task(facts["verifier"], facts["hints"], facts["chat"], facts["system"], facts["bos"], facts["template"])
 
 
-def load_split(folder: Path, split: str) -> list[dict]:
-    """Rows of a split (tasks/rows.py); may be none."""
-    return read_jsonl(Path(folder) / f"{split}.jsonl")
+def load_split(folder: Path, split: str) -> Lines:
+    """Rows of a split (tasks/rows.py), which stay on disk; may be none."""
+    return Lines(Path(folder) / f"{split}.jsonl")

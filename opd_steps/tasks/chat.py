@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,9 +15,11 @@ CLOCK = re.compile(r"\bstrftime_now\b")
 _CHANCE = re.compile(r"\|\s*random\b|\blipsum\b")
 
 
-def messages(prompt: str, system: str | None = None) -> list[dict[str, str]]:
-    """A user's message, behind a system message where there is one; an empty one is one."""
-    return [*([] if system is None else [{"role": "system", "content": system}]), {"role": "user", "content": prompt}]
+def messages(prompt: str, system: str | None = None, before: Sequence[dict[str, str]] = ()) -> list[dict[str, str]]:
+    """A user's message behind those `before`, and a system message where there is one; an empty one is one. A chat's own stands."""
+    own = any(message["role"] == "system" for message in before[:1])
+    front = [] if system is None or own else [{"role": "system", "content": system}]
+    return [*front, *before, {"role": "user", "content": prompt}]
 
 
 def chat_text(
@@ -27,15 +30,23 @@ def chat_text(
 
     A template's clock stands at TODAY. Raises UserError when there is no template, and for whatever it raises.
     """
+    return _applied(tokenizer, chat, told, add_generation_prompt=more, continue_final_message=not more)
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], told: dict | None = None) -> str:
+    """The same of a chat that is over: nobody is asked to go on."""
+    return _applied(tokenizer, chat, told)
+
+
+def _applied(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], told: dict | None, **how: bool) -> str:
     if not tokenizer.chat_template:
         raise UserError("chat", "this tokenizer has no chat template; set chat: false, or take another tokenizer")
     try:
         return tokenizer.apply_chat_template(
             chat,
             tokenize=False,
-            add_generation_prompt=more,
-            continue_final_message=not more,
             strftime_now=TODAY.strftime,
+            **how,
             **(told or {}),
         )
     except Exception as error:  # a template is a program: it may raise anything

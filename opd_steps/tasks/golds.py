@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from opd_steps.errors import UserError
 from opd_steps.tasks.verifiers import Verifier
 
 _SHOWN = 60  # characters of an answer in a message
-Splits = dict[str, list[dict]]
 
 
-def readable(verifier: Verifier, splits: Splits, drop: bool, note: Callable[[str], None]) -> Splits:
-    """The splits without the rows whose answer the verifier cannot read, which are noted; UserError on the first one unless `drop`."""
-    kept: Splits = {}
-    for split, rows in splits.items():
-        problems = [unreadable(verifier, row["answer"]) for row in rows]
-        bad = [i for i, problem in enumerate(problems) if problem]
-        kept[split] = [row for row, problem in zip(rows, problems, strict=True) if not problem]
-        if not bad:
-            continue
-        first = rows[bad[0]]
-        said = f"the answer {first['answer'][:_SHOWN]!r} {problems[bad[0]]}"
-        if not drop:
-            more = f" ({len(bad)} such rows in {split})" if len(bad) > 1 else ""
-            raise UserError(_place(first), f"{said}{more}, or leave such rows out with drop_unreadable: true")
-        note(f"{split}: left out {len(bad)} of {len(rows)} rows; {_place(first)}: {said}")
-    return kept
+@dataclass
+class Golds:
+    """The answers of a split, some rows after the others. `drop`: rows whose answer cannot be read are left out; else they are refused."""
+
+    verifier: Verifier
+    split: str
+    drop: bool
+    rows: int = 0
+    left_out: int = 0
+    unsolved: int = 0
+    first: str = ""  # what is said of the first that was left out
+    wrong: str = ""  # the first solution that was rejected
+
+    def readable(self, rows: Sequence[dict]) -> list[dict]:
+        """Those whose answer the verifier can read."""
+        kept = []
+        for row in rows:
+            if problem := unreadable(self.verifier.of_row(row), row["answer"]):
+                self.left_out += 1
+                self.first = self.first or f"{_place(row)}: the answer {row['answer'][:_SHOWN]!r} {problem}"
+            else:
+                kept.append(row)
+        self.rows += len(kept)
+        return kept
+
+    def solve(self, rows: Sequence[dict]) -> None:
+        """Count the solutions that the verifier does not accept."""
+        if not self.verifier.JUDGES or (self.left_out and not self.drop):
+            return
+        scores = self.verifier.judge([row["solution"] for row in rows], rows)
+        bad = [row for row, score in zip(rows, scores, strict=True) if score <= 0]
+        self.unsolved += len(bad)
+        if bad and not self.wrong:
+            self.wrong = f"first {_place(bad[0])}"
+
+    def tell(self, where: str, note: Callable[[str], None]) -> None:
+        """After all rows: note what was left out and rejected. Raises UserError for the first that cannot be read, unless `drop`, and,
+        naming `where`, when most solutions are rejected."""
+        if self.left_out and not self.drop:
+            place, _, said = self.first.partition(": the answer")
+            more = f" ({self.left_out} such rows in {self.split})" if self.left_out > 1 else ""
+            raise UserError(place, f"the answer{said}{more}, or leave such rows out with drop_unreadable: true")
+        if self.left_out:
+            note(f"{self.split}: left out {self.left_out} of {self.rows + self.left_out} rows; {self.first}")
+        if 2 * self.unsolved > self.rows:
+            said = f"rejects most solutions of {self.split} ({self.unsolved} of {self.rows}), {self.wrong}"
+            raise UserError(where, f"{said}; are its options and the source's right?")
+        if self.unsolved:
+            note(f"{self.split}: the verifier rejects {self.unsolved} of {self.rows} solutions, {self.wrong}")
 
 
 def unreadable(verifier: Verifier, answer: str) -> str:
@@ -34,23 +67,6 @@ def unreadable(verifier: Verifier, answer: str) -> str:
     if not verifier.JUDGES:
         return ""
     return verifier.unreadable(answer) if answer.strip() else "is empty"
-
-
-def unsolved(verifier: Verifier, splits: Splits, where: str, note: Callable[[str], None]) -> dict[str, int]:
-    """By split, how many solutions the verifier does not accept, which is noted; UserError when it is most of a split."""
-    if not verifier.JUDGES:
-        return dict.fromkeys(splits, 0)
-    counts = {}
-    for split, rows in splits.items():
-        scores = verifier.judge([row["solution"] for row in rows], rows)
-        bad = [row for row, score in zip(rows, scores, strict=True) if score <= 0]
-        counts[split] = len(bad)
-        if 2 * len(bad) > len(rows):
-            said = f"rejects most solutions of {split} ({len(bad)} of {len(rows)}), first {_place(bad[0])}"
-            raise UserError(where, f"{said}; are its options and the source's right?")
-        if bad:
-            note(f"{split}: the verifier rejects {len(bad)} of {len(rows)} solutions, first {_place(bad[0])}")
-    return counts
 
 
 def _place(row: dict) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from opd_steps.errors import UserError
-from opd_steps.seeds import rng
+from opd_steps.seeds import derive, rng
 from opd_steps.store.jsonl import numbered_lines, read_jsonl
 from opd_steps.store.sources import here
+from opd_steps.tasks.messages import read_chat
 from opd_steps.tasks.rows import SPLITS, row
 
 
@@ -20,7 +21,7 @@ class Records:
     """Raw records of one split, and where they came from (for error lines)."""
 
     path: str
-    rows: Sequence[dict]
+    rows: Sequence[dict] | Iterable[dict]
     lines: bool = False  # a JSONL file: places are line numbers
 
     def where(self, index: int) -> str:
@@ -47,21 +48,28 @@ class Records:
             raise UserError(self.where(index), f"column '{name}' is {value}, no value")
         return str(value)
 
-    def to_rows(
-        self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = ""
-    ) -> list[dict]:
-        """Rows by column names, each with its place as `where`; without a `solution` column the answer alone is the solution. Without an
-        `answer` column they are prompts alone.
+    def made(
+        self, prompt: str, answer: str, solution: str = "", columns: Sequence[str] = (), wording: str = "", chat: str = ""
+    ) -> Iterator[dict]:
+        """Rows by column names, one after the other, each with its place as `where`; without a `solution` column the answer alone is the
+        solution. Without an `answer` column they are prompts alone.
 
-        `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it.
+        `columns`: further ones that stay with the rows, as teachers are routed by. `wording`: what is asked, with {prompt} in it. `chat`: a
+        column of messages in place of `prompt`; without a `solution` column the assistant's last words are the solution.
         """
-        found = []
         for i, record in enumerate(self.rows):
-            asked, *rest = (self._text(record, i, name) if name else "" for name in (prompt, answer, solution or answer))
+            if chat:
+                before, asked, said = read_chat(_at(record, chat)[1], self.where(i), chat)
+            else:
+                before, asked, said = [], self._text(record, i, prompt) if prompt else "", ""
+            right, solved = (self._text(record, i, name) if name else "" for name in (answer, solution or answer))
             more = {name: self._text(record, i, name) for name in columns}
-            made = row(wording.replace("{prompt}", asked) or asked, *rest)
-            found.append(made | {"where": self.where(i), "meta": more})
-        return found
+            made = row(wording.replace("{prompt}", asked) or asked, right, said if said and not solution else solved)
+            yield made | ({"before": before} if before else {}) | {"where": self.where(i), "meta": more}
+
+    def to_rows(self, *columns: object, **more: object) -> list[dict]:
+        """All of them (`made`)."""
+        return list(self.made(*columns, **more))
 
 
 def _at(record: dict, path: str) -> tuple[bool, object]:
@@ -106,13 +114,15 @@ def from_hub(
     most: dict[str, int] | None = None,
     seed: int = 0,
     where: dict[str, str] | None = None,
+    stream: int = 0,
 ) -> dict[str, Records]:
     """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
     asked for.
 
     `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
     it does not say. `where`: the text of columns, or of places in them, that rows must have to be read. `most`: of a split, that many
-    of these, drawn by `seed`; 0 = all.
+    of these, drawn by `seed`; 0 = all. `stream`: the rows come as they are read, those of train through a shuffle buffer of so many; then
+    `most` are the first of these. 0 = any can be asked for.
     """
     import datasets
 
@@ -123,7 +133,9 @@ def from_hub(
             data = datasets.load_from_disk(str(root))
             data = data if isinstance(data, dict) else {names["train"] or names["test"]: data}
         else:
-            data = datasets.load_dataset(str(root or path), subset or None, data_files=files or None, revision=revision or None)
+            data = datasets.load_dataset(
+                str(root or path), subset or None, data_files=files or None, revision=revision or None, streaming=stream > 0
+            )
     except Exception as error:  # each format has its own way to fail
         raise UserError(path, f"cannot load this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
     for ours, name in names.items():
@@ -132,11 +144,16 @@ def from_hub(
     found = {}
     for ours, name in names.items():
         if name:
-            rows, count = _having(data[name], where or {}, f"{path}:{name}"), (most or {}).get(ours, 0)
+            count = (most or {}).get(ours, 0)
+            if stream:
+                buffer = stream if ours == "train" else 0
+                found[ours] = Records(f"{path}:{name}", _stream(path, data[name], buffer, count, seed, where or {}))
+                continue
+            rows = _having(data[name], where or {}, f"{path}:{name}")
             picked = sorted(rng(seed, "rows", ours).permutation(len(rows))[:count].tolist()) if count else None
             found[ours] = Records(f"{path}:{name}", rows if picked is None else rows.select(picked))
     for records in found.values():
-        if not records.rows:
+        if not stream and not records.rows:
             raise UserError(records.path, "no rows in this split")
     return found
 
@@ -149,6 +166,19 @@ def _having(rows: Any, where: dict[str, str], place: str) -> Any:
     looked_at = Records(place, rows.select_columns(sorted(names & set(rows.column_names))))
     has = lambda i: all(looked_at.column(i, path) == text for path, text in where.items())
     return rows.select([i for i in range(len(rows)) if has(i)])
+
+
+def _stream(path: str, rows: Any, buffer: int, count: int, seed: int, where: dict[str, str]) -> Iterator[dict]:
+    """A split of `datasets` as it comes, of rows with this text in these columns, shuffled by files and within a buffer, where there is
+    one; `count` rows, 0 = all."""
+    rows = rows.to_iterable_dataset() if hasattr(rows, "to_iterable_dataset") else rows  # of save_to_disk
+    if where:
+        rows = rows.filter(lambda record: all(str(_at(record, column)[1]) == text for column, text in where.items()))
+    rows = rows.shuffle(seed=derive(seed, "stream"), buffer_size=buffer) if buffer else rows
+    try:
+        yield from rows.take(count) if count else rows
+    except Exception as error:  # each format has its own way to fail, and so has the net
+        raise UserError(path, f"cannot read on in this data set: {(str(error) or repr(error)).splitlines()[0]}") from None
 
 
 def hold_out(rows: list[dict], count: int, seed: int, where: str) -> tuple[list[dict], list[dict]]:

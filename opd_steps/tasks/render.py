@@ -29,9 +29,10 @@ def prompt_ids(
     system: str | None = None,
     bos: str = "auto",
     template: dict | None = None,
+    before: Sequence[dict[str, str]] = (),
 ) -> list[int]:
     """Tokens of a prompt; with `chat`, of the chat template's text up to where the assistant begins. `template`: what it is told
-    beside the messages.
+    beside the messages; `before`: those that stand before the prompt.
 
     bos   auto: what the tokenizer's own rule puts in front of a text, in a chat what the template writes; always: a BOS in
           front of both, once; never: none, in a chat neither the template's
@@ -39,22 +40,24 @@ def prompt_ids(
     Raises UserError on a character that the tokenizer lacks, when it has no chat template or the template fails, for a BOS that
     it does not have, and for a prompt of no tokens.
     """
-    ids = _chat_ids(tokenizer, prompt, system, template) if chat else encode(tokenizer, prompt)
-    ids = _with_bos(tokenizer, ids, chat, bos)
+    ids = _chat_ids(tokenizer, messages(prompt, system, before), template) if chat else encode(tokenizer, prompt)
+    ids = with_bos(tokenizer, ids, chat, bos)
     if not ids:
         raise UserError("prompt", f"no tokens at all in {prompt[:60]!r}: nothing that a response could stand behind")
     return ids
 
 
-def _chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, system: str | None, template: dict | None) -> list[int]:
-    texts = [text for text in (prompt, system) if text is not None]
+def _chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], template: dict | None) -> list[int]:
+    texts = [message["content"] for message in chat]
     if not any(names_in(tokenizer, text) for text in texts):
-        return encode_markup(tokenizer, chat_text(tokenizer, messages(prompt, system), template))
+        return encode_markup(tokenizer, chat_text(tokenizer, chat, template))
     texts, free = guard(tokenizer, texts)
-    return encode_guarded(tokenizer, chat_text(tokenizer, messages(*texts), template), free)
+    guarded = [message | {"content": text} for message, text in zip(chat, texts, strict=True)]
+    return encode_guarded(tokenizer, chat_text(tokenizer, guarded, template), free)
 
 
-def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], chat: bool, bos: str) -> list[int]:
+def with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], chat: bool, bos: str) -> list[int]:
+    """Ids with a BOS in front or without, as the rule `bos` of `prompt_ids` has it."""
     if bos == "auto":
         return ids if chat else [*leading_ids(tokenizer), *ids]
     if bos == "never":

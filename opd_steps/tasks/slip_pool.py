@@ -54,9 +54,11 @@ class SlipPool(PromptPool):
             led.append(actions.index_put((at - 1,), token))
         return self.show(rows.with_columns(actions=led, heard=None))
 
-    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+    def written(
+        self, column: str, loss_on: str = "response", corpus: bool = False, ids: Sequence[int] | None = None
+    ) -> Trajectory:
         """As texts are, but for the marks and the nodes behind them: those are the world's."""
-        rows = super().written(column, loss_on, corpus)
+        rows = super().written(column, loss_on, corpus, ids)
         parts = [apart(tokens, self._own(tokens)) for tokens in rows.actions]
         actions, heard = ([part[k] for part in parts] for k in range(2))
         return rows.with_columns(actions=actions, heard=heard)

@@ -18,6 +18,9 @@ def check_texts(splits: dict[str, list[dict]], place: str) -> None:
             for name, value in row.items():
                 if isinstance(value, str) and not value.isascii() and (half := half_pair(value)):
                     raise UserError(where, f"{name} holds half of a surrogate pair: {half!r} is no character")
+            for message in row.get("before", ()):
+                if half := half_pair(message["content"]):
+                    raise UserError(where, f"a message holds half of a surrogate pair: {half!r} is no character")
             for name in _SPOKEN if row["answer"] else _SPOKEN[:1]:
                 if not row[name].strip():
                     raise UserError(where, f"the {name} is empty")

@@ -117,7 +117,8 @@ class SpanTeacher:
             own, other = align(sizes, its_sizes)
             if {sum(sizes), sum(its_sizes)} != {len(text.encode()) + ended}:
                 own, other = [-1] * len(own), [-1] * len(other)
-            contexts.append(self.pool.task.prompt_ids(its, self.pool.rows[prompt]["prompt"]))
+            row = self.pool.rows[prompt]
+            contexts.append(self.pool.task.prompt_ids(its, row["prompt"], row.get("before", ())))
             actions.append(torch.tensor(said))
             spans.append(torch.tensor([-1 if no_text else span for no_text, span in zip(mute, own, strict=True)]))
             teacher_spans.append(torch.tensor(other))

@@ -1,4 +1,4 @@
-"""How long a training's checkpoint takes to write: weights and both moments of Adam in fp32, synced to disk.
+"""How long a training waits for a checkpoint: weights and both moments of Adam in fp32, synced to disk, at once and beside the steps.
 
 python -m tests.bench.checkpoint_write --millions 100 --folder results
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from opd_steps.loop import checkpoint
+from opd_steps.loop.saver import Saver
 
 
 def main() -> None:
@@ -27,8 +27,13 @@ def main() -> None:
         p.grad = torch.randn_like(p)
     optimizer.step()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        begun = time.monotonic()
-        checkpoint.save(Path(folder), 1, {"": (layers, optimizer)}, {})
+        saver, begun = Saver(Path(folder), beside=True), time.monotonic()
+        saver.save(1, {"": (layers, optimizer)}, {})
+        stall = time.monotonic() - begun
+        saver.settle(wait=True)
+        beside = time.monotonic() - begun
+        saver, begun = Saver(Path(folder), beside=False), time.monotonic()
+        saver.save(2, {"": (layers, optimizer)}, {})
         seconds = time.monotonic() - begun
         size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 1e6
     print(
@@ -37,6 +42,8 @@ def main() -> None:
                 "million parameters": args.millions,
                 "MB": round(size),
                 "seconds": round(seconds, 2),
+                "seconds that a step waits with checkpoint_async": round(stall, 2),
+                "until that one is written": round(beside, 2),
                 "MB/s": round(size / seconds),
             }
         )

@@ -105,3 +105,12 @@ def test_a_part_that_is_gone_or_cut_is_damage(folder, tmp_path, file, how):
     damaged.unlink() if how == "gone" else damaged.write_bytes(damaged.read_bytes()[:-3])
     with pytest.raises(UserError, match=r"this checkpoint is damaged .*; delete it and run again"):
         checkpoint.load(tmp_path / "small", {"": updated(qwen(seed=1))})
+
+
+def test_threads_of_two_ranks_write_the_bytes_that_the_ranks_would(tmp_path):
+    """While the weights change; each rank's rows of weights, moments and averages."""
+    assert launch(2, "tests.unit.shard_toys", [str(tmp_path), "beside"]) == 0
+    once, beside = (
+        {p.name: p.read_bytes() for p in (tmp_path / name / "checkpoint-00000001").iterdir()} for name in ("once", "beside")
+    )
+    assert len(once) == 7 and once == beside

@@ -1,10 +1,11 @@
 """Checkpoints that several ranks write and others read.
 
-python -m tests.unit.shard_toys FOLDER write | die | resume      (in each rank)
+python -m tests.unit.shard_toys FOLDER write | die | resume | beside      (in each rank)
 
 write   a training that stops after its second step in FOLDER/left, a small checkpoint in FOLDER/small, and what a larger one costs
 die     a training in FOLDER/died whose last rank is killed while it writes its second checkpoint
 resume  what FOLDER/left3 and FOLDER/died3, copies of these, come to, and FOLDER/small
+beside  one checkpoint in FOLDER/once, and the same in FOLDER/beside, written by threads while the weights change
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from opd_steps.loop import checkpoint, shards
 from opd_steps.loop.optim import make_optimizer
+from opd_steps.loop.saver import Saver
 from opd_steps.process import ranks
 from opd_steps.process.launch import failing_together
 from tests.unit.hollow_toys import Peak
@@ -81,6 +83,20 @@ def write(folder: Path) -> dict[str, int]:
     return {"weights": own, "saving": saving.most - saving.first, "loading": loading.most - loading.first}
 
 
+def beside(folder: Path) -> None:
+    for name in ("once", "beside"):
+        ranks.gather((folder / name).mkdir(exist_ok=True))
+        model, optimizer = updated(ranks.shard(qwen(seed=0)))
+        saver = Saver(folder / name, name == "beside")
+        saver.save(1, {"": (model, optimizer)}, state(model, torch.nan))
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(1.0)
+        while saver.pending:
+            saver.settle()
+        assert checkpoint.newest(folder / name).name == "checkpoint-00000001"
+
+
 def die(folder: Path) -> None:
     real = shards.write
 
@@ -103,7 +119,7 @@ def resume(folder: Path) -> None:
 if __name__ == "__main__":
     with failing_together():
         ranks.join()
-        told = {"write": write, "die": die, "resume": resume}[sys.argv[2]](Path(sys.argv[1]))
+        told = {"write": write, "die": die, "resume": resume, "beside": beside}[sys.argv[2]](Path(sys.argv[1]))
         if told:
             (Path(sys.argv[1]) / f"rank{ranks.rank()}.json").write_text(json.dumps(told))
         ranks.leave()

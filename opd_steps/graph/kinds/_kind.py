@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 from opd_steps.config.curve_names import TRAIN
 from opd_steps.config.plugs import plug
 from opd_steps.config.teachers import engines
+from opd_steps.graph.by_column import OF_ROWS, told_apart
 from opd_steps.graph.options import Attention, Dtype, Optim, Resources, Spikes
 from opd_steps.graph.train_metrics import figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from opd_steps.graph.cost.work import Work
     from opd_steps.graph.node import GraphNode
@@ -89,7 +90,12 @@ class Node:
     @classmethod
     def measures(cls, node: GraphNode, metric: str) -> bool:
         """Whether a claim may name this metric of it."""
-        return metric in cls.metrics(node)
+        return metric in cls.metrics(node) or told_apart(node, metric, cls.apart(node))
+
+    @classmethod
+    def apart(cls, node: GraphNode) -> Container[str]:
+        """The metrics that its option `by` tells apart."""
+        return ()
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
@@ -164,6 +170,7 @@ class Training(Running):
     micro_tokens: Annotated[Optional[int], "at least 1"] = None  # instead: tokens in one pass, of sequences of like length
     packed: bool = False  # sequences of one pass stand one behind the other, without padding
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
+    checkpoint_async: bool = False  # steps go on while a checkpoint is written, from a copy in the host's memory
     weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates
     published: Optional[Dtype] = None  # of the trained model's files; null: as `weights`
     recompute: bool = False  # activations: keep the blocks' inputs alone, run each block again in the backward pass
@@ -188,3 +195,16 @@ class Training(Running):
     @classmethod
     def uses_gpus(cls, options: dict) -> bool:
         return True
+
+
+@dataclass
+class SamplingTraining(Training):
+    """What trainings have that sample."""
+
+    by: str = (
+        ""  # a column of the data, e.g. domain: reward, length, truncated also of each of its values, `train/reward/maths`
+    )
+
+    @classmethod
+    def apart(cls, node: GraphNode) -> set[str]:
+        return {metric for metric in cls.metrics(node) if metric.rpartition("/")[2] in OF_ROWS}

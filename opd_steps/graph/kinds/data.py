@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
 
-from opd_steps.config import plugs
+from opd_steps.config import plug_schema, plugs
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.reads import refuse_unread
@@ -14,6 +14,9 @@ from opd_steps.store.sources import Given
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
+
+
+_SOURCES = "tasks/sources"
 
 
 @dataclass
@@ -26,7 +29,7 @@ class DataNode(Node):
     CHECKED: ClassVar[bool] = False
 
     task: Any = plug("tasks/worlds", "prompts")  # what is asked, and of whom; it says which of the other options it reads
-    source: Any = plug("tasks/sources", "arithmetic")
+    source: Any = plug(_SOURCES, "arithmetic")
     verifier: Any = plug("tasks/verifiers", "numeric")
     drop_unreadable: bool = False  # leave out rows whose answer the verifier cannot read, instead of refusing the data
     hints: Any = plug("tasks/hints", "none")  # how attempts are shown in front of a prompt, where a context is privileged
@@ -48,16 +51,23 @@ class DataNode(Node):
             raise UserError(f"{where}.system", "a system message is shown only with chat: true")
         if options["template"] and not options["chat"]:
             raise UserError(f"{where}.template", "a template is told something only with chat: true")
-        hinted = [plugs.constant("tasks/sources", source["name"], "HINTS") for source in plugs.chain(options["source"])]
+        hinted = [plugs.constant(_SOURCES, source["name"], "HINTS") for source in plugs.chain(options["source"])]
         if any(hinted[1:]):
             raise UserError(
                 f"{where}.source", "attempts are shown of whole solutions: the source that shows them is the outermost"
             )
-        if hinted[0] and options["hints"]["name"] == "none":
-            raise UserError(f"{where}.hints", f"source '{options['source']['name']}' shows attempts; say how: marks or words")
+        sources = plug_schema.inside(_SOURCES, options["source"])
+        shows = [s["name"] for _, group, s in sources if group == _SOURCES and plugs.constant(group, s["name"], "HINTS")]
+        for way, group, source in plug_schema.inside(_SOURCES, options["source"]):
+            if way and group == _SOURCES and source.get("stream"):
+                said = "rows that stream can be gone through once, and a source around them asks for more: 0, or take it alone"
+                raise UserError(f"{where}.source{way}.stream", said)
+        if shows and options["hints"]["name"] == "none":
+            raise UserError(f"{where}.hints", f"source '{shows[0]}' shows attempts; say how: marks or words")
 
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:
-        paths = [source.get("path") for source in plugs.chain(options["source"])]
-        found = {f"source{'.of' * i}.path": path for i, path in enumerate(paths)} | {"task.path": options["task"].get("path")}
+        inside = plug_schema.inside(_SOURCES, options["source"])
+        found = {f"source{way}.path": source.get("path") for way, group, source in inside if group == _SOURCES}
+        found["task.path"] = options["task"].get("path")
         return {key: Given(path) for key, path in found.items() if path is not None}

@@ -18,7 +18,7 @@ from opd_steps.store.sources import Given
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
-_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch", "dtype", "attention")
+_OF_ALL_SUITES = ("model", "data", "teacher", "splits", "limit", "max_new_tokens", "batch", "dtype", "attention", "by")
 
 
 @dataclass
@@ -47,6 +47,7 @@ class EvaluateNode(Running):
     teacher: Optional[str] = ref("model", required=False)  # for reverse KL on fresh samples
     suite: Any = plug("evaluation/suites", "lm_eval")  # what measures; it says which of the options from k on it reads
     splits: list[Literal["train", "test", "ood"]] = field(default_factory=lambda: ["test"])
+    by: str = ""  # a column of the data, e.g. domain: figures also of the prompts of each of its values, `test/avg_at_k/maths`
     limit: Annotated[int, "at least 0"] = 0  # prompts of each split; 0 = all
     max_new_tokens: Annotated[int, "at least 1"] = 32
     batch: Annotated[int, "at least 1"] = 256
@@ -67,6 +68,8 @@ class EvaluateNode(Running):
         suite, task = node.options["suite"]["name"], node.parents["data"].options["task"]["name"]
         if constant("evaluation/suites", suite, "TEXTS") and not constant("tasks/worlds", task, "TEXTS"):
             raise UserError(f"{where}.suite", f"'{suite}' asks questions in text, and the task '{task}' of its data has none")
+        if node.options["by"] and not constant("evaluation/suites", suite, "PROMPTS"):
+            raise UserError(f"{where}.by", f"'{suite}' has no figure with a value at each prompt, which could be told apart")
         if constant("tasks/worlds", task, "ANSWERS") and not constant("evaluation/suites", suite, "PLAYS"):
             raise UserError(
                 f"{where}.suite", f"'{suite}' asks once, and the task '{task}' answers while a policy writes: use played"
@@ -106,6 +109,11 @@ class EvaluateNode(Running):
         """Which metrics a benchmark has, lm-eval alone knows."""
         task, _, name = metric.partition("/")
         return super().measures(node, metric) or bool(name and task in node.options["benchmarks"])
+
+    @classmethod
+    def apart(cls, node: GraphNode) -> set[str]:
+        prompts = constant("evaluation/suites", node.options["suite"]["name"], "PROMPTS")
+        return {f"{split}/{name}" for split in node.options["splits"] for name in prompts}
 
     @classmethod
     def sources(cls, options: dict) -> dict[str, Given]:

@@ -14,7 +14,7 @@ from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.checks.opd import check_opd
 from opd_steps.graph.cost.distilling import distilled
 from opd_steps.graph.cost.work import Work
-from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.kinds._kind import SamplingTraining
 from opd_steps.graph.method import Buffer, LearnerOptions, Method, TeacherOptions
 from opd_steps.graph.options import Dtype, Engine, Sampling, TeacherEngine, Trainer, ref
 from opd_steps.graph.row_lengths import Rows
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class OpdNode(Training):
+class OpdNode(SamplingTraining):
     """On-policy distillation: the student samples, the teacher scores every token."""
 
     PHASE: ClassVar[str] = "students"
@@ -42,6 +42,7 @@ class OpdNode(Training):
     scores: Optional[str] = ref("scores", required=False)  # instead of a live teacher
     reference: Optional[str] = ref("model", required=False)  # for terms against it and for extrapolation beyond it
     pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
+    teacher_rates: Optional[str] = ref("rollouts", required=False)  # for select: a teacher's samples of the same prompts
     answers: Optional[str] = ref("rollouts", required=False)  # for judges: a teacher's texts, of which nothing else is read
     update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from opd_steps.config.curve_names import POLICY
+from opd_steps.config.plug_schema import inside
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.cost.work import Work, reinforced
-from opd_steps.graph.kinds._kind import Training
+from opd_steps.graph.kinds._kind import SamplingTraining
 from opd_steps.graph.method import ROW
 from opd_steps.graph.options import Engine, Sampling, Trainer, ref
 from opd_steps.graph.row_lengths import Rows, caps, made
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RlNode(Training):
+class RlNode(SamplingTraining):
     """GRPO with Dr.GRPO and DAPO as switches of the same code (arXiv 2402.03300, 2503.20783, 2503.14476).
 
     Curves of its own: silent_groups, the share without spread of all groups generated; silent_trained, of those trained on;
@@ -70,9 +71,10 @@ class RlNode(Training):
 
     @classmethod
     def check(cls, node: GraphNode, where: str) -> None:
-        judge = node.parents["data"].origin.options["verifier"]["name"]
-        if not constant("tasks/verifiers", judge, "JUDGES"):
-            raise UserError(f"{where}.data", f"RL learns from rewards, and the verifier '{judge}' of its data gives none")
+        for _, group, judge in inside("tasks/verifiers", node.parents["data"].origin.options["verifier"]):
+            if group == "tasks/verifiers" and not constant(group, judge["name"], "JUDGES"):
+                said = f"RL learns from rewards, and the verifier '{judge['name']}' of its data gives none"
+                raise UserError(f"{where}.data", said)
         sampling = node.options["sampling"]
         if sampling["top_p"] < 1 or sampling["top_k"] or sampling["temperature"] <= 0:
             what = "the importance ratio needs plain sampling: temperature above 0, top_p 1 and top_k 0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from opd_steps.errors import UserError
 from opd_steps.graph.budget import tokens_of, training
 from opd_steps.graph.cost.work import Work, supervised
 from opd_steps.graph.kinds._kind import Training
@@ -31,7 +32,15 @@ class SftNode(Training):
     data: str = ref("rollouts", "data")  # traces, or a data set's `column`
     column: str = "solution"
     batch: Annotated[int, "at least 1"] = 64
-    loss_on: Literal["all", "response"] = "response"  # all: the prompt's tokens too, but for the first
+    loss_on: Literal["all", "response", "turns"] = (
+        "response"  # all: the prompt's tokens too, but for the first; turns: all that the assistant says in a chat
+    )
+
+    @classmethod
+    def check(cls, node: GraphNode, where: str) -> None:
+        data = node.parents["data"]
+        if node.options["loss_on"] == "turns" and not (data.says.PRODUCES == "data" and data.origin.options.get("chat")):
+            raise UserError(f"{where}.loss_on", "turns are those of a data set with chat: true")
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:

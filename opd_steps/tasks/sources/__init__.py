@@ -22,7 +22,8 @@ class Source(Protocol):
 
     @abstractmethod
     def rows(self, seed: int) -> dict[str, list[dict]]:
-        """Rows by split: train, test, ood. Raises UserError for what cannot be made or read."""
+        """Rows by split: train, test, ood; train rows may come one after the other, to be gone through once. Raises UserError for what
+        cannot be made or read."""
 
     @property
     def trains(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from opd_steps.tasks.records import from_jsonl, hold_out
 from opd_steps.tasks.rows import splits
@@ -17,8 +17,13 @@ class Jsonl(Source):
     A prompt that stands in test or ood is dropped from train. Raises UserError naming file and line.
     """
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("messages == '' or prompt == 'prompt'",)
+
     path: str
     prompt: str = "prompt"  # column names
+    messages: str = (
+        ""  # in place of prompt: a column that is a chat, [{role, content}, ...], up to a user's message or the answer to it
+    )
     answer: str = "answer"
     solution: str = ""  # empty: the answer is the whole solution
     columns: list[str] = field(
@@ -28,7 +33,7 @@ class Jsonl(Source):
 
     def rows(self, seed: int) -> dict[str, list[dict]]:
         parts = {
-            split: r.to_rows(self.prompt, self.answer, self.solution, self.columns)
+            split: r.to_rows(self.prompt, self.answer, self.solution, self.columns, chat=self.messages)
             for split, r in from_jsonl(self.path).items()
         }
         if "test" not in parts:

@@ -36,6 +36,10 @@ class Verifier(Protocol):
         """The score of every completion, each to a row of the data; all samples of a prompt come together, and may be compared."""
         return [self.score(completion, row["answer"]) for completion, row in zip(completions, rows, strict=True)]
 
+    def of_row(self, row: Mapping) -> Verifier:
+        """Who judges this row of the data: itself, or one that it leaves the row to."""
+        return self
+
     def feedback(self, completion: str, answer: str) -> str:
         """What a context may show of a wrong completion; "" = nothing."""
         return ""
