@@ -104,6 +104,7 @@ class Trainer:
             "verl/launch.py",
             "verl/trainer.py",
             "verl/agent.py",
+            "verl/beside.py",
             "verl/names.py",
             "verl/optimizer.py",
             "verl/vllm_server.py",

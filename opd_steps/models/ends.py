@@ -20,7 +20,8 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *stated: int | list[int] | None)
 
 def model_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The end tokens of a loaded model (`state_ends`)."""
-    return end_ids(tokenizer, model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None))
+    stated = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return end_ids(tokenizer, model.config.get_text_config().eos_token_id, stated)
 
 
 def stated_ends(path: str | Path) -> list[int]:
@@ -59,5 +60,5 @@ def state_ends(model: PreTrainedModel, path: str | Path) -> None:
     ends = stated_ends(path)
     stated = ends[0] if len(ends) == 1 else ends or None
     model.config.eos_token_id = stated
-    if model.generation_config is not None:
+    if getattr(model, "generation_config", None) is not None:
         model.generation_config.eos_token_id = stated

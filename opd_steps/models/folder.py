@@ -64,14 +64,20 @@ def where(folder: Path | str) -> str:
     return str(target)
 
 
-def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attention: str | None = None) -> PreTrainedModel:
+def load_model(
+    folder: Path | str,
+    dtype: str | torch.dtype = "float32",
+    attention: str | None = None,
+    auto: type = AutoModelForCausalLM,
+    own_code: bool = False,
+) -> PreTrainedModel:
     """A node's model in eval mode, adapters merged into it, on the GPU if there is one; `attention`: transformers' name of an
-    implementation. Safetensors only.
+    implementation; `auto`: its class that knows such models; `own_code`: run what the checkpoint brings. Safetensors only.
 
     Raises UserError.
     """
     path = where(folder)
-    model = read_model(path, dtype=dtype, attention=attention).to(ranks.device()).eval()
+    model = read_model(path, attention, auto, own_code, dtype=dtype).to(ranks.device()).eval()
     if adapters := stacked(Path(folder)):
         from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
 
@@ -82,14 +88,17 @@ def load_model(folder: Path | str, dtype: str | torch.dtype = "float32", attenti
     return model
 
 
-def read_model(path: str, attention: str | None = None, **how) -> PreTrainedModel:
+def read_model(
+    path: str, attention: str | None = None, auto: type = AutoModelForCausalLM, own_code: bool = False, **how
+) -> PreTrainedModel:
     """The model in a checkpoint's own folder. Raises UserError unless its weights are those that its config describes: none is
     missing, left over or of another shape. `how`: of from_pretrained; `attention`: its name of an implementation, None: its choice.
     """
     how |= {"attn_implementation": attention} if attention else {}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **_SAFELY, **how
+        how |= _SAFELY | {"trust_remote_code": own_code}
+        model, report = auto.from_pretrained(
+            path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **how
         )
     except Exception as error:  # each architecture has its own way to fail on values that do not fit
         raise UserError(path, f"cannot load this model: {_first_line(error)}") from None
@@ -107,7 +116,7 @@ def read_model(path: str, attention: str | None = None, **how) -> PreTrainedMode
 
 def _keep_what_can_be_saved(model: PreTrainedModel, path: str) -> None:
     """transformers loads sampling defaults that it refuses to save. Nothing here samples by them; the token ids stay."""
-    found = model.generation_config
+    found = getattr(model, "generation_config", None)  # what writes nothing from left to right has none
     try:
         if found is not None:
             found.validate(strict=True)

@@ -24,6 +24,7 @@ from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
+from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.positions import positions
 
@@ -108,6 +109,10 @@ class LMPolicy:
             ended_B=torch.tensor(ended),
         )
 
+    def decoder(self, model: PreTrainedModel, new: int) -> Plain:
+        """What decodes up to `new` tokens a row."""
+        return decoder_for(model, new)
+
     def sampled_from(self) -> PreTrainedModel:
         """The model, with its weights in the dtype that they are computed with: a copy of them as they are now, where that is another."""
         return self.model if ranks.is_sharded(self.model) else cast(self.model, self.compute)
@@ -133,6 +138,7 @@ class LMPolicy:
                 vocab=self.vocab,
                 batch=self.batch,
                 companion=(other.sampled_from(), share) if other else None,
+                decoder=self.decoder,
             )
         rows = ranks.collect(list(zip(*made, strict=True)))
         return tuple([row[k] for row in rows] for k in range(3))

@@ -47,7 +47,7 @@ def linked(job: Job, path: str, revision: str | None) -> dict:
         "source": path,
         "revision": link["revision"],
         "weights": {name: entry for name, entry in files.items() if name.endswith(".safetensors")},
-        **_tokens(tokenizer, job.stage / MODEL if "speaks" in job.manifests else folder, config),
+        **tokens(tokenizer, job.stage / MODEL if "speaks" in job.manifests else folder, config),
         "architectures": config.architectures,
     }
 
@@ -59,18 +59,18 @@ def fresh(job: Job) -> dict:
         raise UserError("speaks", "a fresh model has no tokenizer to replace: name one with tokenizer")
     if options["revision"] is not None:
         raise UserError("revision", "a revision needs a path")
-    tokenizer = _tokenizer(job)
+    tokenizer = tokenizer_of(job)
     made = fresh_model(options["architecture"], options["config"], tokenizer, job.seed)
     save_model(made, tokenizer, job.stage / MODEL)
     return {
         "kind": "fresh",
-        **_tokens(tokenizer, job.stage / MODEL, made.config),
+        **tokens(tokenizer, job.stage / MODEL, made.config),
         "parameters": sum(p.numel() for p in made.parameters()),
         "architectures": made.config.architectures,
     }
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> dict:
+def tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> dict:
     """Facts of what a model reads and says. Raises UserError for an end, padding or leading token that its embedding lacks."""
     vocab = config.get_text_config().vocab_size
     leading = (("leading", token) for token in leading_ids(tokenizer))
@@ -82,7 +82,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrained
     return {"tokenizer": describe(tokenizer), "vocab_size": vocab, "ends": ends, "positions": positions(config)}
 
 
-def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
+def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
     name = job.options["tokenizer"]
     if name == "byte":
         return byte_tokenizer()

@@ -75,7 +75,7 @@ class Trajectory:
     def has_context_B(self, role: str) -> Tensor:
         """Whether that teacher sees more than the row's own context, [B] bool."""
         told = self.extra.get(f"context:{role}", self.contexts)
-        return torch.tensor([list(a) != list(b) for a, b in zip(told, self.contexts, strict=True)])
+        return torch.tensor([not _equal(a, b) for a, b in zip(told, self.contexts, strict=True)])
 
     def rows(self, index: slice | Sequence[int]) -> Trajectory:
         """Some of the rows, all columns."""
@@ -117,3 +117,12 @@ class Trajectory:
         if all(p.heard is None for p in parts):
             return Trajectory(*columns, extra)
         return Trajectory(*columns, extra, [row for p in parts for row in p.heard or [SILENCE] * len(p)])
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two contexts are one: token ids in whatever sequence, or dicts of what is beside each other (a picture, a question)."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.equal(b)
+    return a == b if isinstance(a, (int, float, str)) else list(a) == list(b)

@@ -1,4 +1,4 @@
-"""What suites show beside figures: images, ways of a robot, drafts by what became of them; model beside model."""
+"""What suites show beside figures: images, ways of a robot, drafts by what became of them, films of texts; model beside model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 300_000  # bytes of a picture that a page holds; of a larger one it sa
 
 @dataclass(frozen=True)
 class Shown:
-    """One split of one data set, as each model did it: (name, role, what it made). `kind`: pictures, drafts."""
+    """One split of one data set, as each model did it: (name, role, what it made). `kind`: pictures, drafts, films."""
 
     kind: str
     split: str
@@ -26,9 +26,12 @@ class Shown:
 
 
 def shown(plan: Plan, paper: str) -> list[Shown]:
-    """Of the first seed, what the facts of evaluations name: `pictures`, {split: file}, as (address, file), "" for one too large;
-    `drafts`, {split: [{prompt, blocks: [accepted, rejected, said by the target]}]}, as it is."""
-    return [*_by_split(plan, paper, "pictures", _picture), *_by_split(plan, paper, "drafts", lambda run, texts: texts)]
+    """Of the first seed, what the facts of evaluations name: `pictures`, {split: file}, as (address, file), "" for one too large; as they are
+    `drafts`, {split: [{prompt, blocks: [accepted, rejected, said by the target]}]}, and `films`, {split: [{prompt, right, frames: [[state,
+    text]]}]}."""
+    as_it_is = lambda run, texts: texts
+    texts = [each for kind in ("drafts", "films") for each in _by_split(plan, paper, kind, as_it_is)]
+    return [*_by_split(plan, paper, "pictures", _picture), *texts]
 
 
 def _by_split(plan: Plan, paper: str, kind: str, read: Callable[[Result, Any], Any]) -> list[Shown]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from opd_steps.rollout.lean import decoder_for
+from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.seeds import rng
 
 BELOW_ONE = 1 - 2.0**-52  # times it, no rounding takes a share of the whole to the whole
@@ -32,12 +32,14 @@ def decode(
     vocab: int | None = None,
     batch: int = 256,
     companion: tuple[PreTrainedModel, float] | None = None,
+    decoder: Callable[[PreTrainedModel, int], Plain] = decoder_for,
 ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
     """Continue every context until one of the end tokens `ends` or `max_new_tokens`; temperature 0 is greedy.
 
     Returns per row the new ids [T] (end token included), their log-probs [T] (fp32) under the distribution that was
     sampled from, and whether the row ended by itself. Row i's tokens depend on its context and seeds[i] alone.
     `companion` (another model, share): every token is sampled from share * its distribution + (1 - share) * the model's.
+    `decoder`: what makes logits of one token after the other.
     """
     was_training = model.training
     model.eval()
@@ -45,7 +47,7 @@ def decode(
     order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))  # rows of like length pad little
     for start in range(0, len(order), batch):
         picks = order[start : start + batch]
-        args = (max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab)
+        args = (max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder)
         mixed = [(model, 1.0)] if companion is None else [(model, 1 - companion[1]), companion]
         rows = _decode_batch(mixed, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
         for i, row in zip(picks, rows, strict=True):
@@ -54,7 +56,7 @@ def decode(
     return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
 
 
-def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab):
+def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder):
     device = mixed[0][0].device
     ends_E = torch.tensor(list(ends), device=device)
     width = max(map(len, contexts))
@@ -66,7 +68,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, to
     padded = any(len(c) < width for c in contexts)
     uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
 
-    decoders = [decoder_for(model, max_new_tokens) for model, _ in mixed]
+    decoders = [decoder(model, max_new_tokens) for model, _ in mixed]
     alive = torch.arange(len(contexts), device=device)  # original row of each row still decoded
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=device)
     tokens_BT = torch.full((len(contexts), max_new_tokens), pad_id, device=device)
@@ -74,7 +76,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, to
     new = []  # (tokens, log-probs) of the rows alive, a pair a step, since rows were dropped last
     for t in range(max_new_tokens):
         seen = mask_BL[:, : width + t] if padded else None
-        each = [decoder(ids, positions, seen)[:, :vocab] for decoder in decoders]
+        each = [decode_on(ids, positions, seen)[:, :vocab] for decode_on in decoders]
         if not t and len(place) < len(contexts):
             for decoder in decoders:
                 decoder.select(prompt_B)

@@ -16,7 +16,6 @@ class Schedule(Protocol):
 
     VALUES: ClassVar[tuple[str, ...]]
     READS: ClassVar[tuple[str, ...]] = ()
-    UNCARRIED: ClassVar[str] = "its options stay as they are"
 
     sets: str
 

@@ -56,6 +56,9 @@ class Rows:
         select, rates = plugs.load("tasks/selection", options["select"]), None
         if "pass_rates" in self.job.parents:
             rates = pass_rates(self.job)
+        if "teacher_rates" in self.job.parents:
+            teacher = pass_rates(self.job, "teacher_rates")
+            rates = {prompt: (rate, teacher[prompt]) for prompt, rate in rates.items() if prompt in teacher}
         sources = {
             name: StepRows(policy, self.staff.policies, self.pool, select, self.job.seed, self._texts, rates, name)
             for name, policy in self.staff.students.items()
@@ -154,9 +157,9 @@ class Rows:
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
 
 
-def pass_rates(job: Job) -> dict[int, float]:
-    """Share of correct samples by prompt, from a rollouts table."""
-    rows, found = read_rollouts(job.path("pass_rates")), defaultdict(list)
+def pass_rates(job: Job, role: str = "pass_rates") -> dict[int, float]:
+    """Share of correct samples, or mean reward, by prompt, from a rollouts table."""
+    rows, found = read_rollouts(job.path(role)), defaultdict(list)
     for prompt, reward in zip(rows.prompt_B.tolist(), rows.reward_B.tolist(), strict=True):
         found[prompt].append(reward)
     return {prompt: sum(rewards) / len(rewards) for prompt, rewards in found.items()}

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-# all that loading a checkpoint needs; never a pickle
-CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+# all that loading a checkpoint needs; never a pickle. Its own code, *.py, is run only where a family's option allows it
+CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py")
 PIPELINE_PARTS = ("transformer", "scheduler", "text_encoder*", "tokenizer*", "vae")  # folders of one of diffusers
 PIPELINE_FILES = tuple(f"{part}/{pattern}" for part in PIPELINE_PARTS for pattern in CHECKPOINT_FILES)
 

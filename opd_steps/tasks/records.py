@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from opd_steps.errors import UserError
 from opd_steps.seeds import derive, rng
@@ -112,14 +113,16 @@ def from_hub(
     files: dict[str, str] | None = None,
     most: dict[str, int] | None = None,
     seed: int = 0,
+    where: dict[str, str] | None = None,
     stream: int = 0,
 ) -> dict[str, Records]:
     """Splits of a data set: a hub id, a folder that `datasets` reads, or one written by save_to_disk. Rows are read from disk as they are
     asked for.
 
     `names`: the data set's own split name for each of ours; empty names are left out. `files`: which files each of its splits is, where
-    it does not say. `most`: of a split, that many rows, drawn by `seed`; 0 = all. `stream`: the rows come
-    as they are read, those of train through a shuffle buffer of so many; then `most` are the first of these. 0 = any can be asked for.
+    it does not say. `where`: the text of columns, or of places in them, that rows must have to be read. `most`: of a split, that many
+    of these, drawn by `seed`; 0 = all. `stream`: the rows come as they are read, those of train through a shuffle buffer of so many; then
+    `most` are the first of these. 0 = any can be asked for.
     """
     import datasets
 
@@ -128,7 +131,7 @@ def from_hub(
     try:
         if saved:
             data = datasets.load_from_disk(str(root))
-            data = data if isinstance(data, dict) else {names["train"]: data}
+            data = data if isinstance(data, dict) else {names["train"] or names["test"]: data}
         else:
             data = datasets.load_dataset(
                 str(root or path), subset or None, data_files=files or None, revision=revision or None, streaming=stream > 0
@@ -141,10 +144,12 @@ def from_hub(
     found = {}
     for ours, name in names.items():
         if name:
-            rows, count = data[name], (most or {}).get(ours, 0)
+            count = (most or {}).get(ours, 0)
             if stream:
-                found[ours] = Records(f"{path}:{name}", _stream(path, rows, stream if ours == "train" else 0, count, seed))
+                buffer = stream if ours == "train" else 0
+                found[ours] = Records(f"{path}:{name}", _stream(path, data[name], buffer, count, seed, where or {}))
                 continue
+            rows = _having(data[name], where or {}, f"{path}:{name}")
             picked = sorted(rng(seed, "rows", ours).permutation(len(rows))[:count].tolist()) if count else None
             found[ours] = Records(f"{path}:{name}", rows if picked is None else rows.select(picked))
     for records in found.values():
@@ -153,9 +158,22 @@ def from_hub(
     return found
 
 
-def _stream(path: str, rows, buffer: int, count: int, seed: int) -> Iterator[dict]:
-    """A split of `datasets` as it comes, shuffled by files and within a buffer, where there is one; `count` rows, 0 = all."""
+def _having(rows: Any, where: dict[str, str], place: str) -> Any:
+    """The rows of a data set with this text in these columns; no other column is looked at."""
+    if not where:
+        return rows
+    names = {path if path in rows.column_names else path.split(".")[0] for path in where}
+    looked_at = Records(place, rows.select_columns(sorted(names & set(rows.column_names))))
+    has = lambda i: all(looked_at.column(i, path) == text for path, text in where.items())
+    return rows.select([i for i in range(len(rows)) if has(i)])
+
+
+def _stream(path: str, rows: Any, buffer: int, count: int, seed: int, where: dict[str, str]) -> Iterator[dict]:
+    """A split of `datasets` as it comes, of rows with this text in these columns, shuffled by files and within a buffer, where there is
+    one; `count` rows, 0 = all."""
     rows = rows.to_iterable_dataset() if hasattr(rows, "to_iterable_dataset") else rows  # of save_to_disk
+    if where:
+        rows = rows.filter(lambda record: all(str(_at(record, column)[1]) == text for column, text in where.items()))
     rows = rows.shuffle(seed=derive(seed, "stream"), buffer_size=buffer) if buffer else rows
     try:
         yield from rows.take(count) if count else rows

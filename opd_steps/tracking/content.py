@@ -108,7 +108,7 @@ def result_points(result: Result) -> list[Point]:
 
 
 def write_result_files(result: Result, folder: Path) -> None:
-    """Manifest, resolved config, curves with their plot, small JSON tables and pictures; weights stay where they are."""
+    """Manifest, resolved config, curves with their plot, small JSON tables, pictures and films; weights stay where they are."""
     shutil.copy(result.folder / MANIFEST, folder)
     write_json(folder / "config.json", result.manifest["config"])
     if result.curves:
@@ -117,7 +117,7 @@ def write_result_files(result: Result, folder: Path) -> None:
     files = result.manifest["files"]
     models = {Path(file).parent for file in files if file.endswith(WEIGHTS)}
     for table, entry in files.items():
-        if table.endswith((".json", ".png")) and entry["bytes"] <= MAX_TABLE and Path(table).parent not in models:
+        if table.endswith((".json", ".png", ".html")) and entry["bytes"] <= MAX_TABLE and Path(table).parent not in models:
             (folder / table).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(result.folder / table, folder / table)
 

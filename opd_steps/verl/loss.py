@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from opd_steps.config.needs import terms
+from opd_steps.config.asks import Asks, union
+from opd_steps.config.needs import asks, terms
 from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import LazyCategorical, Recorded, StepDist
-from opd_steps.objectives.aggregate import weights_N
-from opd_steps.objectives.chunk import Figures, Term, chunk_loss
+from opd_steps.nouns.routed import Routed
+from opd_steps.objectives.chunk import Figures, chunk_loss
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import Stream, build
+from opd_steps.verl import columns
 
 LOSS, SUMS, WORST = "distillery_loss", "distillery_sum/", "distillery_worst/"
 
@@ -26,24 +29,31 @@ class Loss:
     """What verl's workers call twice for each micro-batch: with its logits, and with what the first call made of them.
 
     method    checked options of a Method
-    window    generation budget in decisions, for window_mean
-    teachers  names of those that the method asks: "reference" has verl's reference policy, the one other one its teacher
+    teachers  those that the method asks, by name: what a worker loads (verl.beside), or None for the one that verl asks, a server
 
     verl averages gradients over its ranks, so the loss is multiplied by their number: then it is the sum over all rows, whose weights
-    are made of verl's counts of the whole step's rows and tokens. Of what the first call made only columns [1, n] get to the second
-    one: the loss rides on the first token of one. Raises ValueError for rows that are not as they are asked for.
+    our trainer made of the whole step's rows (verl.columns). Of what the first call made only columns [1, n] get to the second
+    one: the loss rides on the first token of one. Where the batch says `survey`, there is no loss, and the columns are what the method's
+    parts measure before it. Raises ValueError for rows that are not as they are asked for.
     """
 
     method: dict
-    window: int
-    teachers: tuple[str, ...] = ()
+    teachers: dict[str, dict | None]
 
     @cached_property
     def streams(self) -> tuple[Stream, ...]:
         return tuple(build(row) for row in terms(self.method))
 
+    @cached_property
+    def asks(self) -> dict[str, Asks]:
+        found = union([asks(row) for row in terms(self.method)])
+        behind = [
+            dict.fromkeys(spec["to"].values(), found[name]) for name, spec in self.teachers.items() if spec and "to" in spec
+        ]
+        return union([found, *behind])
+
     def __getstate__(self) -> dict:
-        return {"method": self.method, "window": self.window, "teachers": self.teachers}
+        return {"method": self.method, "teachers": self.teachers}
 
     def __call__(
         self,
@@ -53,49 +63,79 @@ class Loss:
         student_logits: Tensor | None = None,
         **_: Any,
     ) -> dict[str, Tensor] | tuple[Tensor, dict]:
+        surveys = "survey" in data.keys() and bool(data["survey"])  # noqa: SIM118
         if student_logits is not None:
-            return {LOSS: self._column(student_logits, data)}
-        loss = model_output[LOSS].values().sum()
-        return loss, self._metrics(data)
+            return (self._survey if surveys else self._loss)(student_logits, data)
+        if surveys:
+            return torch.zeros(()), {}
+        return model_output[LOSS].values().sum(), self._metrics(data)
 
-    def _column(self, logits_1LV: Tensor, data: Mapping[str, Any]) -> Tensor:
+    def _loss(self, logits_1LV: Tensor, data: Mapping[str, Any]) -> dict[str, Tensor]:
         """[1, L]: the loss of a micro-batch on its first token. L: tokens of all rows, prompts among them."""
         at_N, length_B = decisions(data)
-        seen = self._evidence(data, at_N, length_B)
-        rows, tokens = int(data["global_batch_size"]), int(data["batch_num_tokens"])
-        scale_N = weights_N(self.method["aggregate"], length_B, rows, tokens, self.window)
-        term = Term(scale_N, torch.ones_like(scale_N, dtype=torch.bool), None, tokens)
-        self.figures = Figures(tokens)
+        seen, each = self._evidence(data, at_N, length_B), columns.terms(data, len(self.streams))
+        self.figures = Figures(int(data["batch_num_tokens"]))
 
         def loss_of(q: StepDist, i: int, j: int) -> Tensor:
-            return chunk_loss(self.streams, [term.cut(i, j)] * len(self.streams), q, seen.chunk(i, j), self.figures)
+            return chunk_loss(self.streams, [term.cut(i, j) for term in each], q, seen.chunk(i, j), self.figures)
 
         # verl has divided the logits by the temperature
         loss = chunked_sum(LazyCategorical(logits_1LV[0, at_N], None), loss_of)
         column_L = torch.zeros(logits_1LV.shape[1], dtype=loss.dtype, device=loss.device)
-        return column_L.index_add(0, at_N.new_zeros(1), loss[None] * int(data["dp_size"]))[None]
+        return {LOSS: column_L.index_add(0, at_N.new_zeros(1), loss[None] * int(data["dp_size"]))[None]}
+
+    @torch.no_grad()
+    def _survey(self, logits_1LV: Tensor, data: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What wide plugs measure at each decision, each on the token before it, [1, L]."""
+        at_N, length_B = decisions(data)
+        seen, found = self._evidence(data, at_N, length_B), defaultdict(list)
+
+        def read(q: StepDist, i: int, j: int) -> Tensor:
+            for k, stream in enumerate(self.streams):
+                for (plug, name), value_N in stream.survey(q, stream.view(seen.chunk(i, j))).items():
+                    found[columns.survey_column(k, plug, name)].append(value_N.float())
+            return logits_1LV.new_zeros(())
+
+        chunked_sum(LazyCategorical(logits_1LV[0, at_N], None), read)
+        spread = lambda value_N: value_N.new_zeros(logits_1LV.shape[1]).index_put((at_N,), value_N)[None]
+        return {name: spread(torch.cat(parts)) for name, parts in found.items()}
 
     def _evidence(self, data: Mapping[str, Any], at_N: Tensor, length_B: Tensor) -> Evidence:
         row_N = torch.repeat_interleave(torch.arange(len(length_B), device=at_N.device), length_B)
         first_B = length_B.cumsum(0) - length_B
-        others: dict[str, StepDist] = {}
-        for name in self.teachers:
-            if name == "reference":
-                others[name] = Recorded(data["ref_log_prob"].values())
-            else:
-                logp_NK, ids_NK = data["teacher_logprobs"].values()[at_N], data["teacher_ids"].values()[at_N].long()
-                top = (ids_NK[:, 1:], logp_NK[:, 1:]) if logp_NK.shape[1] > 1 else (None, None)
-                others[name] = Recorded(logp_NK[:, 0], *top)
-        columns = {"outcome": data["outcome"].to(at_N.device)[row_N]} if "outcome" in data.keys() else {}  # noqa: SIM118
+        given = {"outcome": data["outcome"].to(at_N.device)[row_N]} if "outcome" in data.keys() else {}  # noqa: SIM118
         return Evidence(
             action_N=data["responses"].values(),
             sampler_logp_N=data["rollout_log_probs"].values(),
-            outcome_N=columns.get("outcome"),
+            outcome_N=given.get("outcome"),
             step_N=torch.arange(len(at_N), device=at_N.device) - first_B[row_N],
             owner_N=row_N,
-            others=others,
-            columns=columns,
+            others=self._others(data, at_N),
+            columns=given,
         )
+
+    def _others(self, data: Mapping[str, Any], at_N: Tensor) -> dict[str, StepDist]:
+        """What each teacher says at the decisions."""
+        found: dict[str, StepDist] = {}
+        rows = columns.rows_of(data) if any(self.teachers.values()) else None
+        routers = {name: spec["to"].values() for name, spec in self.teachers.items() if spec and "to" in spec}
+        for name, spec in self.teachers.items():
+            if name in routers or name not in self.asks:  # a controller may come to ask it
+                continue
+            if spec:
+                from opd_steps.verl.beside import say  # transformers, which no server's words need
+
+                found[name] = say(spec, rows, name, self.asks[name]).to(at_N.device)
+            else:
+                logp_NK, ids_NK = data["teacher_logprobs"].values()[at_N], data["teacher_ids"].values()[at_N].long()
+                top = (ids_NK[:, 1:], logp_NK[:, 1:]) if logp_NK.shape[1] > 1 else (None, None)
+                found[name] = Recorded(logp_NK[:, 0], *top)
+        for name, others in (
+            (name, others) for name, others in routers.items() if name in self.asks
+        ):  # all of them read all rows, since all ranks ask a model at once
+            route_N = data[f"{name}{columns.ROUTE}"].to(at_N.device)[rows.owner_N.to(at_N.device)]
+            found[name] = routed([found[other] for other in others], route_N)
+        return found
 
     def _metrics(self, data: Mapping[str, Any]) -> dict:
         """verl sums over micro-batches and averages over ranks; these are sums over both."""
@@ -119,3 +159,13 @@ def decisions(data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     within_N = torch.arange(int(length_B.sum()), device=offsets.device)
     within_N = within_N - torch.repeat_interleave(length_B.cumsum(0) - length_B, length_B)
     return torch.repeat_interleave(first_B, length_B) + within_N, length_B
+
+
+def routed(each: Sequence[LazyCategorical], which_N: Tensor) -> StepDist:
+    """At decision i what model number which_N[i] says, where all of them said something everywhere."""
+    picks = [(which_N == k).nonzero()[:, 0] for k in range(len(each))]
+    parts = [replace(said, hidden_ND=said.hidden_ND[at]) for said, at in zip(each, picks, strict=True)]
+    at_N = torch.zeros_like(which_N).index_put(
+        (torch.cat(picks),), torch.cat([torch.arange(len(at), device=at.device) for at in picks])
+    )
+    return Routed(parts, which_N, at_N)

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,19 +36,23 @@ GRACE = 600.0  # seconds in which verl may finish a step and save it
 class Course:
     """What a kind of node adds to its options.
 
-    student, teacher   roles of what the node reads; teacher "" = nobody is asked
+    student   role of the model that it starts from
     method    checked options of a Method
-    asked     the teacher's name in the method, and how many of its likeliest tokens are asked for
+    server    role of the teacher that verl asks by vLLM, "" = none; `topk`: how many of its likeliest tokens are asked for
+    teachers  all whom the method asks, by name: what a training worker loads (verl.beside); None: the server
+    contexts  checked plugs of what each of these sees, where that is not the student's prompt
     rewards   what opd_steps.verl.outcomes makes advantages by
     picks     (pool, step) -> the prompts of the step
     """
 
     student: str
-    teacher: str
     method: dict
-    asked: tuple[str, int]
     rewards: dict
     picks: Callable[[Pool, int], list[int]]
+    server: str = ""
+    topk: int = 0
+    teachers: Mapping[str, dict | None] = field(default_factory=dict)
+    contexts: Mapping[str, dict] = field(default_factory=dict)
 
 
 def python_of_verl() -> Path:
@@ -115,15 +119,18 @@ def _write(job: Job, course: Course) -> Path:
     pool = plugs.load("tasks/worlds", task).pool(job.path("data"), "train", SimpleNamespace(tokenizer=tokenizer))
     table = job.work / "prompts.parquet"
     longest = _prompts(pool, course, options["steps"], table)
-    teacher = str(weights_at(job.path(course.teacher), job.work, options["dtype"])) if course.teacher else ""
+    teacher = str(weights_at(job.path(course.server), job.work, options["dtype"])) if course.server else ""
     places = Places(str(weights_at(student, job.work, options["weights"])), teacher, str(table), longest, job.work)
-    name, topk = course.asked
     ours = {
         "kind": job.kind,
         "method": course.method,
         "window": options["sampling"]["max_new_tokens"],
-        "teachers": [name] if course.teacher else [],
+        "teachers": dict(course.teachers),
+        "contexts": dict(course.contexts),
+        "seed": job.seed,
         "rewards": course.rewards,
+        "controllers": options.get("controllers", []),
+        "minibatches": options["minibatches"],
         "rows": options["prompts"] * options["sampling"]["n"],
         "steps": options["steps"],
         "optim": options["optim"],
@@ -134,7 +141,7 @@ def _write(job: Job, course: Course) -> Path:
         "work": str(job.work),
     }
     file = job.work / "verl.json"
-    write_json(file, {"keys": _plain(settings(options, places, topk)), "ours": ours})
+    write_json(file, {"keys": _plain(settings(options, places, course.topk)), "ours": ours})
     return file
 
 

@@ -46,8 +46,8 @@ def ranks(options: dict) -> int:
 
 
 def micro_batch(options: dict) -> int:
-    """Rows of one pass on a GPU: as many as the node says or fewer, so that they divide the rows of a GPU."""
-    rows = options["prompts"] * options["sampling"]["n"] // ranks(options)
+    """Rows of one pass on a GPU: as many as the node says or fewer, so that they divide a GPU's rows of an update."""
+    rows = options["prompts"] * options["sampling"]["n"] // options["minibatches"] // ranks(options)
     return next(size for size in range(min(options["micro_batch"], rows), 0, -1) if rows % size == 0)
 
 
@@ -91,7 +91,7 @@ def _optimizer(o: dict, places: Places) -> dict[str, Any]:
     return {
         f"{ACTOR}.optim.optimizer": "AdamW",
         f"{ACTOR}.optim.optimizer_impl": "opd_steps.verl.optimizer",
-        f"{ACTOR}.optim.override_optimizer_config": {"options": optim, "updates": o["steps"]},
+        f"{ACTOR}.optim.override_optimizer_config": {"options": optim, "updates": o["steps"] * o["minibatches"]},
         f"{ACTOR}.optim.lr": optim["lr"],
         f"{ACTOR}.optim.weight_decay": optim["weight_decay"],
         f"{ACTOR}.optim.betas": optim["betas"],

@@ -22,7 +22,7 @@ from opd_steps.store.artifacts import Job, read_manifest
 
 FEW = {"steps": 3, "prompts": 4, "batch": 8, "checkpoint_every": 2, "limit": 12, "minibatches": 1}
 TOKENS = 8  # of a top-k, at most: towns have few
-ROWS = {"train": 200, "test": 16, "ood": 8}
+ROWS = {"train": 200, "test": 16, "ood": 8, "digits": 6}
 TOWN = {"nodes": 5, "chords": 5, "starts": 5, "way_points": 0, "held_out": 0.4, "train": 8, "test": 4, "ood": 4}
 """A source `walk` of which a model that learned nothing gets some right: every node is next to every other."""
 INNER = TOWN | {"chords": 1}

@@ -22,11 +22,13 @@ from opd_steps.graph.nodes import Graph
 from opd_steps.models.tokenizers import CHATML
 from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
+from tests.unit.llada_toys import write_llada
 
 ROWS = 6
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+WIDE_LLADA = {"d_model": 4096, "n_heads": 32, "mlp_hidden_size": 12288}
 TIED_FROM = 4096  # hidden size from which the embedding is the head's: with both, 8B beside 32B want over 8 GB
 HALVED = ("Qwen/Qwen3-32B",)  # inner width, for the same reason
 datasets.disable_progress_bars()
@@ -35,17 +37,15 @@ ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
 
 def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
-    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
-    graph = checked(Graph.of(root))
+    graph = uncut(paper)
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data":
-            write = write_code if options["source"]["name"] == "humaneval" else write_set
-            options["source"]["path"] = str(write(folder / f"sets/{node.name}", options["source"], node.name))
-            if "train_rows" in options["source"]:
-                options["source"]["train_rows"] = min(options["source"]["train_rows"], ROWS)
+            write_source(folder / f"sets/{node.name}", options["source"], node.name)
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
+            if "block" in options["family"]:  # of a text that is cut, too
+                options["family"]["block"] = 4
         if node.says.TRAINS:
             options |= {"steps": 2, "micro_tokens": options["micro_tokens"] and 256, "micro_batch": 2, "checkpoint_every": 2}
             options["keep"] = dict.fromkeys(options["keep"], 1)
@@ -56,31 +56,76 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         for role in ("engine", "teacher_engine"):
             if role in options:
                 options[role] |= {"name": "local", "max_model_len": 0, "batch": 4}
-        few = {"prompts": 2, "batch": 2, "limit": 2, "k": 1, "max_new_tokens": 8, "backend": "hf", "options": {}}
+        few = {
+            "prompts": 2,
+            "batch": 2,
+            "limit": 2,
+            "k": 1,
+            "max_new_tokens": 8,
+            "backend": "hf",
+            "options": {},
+            "benchmarks": [],
+        }
         options |= {name: value for name, value in few.items() if name in options and node.kind != "data"}
         if wide and node.says.TRAINS and options["tune"]["name"] == "full":
             options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
     return graph
 
 
+def uncut(paper: str) -> Graph:
+    """The checked graph of a paper at scale paper."""
+    root = load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": [paper], "scale": "paper"})
+    return checked(Graph.of(root))
+
+
+def write_source(folder: Path, source: dict, name: str) -> None:
+    """Rows as a source reads them, and as those within it do; their paths lead there from now on."""
+    for key, inner in source.items():
+        if isinstance(inner, dict) and "name" in inner:
+            write_source(folder / key, inner, f"{name} {key}")
+    if write := {"hf": write_set, "gsm8k": write_gsm8k, "humaneval": write_code}.get(source["name"]):
+        source["path"] = str(write(folder, source, name))
+    if "train_rows" in source:
+        source["train_rows"] = min(source["train_rows"], ROWS)
+
+
 def write_set(folder: Path, source: dict, name: str) -> Path:
-    """A data set with the splits, files and columns that a source `hf` names."""
+    """A data set with the splits, files and columns that a source `hf` names; the splits have no prompt in common."""
+    named = source["files"] or dict.fromkeys(filter(None, (source["train_split"], source["test_split"])), "")
+    made = {split: set_rows(source, name + " again" * k) for k, split in enumerate(named)}
+    if not source["files"]:
+        datasets.DatasetDict(made).save_to_disk(folder)
+    for split, file in source["files"].items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write = made[split].to_json if file.endswith(".json") else made[split].to_parquet
+        write(folder / file)
+    return folder
+
+
+def set_rows(source: dict, name: str) -> datasets.Dataset:
     columns = {source["prompt"]: lambda i: f"What is {i} + 1 in {name}?", source["answer"]: lambda i: str(i + 1)}
     columns |= {source["solution"]: lambda i: f"<think>\n{i} and 1\n</think>\n\nIt is \\boxed{{{i + 1}}}."}
     columns |= {column: lambda i: ("math", "code")[i % 2] for column in source["columns"]}
+    columns |= {column: lambda i, text=text: text for column, text in source["where"].items()}
     rows: list[dict] = [{} for _ in range(ROWS)]
     for path, text in columns.items():
         for i, row in enumerate(rows):
             if path:
                 put(row, path.split("."), text(i))
-    made = datasets.Dataset.from_list(rows)
-    if not source["files"]:
-        datasets.DatasetDict({split: made for split in (source["train_split"], source["test_split"]) if split}).save_to_disk(
-            folder
-        )
-    for file in source["files"].values():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        made.to_parquet(folder / file)
+    return datasets.Dataset.from_list(rows)
+
+
+def write_gsm8k(folder: Path, source: dict, name: str) -> Path:
+    """Questions of three sentences, with worked solutions as GSM8K has them."""
+    for split in ("train", "test"):
+        rows = [
+            {
+                "question": f"There are {i} in {name} {split}. One more comes. How many are there?",
+                "answer": f"{i} and 1 are {i + 1}.\n#### {i + 1}",
+            }
+            for i in range(ROWS)
+        ]
+        write_jsonl(folder / f"{split}.jsonl", rows)
     return folder
 
 
@@ -106,9 +151,13 @@ def put(into: Any, path: list[str], value: str) -> None:
 
 
 def write_model(folder: Path, name: str, wide: bool) -> Path:
-    """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind."""
+    """One layer of a published model with random weights in bf16, and a tokenizer with its ends and a template of its kind; of LLaDA a
+    model of its form, with its own code (tests/unit/own_code)."""
     if folder.exists():
         return folder
+    if "LLaDA" in name:
+        size, sizes = (SIZE, WIDE_LLADA) if wide else (SMALL, {})
+        return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
     shape = published()[name] | {"num_hidden_layers": 1}
     if wide:
         shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}

@@ -1,4 +1,4 @@
-"""Robots and drafters go the whole way in a workflow, and killed at any moment they end with the same bytes."""
+"""Robots, drafters and masked language models go the whole way in a workflow, and killed at any moment they end with the same bytes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import ModernBertForMaskedLM
 
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.test_resume import killed
 
 PAPER = Path(__file__).parent / "acts.yaml"
-KILLED = [("rl", "expert"), ("opd", "told"), ("opd", "pieces"), ("opd", "replayed"), ("opd", "anywhere")]
+KILLED = [
+    ("rl", "expert"),
+    ("opd", "told"),
+    ("opd", "pieces"),
+    ("opd", "replayed"),
+    ("opd", "anywhere"),
+    ("opd", "future"),
+    ("rl", "rewarded"),
+]
 KILLS = 3
 
 
@@ -34,6 +43,11 @@ def test_figures_and_what_was_done_are_there(ran):
     assert (results / "acts/evaluate/arrives/seed0" / told["pictures"]["test"]).read_bytes().startswith(b"\x89PNG")
     texts = facts("carries")["drafts"]["test"]
     assert len(texts) == 6 and all(len(block) == 3 for text in texts for block in text["blocks"])
+    film = facts("decoded")["films"]["test"][0]
+    frames = [{state for state, _ in frame} for frame in film["frames"]]
+    assert film["prompt"].endswith(">") and all(states <= {0, 1, 2} for states in frames) and 0 not in frames[-1]
+    assert "<ins>" in (results / "acts/evaluate/decoded/seed0/films/test.html").read_text()
+    assert ModernBertForMaskedLM.from_pretrained(results / "acts/opd/future/seed0/model").config.num_hidden_layers == 1
     metrics = json.loads((results / "acts/evaluate/carries/seed0/manifest.json").read_text())["metrics"]
     assert metrics["test/lossless"] == 1 and 1 <= metrics["test/acceptance"] <= 4
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from opd_steps.graph import agreement
 from opd_steps.graph.checked import wanted
 from opd_steps.models.folder import load_tokenizer
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.pool import PromptPool
+from opd_steps.tasks.room import check_rows
+from opd_steps.tasks.verifiers.tagged import Tagged
 from tests.pipeline.inprocess import run_node
-from tests.pipeline.presets import lay_out
+from tests.pipeline.presets import lay_out, uncut
 from tests.unit.test_papers import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +32,8 @@ def preset(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        # no letter of such a model is right: nobody would be told of another's success
+        patch.setattr(Tagged, "score", lambda _, completion, answer: float(len(completion) % 2))
         graph, evaluated = lay_out(request.param, folder), set()
         for node in wanted(graph):
             if node.kind == "evaluate":  # one, of the preset's own lengths and sampling
@@ -51,7 +56,8 @@ def test_each_node_runs_and_measures_numbers(preset):
     for node, folder in trained:
         metrics = read_manifest(folder)["metrics"]
         assert math.isfinite(metrics["train/loss"]), node.key
-        assert {part.name for part in (folder / "parts").glob("*")} == set(node.options["keep"])
+        parts = {*node.options["keep"], *node.options.get("learners", ())}
+        assert {part.name for part in (folder / "parts").glob("*")} == parts
 
 
 def test_its_prompts_are_what_its_models_own_template_writes(preset):
@@ -59,16 +65,26 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
     graph, results = preset
     models = made(graph, results, "model")
     for node, folder in made(graph, results, "data"):
-        told, split = node.options["template"], "train" if node.options["source"].get("train_split") else "test"
+        told, split = node.options["template"], "train" if read_manifest(folder)["facts"]["splits"]["train"] else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)
             if node.options["chat"] and told and "enable_thinking" not in str(tokenizer.chat_template):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
             prompt, source = pool.rows[0]["prompt"], node.options["source"]
-            assert source["name"] == "humaneval" or prompt == (source["wording"] or "{prompt}").replace(
+            assert source["name"] != "hf" or prompt == (source["wording"] or "{prompt}").replace(
                 "{prompt}", f"What is 0 + 1 in {node.name}?"
             )
-            chat = [{"role": "user", "content": prompt}]
+            system = [{"role": "system", "content": said}] if (said := node.options["system"]) is not None else []
+            chat = [*system, {"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
+
+
+def test_its_own_lengths_and_models_pass_the_preflight(preset, monkeypatch):
+    """Not those that the runs above are cut to."""
+    monkeypatch.chdir(ROOT)
+    whole, results = uncut(preset[0].selected[0]), preset[1]
+    agreement.check(whole, whole.selected[0], 0, results)
+    longest, _ = check_rows(results, agreement.rows(whole, whole.selected[0], 0))
+    assert longest

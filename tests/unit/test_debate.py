@@ -29,6 +29,7 @@ from opd_steps.tasks.by_turn import by_turn
 from opd_steps.tasks.debate import Debate, hold, stated
 from opd_steps.tasks.errands import Errand
 from opd_steps.tasks.slip_pool import SlipPool
+from opd_steps.tasks.transcripts.hints import Hints
 from opd_steps.tasks.transcripts.marks import Marks
 from opd_steps.tasks.transcripts.words import Words
 from opd_steps.teachers.contexts.debate import Debate as Context
@@ -120,6 +121,12 @@ def test_rounds_of_a_debate_word_by_word():
     assert held[0].logprob == pytest.approx([100 * math.exp(-0.1), 100 * math.exp(-2.0)])
     assert len(replies) == 2 and all(len(of_round) == 2 for of_round in replies)
     assert Debate.read(held[0].text()) == held[0]
+
+
+def test_one_who_debates_alone_gives_hints_that_others_read():
+    hints = Hints(ask="Which steps?", lead="Steps:", cue="Go.")
+    assert hints.asks("2 + 2?\n", [], 0) == "2 + 2?\n\nWhich steps?"
+    assert hints.shows("2 + 2?\n", [(0, 0, "Add them.")], 0) == "2 + 2?\n\nSteps:\n\nAdd them.\n\nGo."
 
 
 def test_words_are_the_frame_of_the_released_code():

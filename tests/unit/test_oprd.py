@@ -51,7 +51,7 @@ def test_the_loss_is_equation_6(layers, student_layers, normalize, micro_batch):
     loss.backward()
     expected = gradients(student.model)
     plug = {"name": "hidden_mse", "layers": layers, "student_layers": student_layers, "normalize": normalize}
-    where = [{"name": "last_tokens", "k": k}]
+    where = [{"name": "last_tokens", "tokens": k}]
     stats, found = update(student, teacher, rows, estimator=plug, where=where, micro_batch=micro_batch)
     assert stats["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert found.keys() == expected.keys() and "lm_head.weight" not in found

@@ -317,6 +317,22 @@ def test_hf_has_sets_to_evaluate_on_alone_and_prompts_alone(tmp_path, offline):
     assert [(r["answer"], r["solution"]) for r in parts["train"]] == [("", "")] * 4
 
 
+def test_hf_reads_rows_of_a_kind_alone_and_a_saved_split_to_evaluate_on(tmp_path, offline):
+    import datasets
+
+    rows = [{"q": f"{i}?", "a": str(i), "of": {"level": f"L{i % 3}"}, "domain": "ab"[i % 2]} for i in range(12)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "all")
+    read = lambda **how: HuggingFace(str(tmp_path / "all"), prompt="q", answer="a", **how).rows(0)
+    parts = read(test_split="", where={"domain": "b", "of.level": "L1"})
+    assert [r["answer"] for r in parts["train"]] == ["1", "7"]
+    assert len(read(test_split="", where={"domain": "b"}, train_rows=4)["train"]) == 4
+    assert [r["answer"] for r in read(train_split="", where={"of.level": "L2"})["test"]] == ["2", "5", "8", "11"]
+    with pytest.raises(UserError, match="no rows in this split"):
+        read(test_split="", where={"domain": "c"})
+    with pytest.raises(UserError, match=r"column 'of\.rank' is missing"):
+        read(test_split="", where={"of.rank": "L2"})
+
+
 def test_hf_leaves_out_solutions_that_are_too_long_and_says_so(tmp_path, offline, capsys):
     import datasets
 

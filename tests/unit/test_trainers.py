@@ -48,7 +48,9 @@ def node(quickstart):
         kind = options["kind"]
         plain = quickstart[kind, "opd_sampled" if kind == "opd" else "teacher"]
         options = merge(KINDS[kind], options, "mine")
-        found = replace(plain, name="mine", options=options)
+        data = plain.parents["data"]
+        data = replace(data, options=data.options | {"hints": {"name": "marks"}})
+        found = replace(plain, name="mine", options=options, parents=plain.parents | {"data": data})
         check_node(found, "mine")
         return found
 
@@ -58,21 +60,27 @@ def node(quickstart):
 REFUSED = {
     "the whole distribution": ({"method": TOPK | {"support": "full"}}, "of teacher the whole distribution is asked"),
     "hidden states": ({"method": {"estimator": {"name": "hidden_mse", "layers": [1]}}}, "hidden"),
-    "the whole batch": ({"method": {"weight": ["balance"]}}, "balance looks at the whole batch"),
-    "other rows": ({"method": {"prefix": "teacher"}}, "prefixes teacher: its rows are the student's own"),
-    "a controller": (
-        {"controllers": [{"name": "linear", "sets": "method.coef", "first": 1.0, "last": 0.5}]},
-        "schedules linear: its options stay",
+    "other rows": (
+        {"method": {"prefix": "teacher"}, "teacher_engine": {"name": "local"}},
+        "prefixes teacher: its rows are the student's own",
     ),
-    "a context": ({"context": "peers"}, "contexts peers: its teacher reads"),
+    "another length by and by": (
+        {"controllers": [{"name": "linear", "sets": "sampling.max_new_tokens", "first": 8, "last": 32}]},
+        r"controllers\[0\].sets: not with trainer verl: it samples as it began",
+    ),
+    "a context": ({"context": "demo"}, "teacher reads another prompt.*engine local"),
+    "edited rows": ({"context": "calibrated", "teacher_engine": {"name": "local"}, "sampling": {"n": 2}}, "calibrated"),
     "moving weights": ({"teacher_source": "ema"}, "sources ema|teacher source ema"),
     "an adapter": ({"tune": "lora"}, "tune lora: it trains whole models"),
     "a temperature": ({"sampling": {"temperature": 0.7}}, "temperature.*expected 1, found 0.7"),
-    "minibatches": ({"minibatches": 2}, "expected 1, found 2"),
+    "minibatches that ranks cannot share": ({"prompts": 2, "minibatches": 2, "sampling": {"n": 1}}, "2 rows of a step in 2"),
     "rows that ranks cannot share": ({"prompts": 3, "sampling": {"n": 1}}, "3 rows of a step"),
     "milestones": ({"keep": {"early": 1}}, "milestones"),
     "a local sampler": ({"engine": {"name": "local"}}, "engine.name.*vllm"),
-    "a local teacher": ({"teacher_engine": {"name": "local"}}, "teacher_engine.name.*vllm"),
+    "a teacher behind an address": (
+        {"teacher_engine": {"name": "server", "url": "http://x/v1"}},
+        "teacher_engine.name.*vllm or local",
+    ),
     "a skipped update": ({"on_nonfinite": "skip"}, "on_nonfinite"),
     "old rows": ({"buffer": {"batches": 2}}, "fresh rows"),
 }
@@ -87,12 +95,17 @@ def test_what_verl_does_not_carry_is_refused_with_the_reason(node, what):
 
 
 def test_what_it_carries(node):
-    """Terms, supports and estimators of the sampled token and of a top k, and the outcome of groups."""
+    """Of a server the sampled token and a top k; of a model in the workers anything; outcomes of groups, plugs that look at all rows of an
+    update, controllers of the method, a reference."""
     add = [{"signal": "outcome", "estimator": "pg", "coef": 0.5}]
     made = node(**OPD, method=TOPK | {"add": add, "aggregate": "seq_mean"}, prompts=4, sampling={"n": 2})
     assert "train/grad_variance" not in made.says.metrics(made) and "train/divergence" in made.says.metrics(made)
     assert "trainer" in made.job_config(0) and "opd_steps/verl/launch.py" in made.code and "opd_steps/verl/loss.py" in made.code
-    node(**VERL, kind="rl", policy="base", data="data")
+    node(**VERL, kind="rl", policy="base", data="data", kl=0.1, prompts=8, minibatches=2)
+    beside = OPD | {"teacher_engine": {"name": "local"}, "method": {"support": "full", "signal": "jsd", "estimator": "exact"}}
+    node(**beside, context="demo", sampling={"temperature": 0.7})
+    node(**beside | {"method": {"weight": [{"name": "tip"}]}}, teacher_source="ema")
+    node(**OPD, controllers=[{"name": "linear", "sets": "method.coef", "first": 1.0, "last": 0.5}])
 
 
 def test_a_local_node_knows_nothing_of_it(node):

@@ -34,7 +34,12 @@ def hendrycks_says(completion: str, gold: str) -> bool:
         return False
 
 
-GRADERS = {"gsm8k": gsm8k_says, "math": hendrycks_says, "aime": hendrycks_says}
+def sdpo_says(completion: str, gold: str) -> bool:
+    """As its reward of multiple choice (verl/utils/reward_score/feedback/mcq.py): the tags' text, compared as it stands."""
+    return completion.split("<answer>")[-1].split("</answer>")[0].strip() == gold
+
+
+GRADERS = {"gsm8k": gsm8k_says, "math": hendrycks_says, "aime": hendrycks_says, "sdpo": sdpo_says}
 
 
 @pytest.mark.parametrize(("name", "completion", "gold", "score", "source", "theirs"), PAIRS)

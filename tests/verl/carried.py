@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from opd_steps.config.load import load_root, self_contained
+from opd_steps.graph.checked import checked
 from opd_steps.graph.checks.trainers import uncarried
 from opd_steps.graph.nodes import Graph, GraphNode
 
@@ -18,12 +19,10 @@ TRAINER = {"name": "verl", "nodes": 1, "gpus_per_node": 2, "teacher_nodes": 1, "
 
 
 def reasons(node: GraphNode) -> set[str]:
-    """Why verl does not carry a node as it stands, but for trainer and engines, which are written for it."""
+    """Why verl does not carry a node as it stands, but for trainer and engines, which are written for it: vLLM samples, and teachers are in
+    its training workers."""
     node.options = copy.deepcopy(node.options) | {"trainer": TRAINER}
-    for engine in [node.options["engine"], node.options.get("teacher_engine", {})]:
-        engine["name"] = "vllm"
-    for view in node.options.get("teachers", {}).values():
-        view["engine"]["name"] = "vllm"
+    node.options["engine"]["name"] = "vllm"
     return {short(why) for _, why in uncarried(node)}
 
 
@@ -40,7 +39,7 @@ def short(why: str) -> str:
 
 def main() -> None:
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
-    graph = Graph.of(load_root(config | {"papers": self_contained()}))
+    graph = checked(Graph.of(load_root(config | {"papers": self_contained()})))
     found = {node.key: reasons(node) for node in graph.nodes.values() if node.kind in ("opd", "rl")}
     for kind in ("opd", "rl"):
         mine = [why for key, why in found.items() if key[1] == kind]

@@ -17,7 +17,10 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine import EngineRegistry
 
-from opd_steps.verl.loss import LOSS, SUMS, Loss
+from opd_steps.loop.terms import terms_of
+from opd_steps.objectives.stream import Moment
+from opd_steps.verl import beside, columns
+from opd_steps.verl.loss import SUMS, Loss
 
 
 def nested(rows: list[torch.Tensor]) -> torch.Tensor:
@@ -34,7 +37,7 @@ def engine(folder: str, packed: bool, optim: dict):
     fp32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     config = FSDPEngineConfig(strategy="fsdp2", use_torch_compile=False, mixed_precision=fp32, dtype="float32")
     config.use_remove_padding = packed
-    ours = {"options": optim, "updates": 1}
+    ours = {"options": optim, "updates": 2}
     optimizer = FSDPOptimizerConfig(
         optimizer="AdamW",
         optimizer_impl="opd_steps.verl.optimizer",
@@ -42,7 +45,7 @@ def engine(folder: str, packed: bool, optim: dict):
         weight_decay=optim["weight_decay"],
         betas=tuple(optim["betas"]),
         clip_grad=optim["clip"],
-        total_training_steps=1,
+        total_training_steps=2,
         override_optimizer_config=ours,
     )
     made = EngineRegistry.new(
@@ -57,33 +60,51 @@ def engine(folder: str, packed: bool, optim: dict):
     return made
 
 
-def batch(rows: dict, micro_batch: int, packed: bool) -> TensorDict:
+def batch(rows: dict, micro_batch: int, packed: bool, **more) -> TensorDict:
     """This rank's half of the rows, as verl's trainer hands them to it."""
     count, rank, world = len(rows["prompts"]), dist.get_rank(), dist.get_world_size()
     mine = range(rank * count // world, (rank + 1) * count // world)
     take = lambda name: [rows[name][i] for i in mine]
     inputs = [torch.cat([p, r]) for p, r in zip(take("prompts"), take("responses"), strict=True)]
     found = {"input_ids": nested(inputs), "position_ids": nested([torch.arange(len(x)) for x in inputs])}
-    found |= {name: nested(take(name)) for name in rows if name not in ("outcome", "prompts")}
+    found |= {name: (nested if rows[name][0].ndim else torch.stack)(take(name)) for name in rows if name != "prompts"}
     found["prompts"] = nested(take("prompts"))
     found["response_mask"] = nested([torch.ones_like(r) for r in take("responses")])
     found["loss_mask"] = found["response_mask"]
-    if "outcome" in rows:
-        found["outcome"] = torch.stack(take("outcome"))
     told = {"distillation_use_topk": True, "distillation_only": True, "global_batch_size": count, "temperature": 1.0}
     told |= {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": micro_batch, "use_remove_padding": packed}
-    return tu.get_tensordict(found, told | {"use_fused_kernels": False, "calculate_entropy": False})
+    return tu.get_tensordict(found, told | {"use_fused_kernels": False, "calculate_entropy": False} | more)
+
+
+def weighed(made, loss: Loss, case: dict) -> dict:
+    """The columns that our trainer gives to the workers, after they measured where the method wants that: as verl.trainer does it."""
+    ours, found = case["ours"], None
+    if any(stream.surveys for stream in loss.streams):
+        with made.eval_mode():
+            rows = batch(case["rows"], case["micro_batch"], case["packed"], survey=True)
+            said = made.infer_batch(rows, loss)["model_output"]
+        whole = [None] * dist.get_world_size()
+        dist.all_gather_object(whole, {name: value.unbind() for name, value in said.items()})
+        joined = {name: nested([row for part in whole for row in part[name]]) for name in said}
+        found = columns.surveyed(joined, ours.length_B, len(loss.streams))
+    moment = Moment(1, 0, case["window"])
+    each, _ = terms_of(loss.streams, loss.method["aggregate"], case["window"], ours, found, moment)
+    as_rows = lambda value: list(value.unbind())
+    return {name: as_rows(value) for name, value in columns.constants(each, ours.length_B).items()}
 
 
 def main(cases: Path, out: Path) -> None:
     dist.init_process_group("gloo")
     found = []
     for case in torch.load(cases, weights_only=False):
+        beside._loaded.cache_clear()  # those of the last one's optimizer
         made = engine(case["folder"], case["packed"], case["optim"])
-        loss = Loss(case["method"], case["window"], tuple(case["teachers"]))
-        with made.train_mode():
-            made.optimizer_zero_grad()
-            said = made.train_batch(batch(case["rows"], case["micro_batch"], case["packed"]), loss)
+        loss = Loss(case["method"], case["teachers"])
+        for _ in range(case["updates"]):
+            rows = case["rows"] | weighed(made, loss, case)
+            with made.train_mode():
+                made.optimizer_zero_grad()
+                said = made.train_batch(batch(rows, case["micro_batch"], case["packed"]), loss)
         total = torch.tensor(sum(said["loss"]))
         dist.all_reduce(total, op=dist.ReduceOp.AVG)
         figures = {}
@@ -94,7 +115,6 @@ def main(cases: Path, out: Path) -> None:
                 figures[name.removeprefix(SUMS)] = float(value)
         weights = {name: p.full_tensor().clone() for name, p in made.module.state_dict().items()}
         found.append({"loss": float(total), "grad_norm": said["metrics"]["grad_norm"], "weights": weights, "figures": figures})
-        assert LOSS
     if dist.get_rank() == 0:
         torch.save(found, out)
     dist.barrier()

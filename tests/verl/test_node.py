@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from opd_steps.errors import UserError
 from opd_steps.models.folder import load_model
+from opd_steps.process.lifetime import Family
 from tests.pipeline.stages import Stages
 from tests.verl import ENVIRONMENT
 from tests.verl.conftest import ROOT
@@ -52,6 +62,107 @@ def test_an_opd_node(stages):
     moved = [(a - b).abs().max() for a, b in zip(trained.parameters(), start.parameters(), strict=True)]
     assert all(0 < gap < 3 * STEPS * 3e-3 for gap in moved)
     assert manifest["metrics"]["teacher/sequences"] == 8 * STEPS
+
+
+EVERYTHING = {
+    "method": {"support": "full", "signal": "jsd", "estimator": "exact", "weight": [{"name": "tip"}]},
+    "controllers": [{"name": "linear", "sets": "method.coef", "first": 1.0, "last": 0.25}],
+    "teacher_source": {"name": "ema", "rate": 0.25},
+    "minibatches": 2,
+}
+
+
+def test_a_node_that_is_killed_and_told_to_stop_goes_on(stages, capfd):
+    """Its teacher is a moving average in the training workers, asked for everything; every update surveys its rows; a controller moves."""
+    again = lambda: stages.run("all", "opd", PARENTS, **(SMALL | EVERYTHING | {"steps": 5, "checkpoint_every": 1}))
+    with pytest.raises(UserError, match="verl ended with status -9"), after(stages.results, 2, kill_verl):
+        again()
+    with pytest.raises(SystemExit) as stopped, after(stages.results, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        again()
+    before = curves(next((stages.results / ".work").glob("*/verl")).parent)
+    assert stopped.value.code == 128 + signal.SIGTERM and "its checkpoint is saved" in capfd.readouterr().err
+    manifest = again()
+    rows = curves(stages.results / "p/opd/all/seed0")
+    assert rows[: len(before)] == before and [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["train/coef"] for row in rows] == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4])
+    assert manifest["metrics"]["teacher/sequences"] == 8 * 5
+    until = time.monotonic() + 60  # Ray's own processes see one by one that nobody is left
+    while working() and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not working()
+
+
+def test_two_raylets(stages, verl):
+    """A Ray that runs already, of two machines with a GPU each as it sees them: a rank and a server on each, the teacher in both ranks."""
+    with raylets(*verl) as address:
+        trainer = TRAINER | {
+            "nodes": 2,
+            "gpus_per_node": 1,
+            "address": address,
+            "set": [s for s in TRAINER["set"] if "num_" not in s],
+        }
+        options = SMALL | {"trainer": trainer, "engine": ENGINE | {"tensor_parallel": 1}, "steps": 2}
+        method = {"support": "full", "signal": "rkl", "estimator": "exact"}
+        manifest = stages.run("wide", "opd", PARENTS, method=method, **options)
+    assert manifest["metrics"]["teacher/sequences"] == 8 * 2
+    assert all(row["train/sampler_gap_max"] < 1e-4 for row in curves(stages.results / "p/opd/wide/seed0"))
+
+
+@contextmanager
+def raylets(python: Path, env: dict[str, str]) -> Iterator[str]:
+    """A Ray of two raylets; its address."""
+    with socket.socket() as free, socket.socket(type=socket.SOCK_DGRAM) as outward:
+        free.bind(("", 0))
+        outward.connect(("192.0.2.1", 9))  # nothing is sent; Ray calls a machine by the address that looks outward
+        address = f"{outward.getsockname()[0]}:{free.getsockname()[1]}"
+    start = [str(python), "-m", "ray.scripts.scripts", "start", "--num-cpus=8", "--num-gpus=1", "--block"]
+    head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false"]
+    asks = [str(python), "-c", "import ray, sys; ray.init(sys.argv[1]); print(len(ray.nodes()))", address]
+    env = env | {"RAY_AUTH_MODE": "disabled"}  # else `ray start` makes a token, which whoever joins must name
+    with ExitStack() as started:
+        for count, more in enumerate((head, [f"--address={address}"])):
+            started.callback(Family([*start, *more], env=env).end, 20.0)
+            for _ in range(20):
+                found = subprocess.run(asks, env=env, capture_output=True, text=True)
+                if str(count + 1) in found.stdout.split():
+                    break
+                time.sleep(1)
+            else:
+                raise RuntimeError(f"Ray on {address}: {found.stderr[-500:]}")
+        yield address
+
+
+@contextmanager
+def after(results: Path, step: int, then):
+    """Meanwhile do something as soon as the node at work has saved that step."""
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.05):
+            if list((results / ".work").glob(f"*/verl/global_step_{step}/actor/huggingface/*.safetensors")):
+                then()
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def kill_verl() -> None:
+    for pid in running("opd_steps.verl.launch"):
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def working() -> list[str]:
+    return running("^ray::|ray/raylet/raylet")
+
+
+def running(pattern: str) -> list[str]:
+    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
 
 
 def test_an_rl_node(stages):

@@ -35,8 +35,9 @@ def check_node(node: GraphNode, where: str) -> None:
         check_milestones(node, where)
         check_hooks(node, where)
         check_tune(node, where)
-        check_trainer(node, where)
     node.says.check(node, where)
+    if node.says.TRAINS:
+        check_trainer(node, where)
     for key, given in node.says.sources(node.options).items():
         if not given.path.strip():
             raise UserError(f"{where}.{key}", f"expected a path or a hub id, found {shown(given.path)}")

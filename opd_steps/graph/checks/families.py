@@ -14,12 +14,13 @@ from opd_steps.graph.code import FAMILIES, used_plugs
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
+_READERS = ("pretrain", "sft")  # kinds whose rows are the data's own texts, where they read no rollouts
 _ACTS = ("model", "policy", "student")  # who is shown the data's contexts
 
 
 def check_families(node: GraphNode, where: str) -> None:
     """Raises UserError for an engine that does not run a model of the node, for several processes that cannot share one, for arithmetic
-    that it does not know, and for text that it cannot read.
+    that it does not know, and for text that it cannot read or learn from.
     """
     data = node.parents.get("data")
     task = data.options["task"]["name"] if data and data.says.PRODUCES == "data" else ""
@@ -42,6 +43,9 @@ def check_families(node: GraphNode, where: str) -> None:
         odd = [key for key, plain in PLAIN.items() if node.options.get(key, plain) != plain and not says("NUMERICS")]
         if odd:
             raise UserError(f"{where}.{odd[0]}", f"a {family} model knows no such choice: leave it out")
+        if role in _ACTS and task and node.kind in _READERS and not says("WRITTEN"):
+            what = f"a {family} model learns written texts from masked copies: an opd node with prefix: {{name: masked}}"
+            raise UserError(f"{where}.kind", what)
         if role in _ACTS and task and constant("tasks/worlds", task, "TEXTS") and not says("TEXT"):
             raise UserError(
                 f"{where}.data", f"'{data.name}' is text (task '{task}'), which the {family} model of {role} cannot read"

@@ -32,7 +32,8 @@ def check_opd(node: GraphNode, where: str) -> None:
     check_opd_engines(options, teachings.values(), where)
     check_method(node, options, where)
     _check_buffer(options, f"{where}.buffer")
-    asked = {"pass_rates": constant("tasks/selection", options["select"]["name"], "RATES")}
+    rates = {"pass_rates": "RATES", "teacher_rates": "TEACHER"}
+    asked = {role: constant("tasks/selection", options["select"]["name"], name) for role, name in rates.items()}
     asked["update_of"] = any(constant("hooks", item["name"], "UPDATE") for item in options["hooks"])
     asked["answers"] = any(constant("judges", item["name"], "TEXTS") for item in options["judges"])
     for role, needed in asked.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from opd_steps.config.needs import asks, terms, wide_plugs
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import named
+from opd_steps.config.teachers import asked, named
 from opd_steps.errors import UserError
 from opd_steps.graph.code import FAMILIES, WORLDS, used_plugs
 
 if TYPE_CHECKING:
+    from opd_steps.config.asks import Asks
+    from opd_steps.config.teachers import Teaching
     from opd_steps.graph.node import GraphNode
 
 
@@ -46,10 +47,9 @@ def _plugs(node: GraphNode) -> Iterator[tuple[str, str]]:
 def _shapes(o: dict) -> Iterator[tuple[str, str]]:
     count, trainer = o["prompts"] * o["sampling"]["n"], o["trainer"]
     ranks = trainer["nodes"] * trainer["gpus_per_node"]
-    if count % ranks:
-        yield "trainer", f"{count} rows of a step are not the same number for each of {ranks} GPUs"
-    if o["minibatches"] > 1:
-        yield "minibatches", f"it makes one update of a step's rows: expected 1, found {o['minibatches']}"
+    if count % (ranks * o["minibatches"]):
+        each = "a step" if o["minibatches"] == 1 else f"a step in {o['minibatches']} minibatches"
+        yield "trainer", f"{count} rows of {each} are not the same number for each of {ranks} GPUs"
     if o["by"]:
         yield "by", "its figures are of all rows of a step"
     if o["checkpoint_async"]:
@@ -65,8 +65,6 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
 
 
 def _rl(o: dict) -> Iterator[tuple[str, str]]:
-    if o["kl"]:
-        yield "kl", "there is no reference beside the policy: 0"
     if o["dynamic_sampling"]:
         yield "dynamic_sampling", "it does not sample again for a step"
 
@@ -74,31 +72,39 @@ def _rl(o: dict) -> Iterator[tuple[str, str]]:
 def _opd(node: GraphNode) -> Iterator[tuple[str, str]]:
     o = node.options
     teachings = named(o, node.parents)
-    whom = {
-        name: asked for row in terms(o["method"]) for name, asked in asks(row).items() if name not in ("sampler", "student")
-    }
-    for name in sorted(whom):
-        if name == "reference":
-            yield "reference", "there is no reference beside the teacher"
-        elif teachings[name].scores:
+    wanted = asked(o, teachings)
+    whom = {name: teachings[name] for name in wanted if name in teachings}
+    for teaching in whom.values():
+        if teaching.scores:
             yield "scores", "it samples and asks teachers itself: a table needs no machines"
-        elif teachings[name].own is not None:
-            yield f"teachers.{name}.model", "the teacher is a server of its own, not the student"
-        elif teachings[name].engine["name"] != "vllm":
-            yield f"{teachings[name].engine_key}.name", "there the teacher is vLLM: vllm"
-    if len(set(whom) - {"reference"}) > 1:
-        yield "method", f"one teacher is asked, not {len(whom)}: {', '.join(sorted(whom))}"
-    for row in terms(o["method"]):
-        for name, asked in asks(row).items():
-            if name != "sampler" and asked.full:
-                yield "method", f"of {name} the whole distribution is asked, and a server gives its likeliest tokens"
-            if name != "sampler" and asked.hidden:
-                yield "method", f"of {name} hidden states are asked, and a server gives none"
-        if wide := wide_plugs(row):
-            yield "method", f"{wide[0]} looks at the whole batch before the update, and a rank sees its own rows"
-    if whom and o["sampling"]["temperature"] != 1:
-        yield "sampling.temperature", f"there the teacher answers at 1: expected 1, found {o['sampling']['temperature']:g}"
+        elif teaching.engine["name"] == "server":
+            yield f"{teaching.engine_key}.name", "a teacher is verl's vLLM, or a model in its training workers: vllm or local"
+    for name in [name for name, found in wanted.items() if found.hidden]:
+        yield "method", f"of {name} hidden states are asked, and verl shows none of its student"
+    served = [name for name, teaching in whom.items() if teaching.engine["name"] == "vllm"]
+    if len(served) > 1:
+        yield "method", f"one vLLM answers, not {len(served)}: {', '.join(sorted(served))}; engine local for the others"
+    for name in served:
+        yield from _served(o, whom[name], wanted[name])
     if o["buffer"]["batches"] * o["buffer"]["passes"] > 1:
         yield "buffer", "each step trains on fresh rows"
     if o["learners"]:
         yield "learners", "it trains the student alone"
+    for i, item in enumerate(o["controllers"]):
+        if not item["sets"].startswith("method."):
+            yield f"controllers[{i}].sets", "it samples as it began: an option of the method"
+
+
+def _served(o: dict, teaching: Teaching, wanted: Asks) -> Iterator[tuple[str, str]]:
+    """Of a teacher that is a server."""
+    name = teaching.name
+    if wanted.full:
+        yield "method", f"of {name} the whole distribution is asked, and a server gives its likeliest tokens: engine local"
+    if teaching.context["name"] != "plain":
+        yield (
+            f"{teaching.at or 'context'}",
+            f"{name} reads another prompt than the student, which a server does not: engine local",
+        )
+    if o["sampling"]["temperature"] != 1:
+        temperature = o["sampling"]["temperature"]
+        yield "sampling.temperature", f"a server answers at 1: expected 1, found {temperature:g}, or engine local"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class DebateNode(Node):
-    """A data set with what several models said about its train prompts in a debate (MAD-OPD, arXiv 2605.01347), for the context `debate`."""
+    """A data set with what several models said about its train prompts in a debate (MAD-OPD, arXiv 2605.01347), or one by itself, for the
+    context `debate`.
+    """
 
     PRODUCES: ClassVar[str] = "data"
     LIKE: ClassVar[str] = "data"
@@ -26,7 +28,7 @@ class DebateNode(Node):
     PLACE: ClassVar[int] = 55
     OF_DATA: ClassVar[tuple[str, ...]] = ("tasks/worlds", "tasks/verifiers")
 
-    CHECKS: ClassVar[tuple[str, ...]] = ("len(experts) >= 2",)
+    CHECKS: ClassVar[tuple[str, ...]] = ("len(experts) >= 1",)
 
     data: str = ref("data")
     experts: list[str] = ref("model", many=True)  # numbered from 0, as the context `debate` does

@@ -29,7 +29,7 @@ class ModelNode(Node):
     PLACE: ClassVar[int] = 10
     CHECKED: ClassVar[bool] = False  # the preflight reads it
     CODE: ClassVar[dict[tuple[str, str], tuple[str, ...]]] = {
-        ("family", name): ("models/made.py",) for name in ("causal_lm", "text_critic")
+        ("family", name): ("models/made.py",) for name in ("causal_lm", "masked_lm", "text_critic")
     }
 
     family: Any = plug("models/families", "causal_lm")  # what kind of model it is

@@ -42,6 +42,7 @@ class OpdNode(SamplingTraining):
     scores: Optional[str] = ref("scores", required=False)  # instead of a live teacher
     reference: Optional[str] = ref("model", required=False)  # for terms against it and for extrapolation beyond it
     pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
+    teacher_rates: Optional[str] = ref("rollouts", required=False)  # for select: a teacher's samples of the same prompts
     answers: Optional[str] = ref("rollouts", required=False)  # for judges: a teacher's texts, of which nothing else is read
     update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on

@@ -25,6 +25,7 @@ class Family(Protocol):
               that sets another one is refused
     ENGINES   who may sample or score in the place of the torch model: local, vllm, server
     TEXT      whether its policies have a `tokenizer`, so that prompts in text can be shown to them
+    WRITTEN   whether its policies decide on the data's own texts as they are written, so that pretraining and SFT may read them
     PARALLEL  whether a model may be shared by several processes (process.ranks.shard)
     ADAPTS    whether its models may be trained by an adapter: `policy` takes `tuning`, `save` writes the adapter alone, and a policy
               with one can say what it began as (`begun`)
@@ -36,6 +37,7 @@ class Family(Protocol):
     READS: ClassVar[tuple[str, ...]] = ()
     ENGINES: ClassVar[tuple[str, ...]] = ("local",)
     TEXT: ClassVar[bool] = False
+    WRITTEN: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = False
     ADAPTS: ClassVar[bool] = False
     NUMERICS: ClassVar[bool] = False

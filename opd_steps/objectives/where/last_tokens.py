@@ -12,11 +12,11 @@ from opd_steps.objectives.where import Where
 
 @dataclass(frozen=True)
 class LastTokens(Where):
-    """The last min(k, T) decision points of each row of T (OPRD's positions, arXiv 2606.06021)."""
+    """The last min(tokens, T) decision points of each row of T (OPRD's positions, arXiv 2606.06021)."""
 
     SURVEY: ClassVar[bool] = False
 
-    k: Annotated[int, "at least 1"] = 2000
+    tokens: Annotated[int, "at least 1"] = 2000
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
-        return rows.step_N >= (rows.length_B - self.k)[rows.owner_N], {}
+        return rows.step_N >= (rows.length_B - self.tokens)[rows.owner_N], {}

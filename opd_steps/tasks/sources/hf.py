@@ -50,6 +50,7 @@ class HuggingFace(Source):
         default_factory=list
     )  # further ones that stay with the rows, e.g. the domain that teachers are routed by
     wording: str = ""  # what is asked, with {prompt} in it; empty: the prompt
+    where: dict[str, str] = field(default_factory=dict)  # rows that have this text in these columns alone, e.g. {domain: code}
     train_rows: Annotated[int, "at least 0"] = 0  # of the train split, drawn by the data node's seed; 0 = all
     longest: Annotated[int, "at least 0"] = 0  # characters of a solution; rows with longer ones are left out; 0 = any
     test: Annotated[int, "at least 0"] = 0  # rows held out of train, when test_split is empty
@@ -62,7 +63,7 @@ class HuggingFace(Source):
     def rows(self, seed: int) -> dict[str, list[dict]]:
         names = {"train": self.train_split, "test": self.test_split, "ood": self.ood_split}
         most = {"train": self.train_rows}
-        found = from_hub(self.path, names, self.subset, self.revision, self.files, most, seed, self.stream)
+        found = from_hub(self.path, names, self.subset, self.revision, self.files, most, seed, self.where, self.stream)
         parts = {split: self._made(records, split) for split, records in found.items()}
         train, ood = parts.get("train", iter(())), list(parts.get("ood", ()))
         if self.stream:

@@ -20,7 +20,6 @@ class TeacherContext(Protocol):
     HINTS: ClassVar[bool] = False
     GROUP: ClassVar[bool] = False
     EDITS: ClassVar[bool] = False
-    UNCARRIED: ClassVar[str] = "its teacher reads the student's own prompt and answer"
 
     @abstractmethod
     def prepare(self, rows: Trajectory, pool: Any, seed: int, name: str) -> Trajectory:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.teachers.contexts import TeacherContext
@@ -10,8 +9,6 @@ from opd_steps.teachers.contexts import TeacherContext
 @dataclass(frozen=True)
 class Plain(TeacherContext):
     """The teacher sees the student's prompt."""
-
-    UNCARRIED: ClassVar[str] = ""
 
     def prepare(self, rows: Trajectory, pool, seed: int, name: str) -> Trajectory:
         return rows

@@ -25,7 +25,12 @@ class TeacherSource(Protocol):
     OTHER_TOKENIZER: ClassVar[bool] = False
     MODEL: ClassVar[str] = "node"
     MOVES: ClassVar[bool] = False
-    UNCARRIED: ClassVar[str] = "its teacher is a server whose weights stay"
+    UNCARRIED: ClassVar[str] = "its teachers are models that read the student's tokens"
+
+    @property
+    def follows(self) -> float:
+        """How much of the student's weights the teacher's take in after each step, for a trainer that moves them itself."""
+        return 0.0
 
     @abstractmethod
     def teacher(self, given: Given) -> Teacher:

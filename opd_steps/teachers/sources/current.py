@@ -17,6 +17,11 @@ class Current(TeacherSource):
     """
 
     MODEL: ClassVar[str] = "self"
+    UNCARRIED: ClassVar[str] = ""
+
+    @property
+    def follows(self) -> float:
+        return 1.0
 
     def teacher(self, given: Given) -> Teacher:
         return ModelTeacher(given.learner)

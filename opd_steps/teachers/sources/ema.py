@@ -23,8 +23,13 @@ class EMA(TeacherSource):
     """
 
     MOVES: ClassVar[bool] = True
+    UNCARRIED: ClassVar[str] = ""
 
     rate: Annotated[float, "above 0, at most 1"] = 0.05
+
+    @property
+    def follows(self) -> float:
+        return self.rate
 
     def teacher(self, given: Given) -> Teacher:
         return ModelTeacher(given.load())

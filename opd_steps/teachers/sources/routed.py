@@ -18,6 +18,7 @@ class Routed(TeacherSource):
 
     MODEL: ClassVar[str] = "none"
     OTHERS: ClassVar[dict] = {"to": "same"}
+    UNCARRIED: ClassVar[str] = ""
 
     column: str = "domain"
     to: dict[str, str] = field(default_factory=dict)
