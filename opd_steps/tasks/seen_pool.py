@@ -35,7 +35,9 @@ class SeenPool(PromptPool):
     def taken(self, rows: Trajectory) -> list[str]:
         return self.show(rows)
 
-    def written(self, column: str, loss_on: str = "response", corpus: bool = False) -> Trajectory:
+    def written(
+        self, column: str, loss_on: str = "response", corpus: bool = False, ids: Sequence[int] | None = None
+    ) -> Trajectory:
         if loss_on != "response":
             raise UserError("loss_on", "pictures are no decisions: expected response")
-        return super().written(column, loss_on, corpus)
+        return super().written(column, loss_on, corpus, ids)

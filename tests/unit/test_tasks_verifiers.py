@@ -31,7 +31,7 @@ def asked_anew():
 
 def last() -> subprocess.Popen:
     """The process that judged last."""
-    return _worker._workers(os.getpid()).queue[-1].process
+    return _worker._pool(os.getpid()).free.queue[-1].process
 
 
 def test_exact():
@@ -102,9 +102,8 @@ def test_math_ends_what_takes_too_long_and_goes_on():
 
 def test_math_judges_several_at_once_in_order(monkeypatch):
     monkeypatch.setattr(at_once, "width", lambda: 3)
-    free = _worker._workers.__wrapped__(0)
-    free.put(_worker._Worker())
-    monkeypatch.setattr(_worker, "_workers", lambda pid: free)
+    pool = _worker.Pool(f"from {_worker.__name__} import main; main()", 2)
+    monkeypatch.setattr(_worker, "_pool", lambda pid: pool)
     texts = [rf"\boxed{{\sqrt{{{4 * n}}}}}" for n in range(2, 6)]
     golds = [{"answer": rf"2\sqrt{{{n}}}"} for n in (2, 4, 4, 5)]
     assert Math().judge(texts, golds) == [1.0, 0.0, 1.0, 1.0]
@@ -133,7 +132,7 @@ def test_maths_process_ends_with_its_caller():
     code = (
         "import os; from opd_steps.tasks.verifiers import _worker\n"
         f"_worker.equal({EQUAL[0]!r}, {EQUAL[1]!r}, 5)\n"
-        "print(_worker._workers(os.getpid()).get().process.pid, flush=True); os.kill(os.getpid(), 9)"
+        "print(_worker._pool(os.getpid()).free.get().process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid, deadline = int(run.stdout), time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""math-verify in processes of their own, each ended by the kernel once it has used its time.
+"""Verifiers in processes of their own, each ended by the kernel once it has used its time: math-verify, and others (in_time).
 
 sympy computes towers of powers in C, where no alarm and no thread can stop it, and math-verify's own timeouts are signals of the
 main thread. Here nothing of the caller changes: no handler, no alarm; any thread, forked or not. The time is CPU time of the
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
 
@@ -27,49 +28,64 @@ MEMORY = 4 << 30  # bytes of address space
 @lru_cache(maxsize=4096)
 def equal(gold: str, answer: str, seconds: float) -> bool:
     """Does math-verify find what these two texts state equal, within so many seconds of CPU time?"""
-    free = _workers(os.getpid())
-    worker = free.get()
-    try:
-        return worker.ask(json.dumps([gold, answer, seconds]))
-    finally:
-        free.put(worker)
+    return _pool(os.getpid()).ask(json.dumps([gold, answer, seconds])) == "1\n"
 
 
 @cache
-def _workers(pid: int) -> queue.LifoQueue[_Worker]:
-    """The free workers of a process, the last used first: a fork starts its own."""
-    free: queue.LifoQueue[_Worker] = queue.LifoQueue()
-    for _ in range(width()):
-        free.put(_Worker())
-    return free
+def _pool(pid: int) -> Pool:
+    """The workers of a process: a fork starts its own."""
+    return Pool(f"from {__name__} import main; main()", width())
+
+
+class Pool:
+    """Processes that run `call` and answer a line with a line, so many at most. `wall`: seconds of the clock for a line; None: any number."""
+
+    def __init__(self, call: str, most: int, wall: float | None = None):
+        self.free: queue.LifoQueue[_Worker] = queue.LifoQueue()  # the last used first
+        for _ in range(most):
+            self.free.put(_Worker(call, wall))
+
+    def ask(self, request: str) -> str:
+        """The line; "" where a limit ended the process."""
+        worker = self.free.get()
+        try:
+            return worker.ask(request)
+        finally:
+            self.free.put(worker)
 
 
 class _Worker:
     """Asked by one thread at a time. Its process starts when it is first needed."""
 
-    def __init__(self):
-        self.process = None
+    def __init__(self, call: str, wall: float | None):
+        self.call, self.wall, self.process = call, wall, None
 
-    def ask(self, request: str) -> bool:
+    def ask(self, request: str) -> str:
         for _ in range(2):  # one that somebody else ended is started once more
-            process = self.process = self.process or _start()
+            process = self.process = self.process or _start(self.call)
+            late = threading.Event()
+            watch = threading.Timer(self.wall or 0, lambda process=process, late=late: (late.set(), process.kill()))
+            if self.wall:
+                watch.start()
             with suppress(BrokenPipeError):
                 process.stdin.write(request + "\n")
                 process.stdin.flush()
                 if line := process.stdout.readline():
-                    return line == "1\n"
+                    watch.cancel()
+                    return line
+            watch.cancel()
             self.process = None
-            if _end(process) == -signal.SIGPROF:
+            if _end(process) == -signal.SIGPROF or late.is_set():
                 break
-        return False
+        return ""
 
 
-def _start() -> subprocess.Popen:
-    command = [sys.executable, "-c", f"from {__name__} import main; main()"]
+def _start(call: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", call]
     places = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=places)
     if process.stdout.readline() != "ready\n":
-        raise RuntimeError(f"the process that runs math-verify did not start: status {_end(process)}")
+        raise RuntimeError(f"the process of a verifier did not start: status {_end(process)} ({call})")
     return process
 
 
@@ -80,23 +96,29 @@ def _end(process: subprocess.Popen) -> int:
     return process.wait()
 
 
-def main() -> None:
-    """The worker: a line `[gold, answer, seconds]` in, `1` or `0` out."""
+def served() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """In a worker: (a line, what answers it), for as long as its caller is there."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # meant for the job, which ends this process by leaving
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    import logging
-
-    from math_verify import parse, verify
-
-    logging.disable(logging.CRITICAL)  # it warns of every missing timeout
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     print("ready", file=answers, flush=True)
     while True:
-        gold, answer, seconds = json.loads(requests.get())
+        yield requests.get(), lambda line: print(line, file=answers, flush=True)
+
+
+def main() -> None:
+    """The worker of math-verify: a line `[gold, answer, seconds]` in, `1` or `0` out."""
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.disable(logging.CRITICAL)  # it warns of every missing timeout
+    for request, tell in served():
+        gold, answer, seconds = json.loads(request)
         signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, unhandled, ends this process
         try:
             gold, answer = (parse(text, parsing_timeout=None) for text in (gold, answer))
@@ -104,7 +126,7 @@ def main() -> None:
         except Exception:  # MemoryError and RecursionError among them
             found = False
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(int(found), file=answers, flush=True)
+        tell(str(int(found)))
 
 
 def _read(requests: queue.SimpleQueue[str]) -> None:
