@@ -38,6 +38,7 @@ OPTIONS = {
     "benchmark_data": {},
     "fewshot": None,
     "backend": "hf",
+    "by": "",
     "batch": 8,
     "options": {},
 }
