@@ -37,7 +37,10 @@ def table_kl(a: Bigram, b: Bigram) -> torch.Tensor:
 def test_every_analysis_declares_its_roles_and_metrics(name):
     needs, metrics = (plugs.constant("analyses", name, c) for c in ("NEEDS", "METRICS"))
     assert set(needs) <= {"other", "peer", "teacher", "data", "answers", "methods"} and len(set(metrics)) == len(metrics) > 0
-    of_texts = "answers" in needs or name == "tutoring"  # these prompts have none: test_ropd, test_opcod
+    of_texts = "answers" in needs or name in (
+        "tutoring",
+        "kept",
+    )  # these prompts have none: test_ropd, test_opcod, test_analyze
     if "data" in needs and "methods" not in needs and not of_texts:  # those that take gradients: test_gradient_variance
         ctx = context(POOL, **{role: random_bigram(i) for i, role in enumerate(("model", *(r for r in needs if r != "data")))})
         schema = plug_schema.schema("analyses", name)

@@ -25,6 +25,7 @@ from tests.unit.tiny_results import publish, publish_data, publish_model
 ROLES = {"model": "p/model/a/seed0", "other": "p/model/b/seed0", "peer": "p/model/c/seed0", "teacher": "p/model/c/seed0"}
 OPTIONS = {
     "extrapolation_limit": {"token": "1"},
+    "kept": {"value": "1+1=", "reliable": 0.0},
     "tutoring": {"judge": {"name": "tutor", "ask": "marks"}},
 }  # what the analyses need beyond their defaults on these rows
 ROLES |= {"data": "p/data/sums/seed0", "answers": "p/rollout/texts/seed0"}

@@ -30,6 +30,7 @@ ASKED = {  # of the teacher that the term is against; plugs that are not named h
     "transform": dict.fromkeys(("margin_shift", "return_to_go", "span_sum", "zscore"), SAMPLED),
     "weight": dict.fromkeys(("gap_mask", "perplexity_route", "teacher_prefers"), SAMPLED)
     | dict.fromkeys(("change_point", "overlap_decay", "teacher_entropy_above", "tip", "watch_topk"), FULL),
+    "where": {"committed": FULL},
 }
 TWO = {"more_likely_by": ("first", "second"), "gap_drop": ("first", "second"), "dual_route": ("student", "teacher")}
 REQUIRED = {name: dict(zip(keys, "ab", strict=True)) for name, keys in TWO.items()} | {

@@ -65,6 +65,7 @@ class Pool:
     def __init__(self):
         self.rows = [{"prompt": f"{name}>k:", "answer": "7"} for name in "pqr"]
         verifier = SimpleNamespace(score=lambda text, answer: float(text == answer))
+        verifier.of_row = lambda row: verifier
         self.task, self.tokenizer = SimpleNamespace(verifier=verifier, prompt_ids=lambda _, text: text), None
 
     def show(self, rows: Trajectory) -> list[str]:
