@@ -33,7 +33,7 @@ class Root:
     papers: list[str] = field(default_factory=lambda: ["quickstart"])  # names in workflow/papers, paths of YAML files, or all
     seeds: Annotated[list[int], "at least 0"] = field(default_factory=lambda: [0])
     scale: str = "tiny"
-    engine: Literal["local", "vllm"] = "local"  # of every node that does not name its own
+    engine: Literal["local", "vllm", "server"] = "local"  # of every node that does not name its own
     teacher_engine: Literal["local", "vllm", "server"] = "local"  # the same for teachers
     tune: Any = plug("tune", "full")  # what trainings change of their models, of every node that does not name its own
     benchmarks: list[str] = field(default_factory=list)  # lm-eval tasks added to every evaluation

@@ -62,20 +62,26 @@ class Resources:
 
 @dataclass
 class Engine:
-    """Who generates: `local`, this package's batched decode, or `vllm` in the step's own process."""
+    """Who generates: `local`, this package's batched decode, `vllm` in the step's own process, or a `vllm serve` that the step runs."""
 
-    CODE: ClassVar[dict] = {("name", "vllm"): ("rollout/vllm_engine.py",)}
+    CODE: ClassVar[dict] = {
+        ("name", "vllm"): ("rollout/vllm_engine.py",),
+        ("name", "server"): ("rollout/vllm_student.py", "rollout/vllm_serve.py", "rollout/vllm_transfer.py"),
+    }
 
-    name: Literal["local", "vllm"] = "local"
+    name: Literal["local", "vllm", "server"] = "local"
     batch: Annotated[int, "at least 1"] = 256  # rows decoded at once
-    # of vllm alone:
-    tensor_parallel: Annotated[int, "at least 1"] = 1  # GPUs
+    # of vllm and server alone:
+    tensor_parallel: Annotated[int, "at least 1"] = 1  # GPUs of one copy of the model
+    gpus: Annotated[int, "at least 0"] = 0  # server: for itself alone; 0 = tensor_parallel where that is above 1, else none
     memory: Annotated[float, "above 0, below 1"] = 0.4  # share of the GPU's memory, beside the trainer's
     kv_cache_mb: Annotated[int, "at least 0"] = 0  # instead of that share; 0 on a CPU: 256
     max_model_len: Annotated[int, "at least 0"] = 0  # tokens of prompt and answer; 0 = the model's own
     eager: bool = False  # no CUDA graphs; always so on a CPU
     dtype: Optional[Dtype] = None  # null: the node's
     tolerance: Annotated[Optional[float], "above 0"] = None  # nats that log-probs may differ; null: .001, in bfloat16 .5
+    port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one
+    start_timeout: Annotated[int, "at least 1"] = 600  # server: seconds
 
 
 @dataclass
@@ -87,10 +93,7 @@ class TeacherEngine(Engine):
         ("name", "server"): ("teachers/engine.py", "rollout/vllm_server.py", "rollout/vllm_serve.py"),
     }
 
-    name: Literal["local", "vllm", "server"] = "local"
     url: str = ""  # server: one that runs already, instead of one of the step's own
-    port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one
-    start_timeout: Annotated[int, "at least 1"] = 600  # seconds
 
 
 @dataclass

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from opd_steps.process import spans
+
 
 class Phases:
     """Wall seconds of this process by phase, and decisions that were trained on, since it began or went on:
@@ -32,12 +34,13 @@ class Phases:
             self.seconds[name] += time.monotonic() - begun
 
     def told(self) -> dict:
-        """Seconds by phase, steps, tokens a second; on a GPU the most memory that tensors took there, in MiB."""
+        """Seconds by phase, steps, tokens a second; on a GPU the most memory that tensors took there, in MiB; where servers sample or
+        score, seconds by what they did, as the first rank saw it."""
         whole = sum(self.seconds.values())
         found = {"phases_s": dict(self.seconds), "steps": self.steps, "tokens_per_s": self.tokens / whole if whole else 0.0}
         if torch.cuda.is_available():
             found["gpu_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
-        return found
+        return found | ({"engines_s": dict(spans.engines.seconds)} if spans.engines.seconds else {})
 
     def __str__(self) -> str:
         whole = sum(self.seconds.values())

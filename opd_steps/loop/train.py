@@ -87,12 +87,15 @@ def train(
         with guard.watch(step):
             if dropout:  # a function of the step, as all randomness: there is no state to be saved
                 torch.manual_seed(derive(job.seed, "dropout", step, ranks.rank()))
+            stop.gives_up = True
             try:
                 with phases.of("batch"):
                     made = make_batch(step)
             except Stopped:  # what it waited for may never come; the step is made anew
-                job.note(f"stopped by signal {stop.wanted} {save(step - 1, leaving=True)}")
-                raise SystemExit(128 + stop.wanted) from None
+                wanted = stopping()  # of all ranks, for all of them are here (rollout.vllm_link)
+                job.note(f"stopped by signal {wanted} {save(step - 1, leaving=True)}")
+                raise SystemExit(128 + wanted) from None
+            stop.gives_up = False  # an update cannot be taken back: hooks that sample go on to their end
             batches = {"": made} if isinstance(made, Batch) else made
             metrics: dict[str, float] = {}
             for name, learner in learners.items():

@@ -92,12 +92,12 @@ class LMPolicy:
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
         sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
         sampling |= {"top_p": self.top_p, "top_k": self.top_k}
-        if self.engine:
+        made = None if self.engine else self._decode(contexts, seeds, sampling)
+        while made is None:  # an engine that died meanwhile has other weights now
             if self.engine.version != version:
                 self.engine.sync(self.sampled_from(), version)
-            tokens, logp, ended = self.engine.generate(contexts, seeds, **sampling)
-        else:
-            tokens, logp, ended = self._decode(contexts, seeds, sampling)
+            made = self.engine.generate(contexts, seeds, **sampling)
+        tokens, logp, ended = made
         if not torch.cat(list(logp)).isfinite().all():
             raise NotFinite(self.name, "the log-prob of a sampled token is not finite")
         return Trajectory(

@@ -52,8 +52,9 @@ class Sampler(Protocol):
         temperature: float,
         top_p: float,
         top_k: int = 0,
-    ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
-        """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row."""
+    ) -> tuple[list[Tensor], list[Tensor], list[bool]] | None:
+        """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row. None: it was started again
+        meanwhile, with the weights that `version` says."""
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
         """Take the model's weights. Raises UserError when both do not agree afterwards."""

@@ -71,11 +71,14 @@ class Stopped(Exception):
 
 
 class StopFlag:
-    """From now on SIGTERM (a cluster's notice) and SIGINT end nothing: `wanted` is the signal's number, 0 before one came."""
+    """From now on SIGTERM (a cluster's notice) and SIGINT end nothing: `wanted` is the signal's number, 0 before one came.
+
+    `gives_up`: whether what is waited for `until_stopped` is given up; where it could not be made anew, it is not.
+    """
 
     def __init__(self):
         global _flag
-        self.wanted, self.waiting, _flag = 0, False, self
+        self.wanted, self.waiting, self.gives_up, _flag = 0, False, True, self
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set)
 
@@ -91,7 +94,7 @@ _flag: StopFlag | None = None
 @contextlib.contextmanager
 def until_stopped() -> Iterator[None]:
     """Around what may wait for others: raises Stopped as soon as a StopFlag's signal comes, or if it has come already."""
-    if _flag is None:
+    if _flag is None or not _flag.gives_up:
         yield
         return
     _flag.waiting = True

@@ -173,6 +173,16 @@ def whole(*models: nn.Module):
             _set_reshard(model)
 
 
+@contextmanager
+def letting_go(model: nn.Module):
+    """Afterwards each rank holds its own part of all weights alone, for no backward pass comes that would see to it."""
+    try:
+        yield
+    finally:
+        for part in _parts(model):
+            part.reshard()
+
+
 def _parts(model: nn.Module) -> list[FSDPModule]:
     return [m for m in model.modules() if isinstance(m, FSDPModule)]
 

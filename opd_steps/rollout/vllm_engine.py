@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from opd_steps.errors import UserError
 from opd_steps.nouns.adapted import merged
 from opd_steps.rollout.lengths import engine_length, longest
+from opd_steps.rollout.vllm_said import TOLERANCE, fixed_row, gap, of_flat, require_agreement
 
 SETTINGS = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else the trainer's threads are bound with it
@@ -25,7 +26,6 @@ _IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives here and ends here: no process is left behind
     "VLLM_LOGGING_LEVEL": "ERROR",  # warnings are a page at its start and one more with every update, none of them about this use
 }
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}  # nats, per token; fp32 engines differ by 1e-5, bf16 ones by .3
 
 
 class VllmEngine:
@@ -117,7 +117,7 @@ class VllmEngine:
         asked = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=k, flat_logprobs=True, detokenize=False
         )
-        out = [_of_flat(found.prompt_logprobs, start) for found, start in zip(self._ask(rows, asked), starts, strict=True)]
+        out = [of_flat(found.prompt_logprobs, start) for found, start in zip(self._ask(rows, asked), starts, strict=True)]
         return tuple(list(column) for column in zip(*out, strict=True))
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
@@ -137,32 +137,25 @@ class VllmEngine:
             said = f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}"
             raise UserError("engine.name", said) from error
         self.version = version
-        if not (gap := self.gap(model)) <= self.tolerance:  # a gap of nan is no agreement
+        try:
+            require_agreement(self.gap(model), self.tolerance, version)
+        except UserError:
             self.version = None
-            raise UserError(
-                "engine.tolerance",
-                f"after the weights of step {version} went to vLLM, its log-probs differ from the trainer's by up to {gap:.3g} "
-                f"nats on a fixed sequence (tolerance {self.tolerance:g}): an update that is incomplete, or another dtype",
-            )
+            raise
 
     def weights(self, model: torch.nn.Module) -> dict[str, Tensor]:
         """By their names in a checkpoint, an adapter merged into them."""
         with merged(model):
             return model.state_dict()
 
-    @torch.no_grad()
     def gap(self, model: torch.nn.Module) -> float:
         """Largest difference of log-probs, in nats, between `model` and the engine on a fixed sequence and the token behind it.
 
         Scoring computes the sequence anew, generating reads its prefix from the cache: it is long enough to stand there.
         """
-        length = min(self.llm.llm_engine.vllm_config.cache_config.block_size + 8, self.limit - 1)
-        ids = [7 * (i + 1) % model.config.vocab_size for i in range(length)]
+        ids = fixed_row(min(self.llm.llm_engine.vllm_config.cache_config.block_size + 8, self.limit - 1), model)
         token, logp, _ = self.generate([ids], [0], max_new_tokens=1, temperature=0.0, top_p=1.0)
-        said_T = torch.cat([self.score([ids], [1], 0)[0][0], logp[0]])
-        logits_TV = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float().cpu()
-        logp_T = torch.log_softmax(logits_TV, -1).gather(-1, torch.tensor([*ids[1:], int(token[0])])[:, None])[:, 0]
-        return float((logp_T - said_T).abs().max())
+        return gap(model, [*ids, *token[0].tolist()], [*self.score([ids], [1], 0)[0][0].tolist(), *logp[0].tolist()])
 
     def _ask(self, rows: Sequence[Sequence[int]], asked) -> list:
         if self.version is None:
@@ -172,15 +165,6 @@ class VllmEngine:
 
     def close(self) -> None:
         self.llm.llm_engine.engine_core.shutdown()
-
-
-def _of_flat(flat, start: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one row's flat prompt log-probs: at each position the token itself stands first, then the likeliest."""
-    first, last = flat.start_indices[start], flat.end_indices[-1]
-    places = len(flat.start_indices) - start
-    ids_TW = torch.tensor(flat.token_ids[first:last]).view(places, -1)
-    logp_TW = torch.tensor(flat.logprobs[first:last]).view(places, -1)
-    return logp_TW[:, 0], ids_TW[:, 1:], logp_TW[:, 1:]
 
 
 def import_vllm(key: str, instead: str):

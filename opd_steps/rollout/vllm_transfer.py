@@ -1,6 +1,6 @@
-"""How new weights get into a vLLM that runs in the trainer's own process: as tensors, over vLLM's weight-transfer API.
+"""How new weights get into a vLLM, over its weight-transfer API: as tensors where it runs in the trainer's own process, else as files.
 
-vLLM's own transfer engines move CUDA handles between processes; within one process there is nothing to move.
+vLLM's own transfer engines move CUDA handles between processes; within one process there is nothing to move, and a CPU has none.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from safetensors.torch import load_file
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
@@ -25,6 +26,13 @@ class Tensors(WeightTransferUpdateInfo):
     """Weights by their names in the checkpoint."""
 
     tensors: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class File(WeightTransferUpdateInfo):
+    """Some of the weights, by their names in the checkpoint: a safetensors file."""
+
+    path: str = ""
 
 
 class SameProcess(WeightTransferEngine[NoInfo, Tensors]):
@@ -46,6 +54,15 @@ class SameProcess(WeightTransferEngine[NoInfo, Tensors]):
 
     def shutdown(self) -> None:
         """Nothing is held."""
+
+
+class Files(SameProcess):
+    """The same of files, each read by every worker of a server; a layer's weights may be in several."""
+
+    init_info_cls, update_info_cls = NoInfo, File
+
+    def receive_weights(self, update_info: File) -> None:
+        self.model.load_weights(iter(load_file(update_info.path).items()))
 
 
 def register() -> str:

@@ -11,17 +11,20 @@ from opd_steps.errors import UserError
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
 from opd_steps.models.folder import load_tokenizer, weights_at, where
+from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from opd_steps.rollout.lengths import longest, require_room
 from opd_steps.rollout.vllm_engine import VllmEngine
 from opd_steps.rollout.vllm_server import VllmServer
+from opd_steps.rollout.vllm_student import VllmStudent
 from opd_steps.steps._models import family, row_room
 from opd_steps.store.artifacts import Job
 from opd_steps.teachers.engine import EngineTeacher
 
 
-def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool = False) -> VllmEngine | None:
+def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool = False) -> Sampler | None:
     """Who samples for the parent `role`, from its weights; None: the torch model itself. `learns`: new weights will come.
 
     Raises UserError where the pool's longest prompt and an answer of `answer` decisions do not fit.
@@ -35,7 +38,10 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
     dtype = options["dtype"] or job.options["dtype"]
-    return VllmEngine(weights_at(job.path(role), job.work, dtype), options, dtype, ends, learns)
+    path = _weights_of(job, role, dtype)
+    if options["name"] == "server":
+        return VllmStudent(path, options, dtype, ends, job.work / f"{role}_samples.log", learns)
+    return VllmEngine(path, options, dtype, ends, learns)
 
 
 def engine_teacher(
@@ -50,12 +56,17 @@ def engine_teacher(
     tokenizer = load_tokenizer(job.path(role))
 
     def make(scores: int) -> VllmEngine | VllmServer:
-        path = weights_at(job.path(role), job.work, dtype)
+        path = _weights_of(job, role, dtype)
         if options["name"] == "server":
-            return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log")
+            return VllmServer(path, options, dtype, tokenizer, scores, job.work / f"{role}_server.log", key)
         return VllmEngine(path, options, dtype, [tokenizer.eos_token_id], scores=scores)  # it scores, and ends nothing
 
     return EngineTeacher(make, tokenizer, asks, temperature, of)
+
+
+def _weights_of(job: Job, role: str, dtype: str) -> str:
+    """The parent's whole weights as files; of several ranks the first one makes a merged copy, where it takes one."""
+    return ranks.gather(weights_at(job.path(role), job.work, dtype) if ranks.first() else "")[0]
 
 
 def _require_engine(job: Job, role: str, options: dict, key: str) -> Family:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError, disk_errors, one_line_errors
 from opd_steps.graph.checks.processes import refused
 from opd_steps.graph.kinds import KINDS
+from opd_steps.process import devices
 from opd_steps.process.heap import keep_freed_memory
 from opd_steps.process.launch import failing_together, world_size
 from opd_steps.slurm.requeue import requeue_this_job
@@ -40,6 +42,7 @@ def main(step: Callable[[Job], None]) -> None:
     with one_line_errors(), failing_together(), disk_errors(args.out.parent):
         if problem := refused(says, config["options"], world_size()):
             raise UserError("resources.processes", problem)
+        devices.take(engines(config["options"]), world_size() if says.TRAINS else 0)
         ranks = importlib.import_module("opd_steps.process.ranks") if world_size() > 1 else None  # torch is not every step's
         if ranks:
             ranks.join()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -20,6 +21,7 @@ from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.bench import Bench
 from opd_steps.nouns.heard import woven
+from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import outcome_B
@@ -65,16 +67,19 @@ class Rows:
         }
         self._start_engines()
 
-        def draw(step: int, version: int) -> dict[str, Batch]:
-            made: dict[str, Batch] = {}
-            for name, source in sources.items():
-                now = self.conductor.options
-                made[name] = source.batch(step, now, method_of(now, name), version, made)
-            return made
-
         ahead = dict(options["buffer"])
         kind = RolloutRing if ahead.pop("mixed") else RolloutBuffer
         stale = (ahead["batches"], ahead["passes"]) != (1, 1)
+        listeners = {} if stale else self._listeners()  # rows of a buffer are scored when their step has come
+
+        def draw(step: int, version: int) -> dict[str, Batch]:
+            made: dict[str, Batch] = {}
+            with _listening(listeners):
+                for name, source in sources.items():
+                    now = self.conductor.options
+                    made[name] = source.batch(step, now, method_of(now, name), version, made)
+            return made
+
         buffer = kind(lambda step, version: draw(step, version)[""], **ahead) if stale else None
 
         def make_batch(step: int) -> dict[str, Batch]:
@@ -155,6 +160,34 @@ class Rows:
         for name, student in self.staff.students.items():
             if job.options["engine"]["name"] != "local" and samples(job.options, name):
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
+
+    def _listeners(self) -> dict[Policy, list[Callable]]:
+        """Students that servers sample for, and what is done with a row of theirs as it ends: teachers that are servers as well, and read
+        rows as they are, score it while others are still sampled."""
+        known, world = self.staff.teachings, plugs.load("tasks/worlds", self.job.manifests["data"]["facts"]["task"])
+        if world.ANSWERS or self.job.options["engine"]["name"] != "server":  # where somebody answers, what ends is a turn
+            return {}
+        behind = {other for teaching in known.values() for other in teaching.others}  # to whom but some of the rows come
+        serves = lambda name: known[name].engine["name"] == "server" and known[name].context["name"] == "plain"
+        return {
+            student: [self.staff.engines[t].ahead for t in self._teachers[name] if t not in behind and serves(t)]
+            for name, student in self.staff.students.items()
+        }
+
+
+@contextmanager
+def _listening(listeners: Mapping[Policy, Sequence[Callable]]) -> Iterator[None]:
+    """Meanwhile rows that end are told of: those of a step alone, not what hooks look at."""
+    tell = lambda heard: lambda context, tokens: [each(context, tokens) for each in heard]
+    for student, heard in listeners.items():
+        if student.engine:
+            student.engine.listener = tell(heard)
+    try:
+        yield
+    finally:
+        for student in listeners:
+            if student.engine:
+                student.engine.listener = None
 
 
 def pass_rates(job: Job, role: str = "pass_rates") -> dict[int, float]:

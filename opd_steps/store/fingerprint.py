@@ -27,9 +27,11 @@ BYSTANDERS = (
     "store/lock.py",
     "store/sources.py",
     "store/views.py",
-    "process/heap.py",  # who runs, and where
+    "process/devices.py",  # who runs, and where
+    "process/heap.py",
     "process/launch.py",
     "process/lifetime.py",
+    "process/spans.py",
     "process/warm.py",
     "slurm/",
     "steps/_main.py",
@@ -42,6 +44,7 @@ CHOSEN = (
     "steps/_verl.py",
     "rollout/vllm_engine.py",
     "rollout/vllm_server.py",
+    "rollout/vllm_student.py",
     "teachers/engine.py",
     "evaluation/vllm_lm.py",
     "models/made.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,10 @@ class EngineTeacher(CachedTeacher):
         elif self.k:
             columns |= {f"{name}:topk_ids": ids, f"{name}:topk_logp": topk}
         return rows.with_columns(extra=rows.extra | columns)
+
+    def ahead(self, context: Sequence[int], tokens: Tensor) -> None:
+        """Have a row scored while others are still sampled. `prepare` finds it where the teacher sees the row as it was sampled."""
+        self.engine.ahead([*context, *tokens.tolist()], len(context), self.k)
 
     def _dense(self, ids_TK: Tensor, logp_TK: Tensor) -> Tensor:
         """[T, V] over the tokenizer's tokens, normalised, at the sampling's temperature."""

@@ -2,7 +2,7 @@
 
 `lay_out` gives the graph of a paper whose data nodes read rows with the columns that the preset names, and whose models are one layer with
 random weights: `wide`, of the real hidden size, heads and vocabulary; else small ones. Everything that a preset says of templates, wordings,
-columns, methods, temperatures and adapters stays; lengths, batches and numbers of samples are cut, engines are local.
+columns, methods, temperatures and adapters stays; lengths, batches and numbers of samples are cut, engines local, critics programmatic.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from opd_steps.config.load import load_root
+from opd_steps.config.needs import terms
 from opd_steps.graph.checked import checked
 from opd_steps.graph.cost.known import published
 from opd_steps.graph.nodes import Graph
@@ -25,8 +26,10 @@ from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN
 from tests.unit.llada_toys import write_llada
 
 ROWS = 6
+FIRST = 12  # bytes of a text's beginning, and of its continuation
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+NARROW_GPT2 = {"n_embd": 64, "n_head": 2}
 NARROW_EXPERTS = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
 WIDE_LLADA = {"d_model": 4096, "n_heads": 32, "mlp_hidden_size": 12288}
 TIED_FROM = 4096  # hidden size from which the embedding is the head's: with both, 8B beside 32B want over 8 GB
@@ -38,6 +41,7 @@ ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
 def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
     graph = uncut(paper)
+    texts = {node.parents["answers"].key for node in graph.nodes.values() if "answers" in node.parents}  # of all prompts
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data":
@@ -52,7 +56,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # no answer of such a model is right
         if "sampling" in options:
-            options["sampling"] |= {"max_new_tokens": 8, "n": min(options["sampling"]["n"], 2)}
+            n = options["sampling"]["n"]
+            options["sampling"] |= {"max_new_tokens": 8, "n": n if node.key in texts else min(n, 2)}
         for role in ("engine", "teacher_engine"):
             if role in options:
                 options[role] |= {"name": "local", "max_model_len": 0, "batch": 4}
@@ -67,6 +72,17 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             "benchmarks": [],
         }
         options |= {name: value for name, value in few.items() if name in options and node.kind != "data"}
+        if node.key in texts:
+            options["limit"] = 0
+        if "minibatches" in options:
+            options["minibatches"] = min(options["minibatches"], 2)
+        if "dynamic_sampling" in options:
+            options["dynamic_sampling"] = False  # such a model is never right: it would sample again until it gives up
+        for judge in (*options.get("judges", []), options.get("analysis", {}).get("judge", {})):
+            if judge.get("critic", {}).get("name") == "openai_compatible":
+                judge["critic"] = {"name": "programmatic", "between": "", "after": ""}
+        for row in terms(options["method"]) if node.kind == "opd" else ():
+            row["estimator"] |= {"layers": [1], "student_layers": []} if "layers" in row["estimator"] else {}
         if wide and node.says.TRAINS and options["tune"]["name"] == "full":
             options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
     return graph
@@ -82,7 +98,9 @@ def write_source(folder: Path, source: dict, name: str) -> None:
     """Rows as a source reads them, and as those within it do; their paths lead there from now on."""
     for key, inner in source.items():
         if isinstance(inner, dict) and "name" in inner:
-            write_source(folder / key, inner, f"{name} {key}")
+            write_source(folder / key, inner, name if source["name"] == "continued" else f"{name} {key}")
+    if source["name"] == "continued":
+        source |= {"begin": FIRST, "more": FIRST}
     if write := {"hf": write_set, "gsm8k": write_gsm8k, "humaneval": write_code}.get(source["name"]):
         source["path"] = str(write(folder, source, name))
     if "train_rows" in source:
@@ -158,16 +176,18 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     if "LLaDA" in name:
         size, sizes = (SIZE, WIDE_LLADA) if wide else (SMALL, {})
         return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
-    shape = published()[name] | {"num_hidden_layers": 1}
+    gpt2 = published()[name]["model_type"] == "gpt2"
+    shape = published()[name] | ({"n_layer": 1} if gpt2 else {"num_hidden_layers": 1})
     if wide:
-        shape |= {"tie_word_embeddings": shape["tie_word_embeddings"] or shape["hidden_size"] >= TIED_FROM}
+        shape |= {"tie_word_embeddings": shape.get("tie_word_embeddings", True) or shape["hidden_size"] >= TIED_FROM}
         shape |= {"intermediate_size": shape["intermediate_size"] // 2} if name in HALVED else {}
     else:
-        shape |= NARROW | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
+        narrow = NARROW_GPT2 if gpt2 else NARROW
+        shape |= narrow | {"vocab_size": SMALL + 24} | (NARROW_EXPERTS if "num_experts" in shape else {})
     begun = "DeepSeek" in name
-    end = END_OF_TEXT if begun or name.endswith("-Base") else IM_END
+    end = END_OF_TEXT if begun or gpt2 or name.endswith("-Base") else IM_END
     template = THINKING_BEGUN if begun else CHATML if "2507" in name or end == END_OF_TEXT else THINKING_SWITCH
-    tokenizer = chat_tokenizer(template, end, SIZE if wide else SMALL)
+    tokenizer = chat_tokenizer(template, end, min(SIZE, shape["vocab_size"]) if wide else SMALL)
     torch.manual_seed(len(name))
     config = AutoConfig.for_model(**shape, initializer_range=0.05, eos_token_id=tokenizer.eos_token_id)
     config.dtype = torch.bfloat16

@@ -126,7 +126,7 @@ MISTAKES = [
         PAPER,
         "opd: {steps: 4",
         "opd: {teacher_engine: {name: vllm, port: 8000}, steps: 4",
-        ["teacher_engine.name", "url and port belong to a server"],
+        ["teacher_engine.name", "belongs to a server"],
     ),
     (
         "a teacher elsewhere that learns",

@@ -16,9 +16,10 @@ from opd_steps.models.folder import load_tokenizer
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.room import check_rows
+from opd_steps.tasks.sources.continued import fitting
 from opd_steps.tasks.verifiers.tagged import Tagged
 from tests.pipeline.inprocess import run_node
-from tests.pipeline.presets import lay_out, uncut
+from tests.pipeline.presets import FIRST, lay_out, uncut
 from tests.unit.test_papers import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +52,8 @@ def made(graph, results, kind: str) -> list[tuple[object, Path]]:
 
 def test_each_node_runs_and_measures_numbers(preset):
     graph, results = preset
-    trained = [*made(graph, results, "opd"), *made(graph, results, "sft")]
-    assert len(trained) >= 2 and made(graph, results, "evaluate")
+    trained = [found for kind in ("opd", "sft", "rl") for found in made(graph, results, kind)]
+    assert len(trained) >= 2 and (made(graph, results, "evaluate") or made(graph, results, "analyze"))
     for node, folder in trained:
         metrics = read_manifest(folder)["metrics"]
         assert math.isfinite(metrics["train/loss"]), node.key
@@ -72,9 +73,9 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
             prompt, source = pool.rows[0]["prompt"], node.options["source"]
-            assert source["name"] != "hf" or prompt == (source["wording"] or "{prompt}").replace(
-                "{prompt}", f"What is 0 + 1 in {node.name}?"
-            )
+            of = source.get("of", source)
+            asked = (of.get("wording") or "{prompt}").replace("{prompt}", f"What is 0 + 1 in {node.name}?")
+            assert of["name"] != "hf" or prompt == (fitting(asked, FIRST) if source["name"] == "continued" else asked)
             system = [{"role": "system", "content": said}] if (said := node.options["system"]) is not None else []
             chat = [*system, {"role": "user", "content": prompt}]
             theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **told)

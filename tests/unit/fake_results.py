@@ -191,6 +191,7 @@ class FakeResults:
             passed = {"test": {"1": metrics["test/avg_at_k"], str(K): metrics["test/pass_at_k"]}}
             files |= _file(folder, "tables/passk.json", json.dumps(passed))
             files |= _file(folder, "pictures/test.png", "no image, for who only copies it")
+            files |= _file(folder, "films/test.html", "a film, for who only copies it")
             files |= _file(folder, "samples/test.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if node["kind"] == "rollout":
             metrics = {"rollout/accuracy": 0.8 + 0.02 * draw.standard_normal()}

@@ -11,6 +11,8 @@ from opd_steps.config.merge import merge
 from opd_steps.graph.method import Method
 from opd_steps.loop.objective import Objective
 from opd_steps.objectives.stream import Moment
+from opd_steps.process import ranks
+from tests.unit.opd_toys import run
 from tests.unit.test_loop_terms import WINDOW, policies, rows_of
 
 MASK = {"name": "more_likely_by", "first": "teacher", "second": "reference"}
@@ -67,3 +69,18 @@ def test_each_is_asked_for_the_sum_of_what_all_terms_want():
 def test_who_is_not_asked_does_not_run():
     assert passes(FULL, 64)[0] == {"student": 1, "teacher": 1}
     assert passes({"estimator": "mle"}, 64)[0] == {"student": 1}
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_a_step_of_a_training_runs_each_model_once_on_each_row(tmp_path, monkeypatch, minibatches):
+    """Rows that were sampled are not read again for the log-probs that they were sampled with, though the loss divides by them."""
+    calls, known = Counter(), ranks.hidden_states
+
+    def counted(model, tokens_BL, *more, **how):
+        calls[id(model)] += len(tokens_BL)
+        return known(model, tokens_BL, *more, **how)
+
+    monkeypatch.setattr(ranks, "hidden_states", counted)
+    method = {"estimator": {"name": "pg", "ratio": "sampler"}, "baseline": "neg_kl"}
+    run(tmp_path, steps=3, prompts=3, sampling={"n": 2}, minibatches=minibatches, micro_batch=64, method=method)
+    assert sorted(calls.values()) == [3 * 3 * 2] * 2  # student and teacher

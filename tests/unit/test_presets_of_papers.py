@@ -36,12 +36,14 @@ def test_answers_fit_into_the_positions_of_all_models_that_read_them(presets):
     models = {node.path(0): node.options["path"] for node in presets.nodes.values() if node.kind == "model"}
     looked = 0
     for node in presets.nodes.values():
+        source = node.parents["data"].options.get("source", {}) if "data" in node.parents else {}
+        prompt = source.get("begin", PROMPT)  # bytes that a prompt is cut at
         for rows in node.says.rows(node, 0):
             for folder in rows.models:
                 if models[folder] not in published():
                     continue
                 looked += 1
-                assert PROMPT + rows.answer <= of_path(models[folder]).longest, (node.key, models[folder])
+                assert prompt + rows.answer <= of_path(models[folder]).longest, (node.key, models[folder])
             assert all(PROMPT + rows.answer <= most for _, most in rows.caps), node.key
     assert looked > 100
 
@@ -50,6 +52,8 @@ def test_trainings_compute_in_bf16_over_fp32_masters_or_adapters_with_blocks_rec
     trainings = [node for node in presets.nodes.values() if node.says.TRAINS and node.kind != "merge"]
     for node in trainings:
         o = node.options
+        if node.paper == "dp_opd":  # GPT-2, and gradients of single records, which one process makes
+            continue
         parallel = constant("models/families", node.root_of(node.says.START).options["family"]["name"], "PARALLEL")
         assert o["dtype"] == "bfloat16" and o["recompute"] and o["resources"]["gpu"] > parallel, node.key
         assert o["weights"] == "float32" or o["tune"]["name"] == "lora", node.key
@@ -62,5 +66,6 @@ def test_avg_at_k_is_sampled_by_vllm(presets):
     assert len(measured) > 50
     for node in measured:
         o = node.options
-        assert o["backend"] == "vllm" and o["k"] >= 4 and o["max_new_tokens"] >= 4096, node.key
+        assert o["backend"] == "vllm", node.key
+        assert o["k"] == 0 or (o["k"] >= 4 and o["max_new_tokens"] >= 4096), node.key  # 0: greedily, once
         assert o["options"]["max_model_len"] >= o["max_new_tokens"] + PROMPT, node.key

@@ -29,6 +29,9 @@ NODES = {
 }
 VLLM = {"engine": {"name": "vllm"}}
 SERVER = {"teacher_engine": {"name": "server", "tensor_parallel": 2}}
+BOTH = {"engine": {"name": "server", "gpus": 4, "tensor_parallel": 2}, "teacher_engine": {"name": "server", "gpus": 2}}
+BESIDE = {"engine": {"name": "server"}}
+ELSEWHERE = {"teacher_engine": {"name": "server", "url": "http://host:8000"}}
 
 
 def build(folder, node: str, resources: dict, **options):
@@ -48,6 +51,12 @@ def build(folder, node: str, resources: dict, **options):
         ("opd", {"gpu": 4, "processes": 2}, {}, 2),
         ("opd", {"gpu": 2}, VLLM, 1),
         ("opd", {"gpu": 3}, SERVER, 1),
+        ("opd", {"gpu": 8}, SERVER, 6),
+        ("opd", {"gpu": 8}, BOTH, 2),
+        ("opd", {"gpu": 8, "processes": 1}, BOTH, 1),
+        ("opd", {"processes": 2}, BESIDE, 2),
+        ("opd", {"gpu": 2}, ELSEWHERE, 2),
+        ("opd", {"gpu": 1}, BESIDE, 1),
         ("scores", {"gpu": 2}, SERVER, 1),
         *((node, {"gpu": 1}, {}, 1) for node in ("rollouts", "scores", "init")),
     ],
@@ -65,9 +74,21 @@ def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resourc
             "opd",
             {"processes": 2},
             VLLM,
-            "processes: engine vllm works for one process: expected 1, found 2; or engine.name: local",
+            "processes: engine vllm works in one process: expected 1, found 2; or engine.name: server",
         ),
-        ("opd", {"processes": 2}, SERVER, "processes: teacher_engine server works for one process: expected 1, found 2"),
+        (
+            "opd",
+            {"gpu": 6},
+            BOTH,
+            r"gpu: expected at least 7 \(one for each of 1 processes, 4 of engine, 2 of teacher_engine\), found 6",
+        ),
+        (
+            "opd",
+            {"gpu": 8, "processes": 3},
+            BOTH,
+            r"gpu: expected at least 9 \(one for each of 3 processes, 4 of engine, 2 of teacher_engine\), found 8",
+        ),
+        ("scores", {"gpu": 1}, SERVER, r"gpu: expected at least 2 \(2 of teacher_engine\), found 1"),
         ("teacher", {"processes": 2, "gpu": 1}, {}, r"processes: expected at most one for each GPU \(gpu: 1\), found 2"),
         ("rollouts", {"processes": 2}, {}, "processes: only a training is several processes, a node of this kind is one"),
         ("rollouts", {"gpu": 2}, {}, "gpu: this rollout node is one process on one GPU: expected at most 1, found 2"),
@@ -77,6 +98,34 @@ def test_one_for_each_gpu_unless_the_node_says_otherwise(tmp_path, node, resourc
 def test_what_cannot_be_several_is_refused_with_file_and_key(tmp_path, node, resources, options, says):
     with pytest.raises(UserError, match=rf"toy\.yaml: nodes\.{node}\.resources\.{says}") as caught:
         build(tmp_path, node, resources, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "says"),
+    [
+        ({"gpu": 2}, BESIDE, "engine.gpus: a server beside 2 processes has GPUs of its own: expected at least 1, found 0"),
+        ({}, BOTH, "engine.gpus: the node asks for no GPU: expected 0, or resources.gpu"),
+        (
+            {"gpu": 8},
+            {"engine": {"name": "server", "gpus": 3, "tensor_parallel": 2}},
+            r"engine.gpus: expected a multiple of tensor_parallel \(2\), found 3",
+        ),
+        (
+            {"gpu": 8},
+            {"engine": {"name": "vllm", "gpus": 2}},
+            "engine.name: gpus belongs to a server: name: server, or leave it out",
+        ),
+        (
+            {"gpu": 8},
+            {"teacher_engine": {"name": "server", "gpus": 2, "url": "http://host:8000"}},
+            "teacher_engine.gpus: url names a server that runs already; leave gpus out",
+        ),
+    ],
+)
+def test_gpus_of_servers_that_do_not_add_up_are_refused_with_file_and_key(tmp_path, resources, options, says):
+    with pytest.raises(UserError, match=rf"toy\.yaml: nodes\.opd\.{says}") as caught:
+        build(tmp_path, "opd", resources, **options)
     assert "\n" not in str(caught.value)
 
 

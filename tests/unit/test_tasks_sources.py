@@ -10,6 +10,7 @@ import pytest
 
 from opd_steps.errors import UserError
 from opd_steps.tasks.sources.arithmetic import Arithmetic
+from opd_steps.tasks.sources.continued import Continued, fitting
 from opd_steps.tasks.sources.gsm8k import Gsm8k
 from opd_steps.tasks.sources.gsm8k_calc import Gsm8kCalc, calculate
 from opd_steps.tasks.sources.hf import HuggingFace
@@ -341,3 +342,35 @@ def test_hf_leaves_out_solutions_that_are_too_long_and_says_so(tmp_path, offline
     parts = HuggingFace(str(tmp_path / "texts"), prompt="q", answer="a", test_split="", longest=3).rows(0)
     assert [r["prompt"] for r in parts["train"]] == ["1?", "2?", "3?"]
     assert "texts:train: left out 2 of 5 rows, whose solution has more than 3 characters" in capsys.readouterr().out
+
+
+def test_continued_cuts_texts_into_a_prompt_and_what_follows(tmp_path, offline, capsys):
+    write_rows(
+        tmp_path / "texts/train.jsonl", [{"text": t} for t in ("one two  three\nfour five six", "one two", "a b c d e f g h")]
+    )
+    write_rows(tmp_path / "texts/test.jsonl", [{"text": t} for t in ("one two other", "x y z")])
+    parts = Continued(HuggingFace(str(tmp_path / "texts"), prompt="text", answer=""), begin=8, more=8).rows(0)
+    assert [(r["id"], r["prompt"], r["solution"]) for r in parts["train"]] == [
+        ("train-0", "a b c d", " e f g h")
+    ]  # one two is test's
+    assert [(r["prompt"], r["answer"], r["corpus"]) for r in parts["test"]] == [("one two", " other", " other")]
+    assert "train: left out 1 of 3 texts, which end with their prompt" in capsys.readouterr().out
+    alone = Continued(HuggingFace(str(tmp_path / "texts"), prompt="text", answer="", test_split=""), begin=8, more=13).rows(0)
+    assert [(r["prompt"], r["solution"]) for r in alone["train"]] == [("one two", "  three\nfour"), ("a b c d", " e f g h")]
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "found"),
+    [
+        ("one two", 7, "one two"),
+        ("one two ", 7, "one two"),
+        ("one two", 6, "one"),
+        ("one two", 3, "one"),
+        ("longer word", 4, "long"),
+        (" longer", 4, " lon"),
+        ("\u4e00\u4e8c\u4e09", 7, "\u4e00\u4e8c"),
+        ("\u4e00 \u4e8c\u4e09", 9, "\u4e00"),
+    ],
+)
+def test_what_fits_are_whole_words_and_characters(text, size, found):
+    assert fitting(text, size) == found and len(found.encode()) <= size

@@ -124,7 +124,7 @@ REFUSED = {
     ),
     "an engine for several processes": (
         {"teachers": {"a": {"model": "one", "engine": {"name": "vllm"}}}, **against("a"), "resources": {"processes": 2}},
-        "x.resources.processes: teachers.a.engine vllm works for one process: expected 1, found 2; or teachers.a.engine.name: local",
+        "x.resources.processes: teachers.a.engine vllm works in one process: expected 1, found 2; or teachers.a.engine.name: server",
     ),
     "per-record gradients in several processes": (
         {"teacher": "one", "gradient": "per_record", "resources": {"processes": 2}},

@@ -97,7 +97,7 @@ def test_what_a_run_holds(fake):
     assert len(curve) == STEPS
     evaluation = run_of(fake, index["quickstart/evaluate/opd/seed0"])
     assert evaluation.data.tags["mlflow.parentRunId"] == index["quickstart"]
-    for file in ("tables/test.json", "pictures/test.png"):
+    for file in ("tables/test.json", "pictures/test.png", "films/test.html"):
         assert (fake.root / "mlartifacts" / evaluation.info.run_id / "artifacts" / file).exists()
     paper = run_of(fake, index["vopd"])
     note = paper.data.tags["mlflow.note.content"]

@@ -33,6 +33,12 @@ LANGUAGE = {  # text_config and vision_config of Qwen3-VL-8B-Instruct, but for t
 EYES = {"hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096, "patch_size": 16}
 
 
+@pytest.fixture(autouse=True)
+def facts_alone(monkeypatch):
+    """A data folder here has the facts of a manifest, and no more of it."""
+    monkeypatch.setattr("opd_steps.tasks.asking.read_manifest", lambda folder: json.loads((folder / MANIFEST).read_text()))
+
+
 def gallery(folder, rows, **options):
     Image.linear_gradient("L").resize((16, 12)).convert("RGB").save(folder / "a.png")
     (folder / "clip").mkdir(exist_ok=True)

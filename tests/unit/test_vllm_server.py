@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
@@ -20,7 +21,8 @@ from opd_steps.graph.options import TeacherEngine
 from opd_steps.process import lifetime
 from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.rollout import vllm_server
-from opd_steps.rollout.vllm_server import RESTARTS, VllmServer
+from opd_steps.rollout.vllm_link import RESTARTS
+from opd_steps.rollout.vllm_server import VllmServer
 
 MODEL = {"data": [{"id": "teacher", "root": "/models/teacher", "max_model_len": 23}]}
 
@@ -31,9 +33,16 @@ def scored(asked: dict) -> dict:
     return {"choices": [{"index": i, "prompt_logprobs": places(row)} for i, row in enumerate(asked["prompt"])]}
 
 
+def in_bytes(asked: dict) -> bytes:
+    """The same of our own servers' route."""
+    logp = torch.tensor([-float(t) for row, start in zip(asked["rows"], asked["starts"], strict=True) for t in row[start:]])
+    none = torch.zeros(len(logp), 0)
+    return save({"logp": logp, "ids": none.int(), "best": none})
+
+
 @contextmanager
 def serving(**answers):
-    """A server whose routes answer as told: JSON, a status, or a function of the request that returns either; its address."""
+    """A server whose routes answer as told: JSON, bytes, a status, or a function of the request that returns either; its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -47,7 +56,7 @@ def serving(**answers):
             if found is None:  # it dies
                 return self.connection.close()
             status, body = (found, {"error": {"message": "said so"}}) if isinstance(found, int) else (200, found)
-            body = json.dumps(body).encode()
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -68,7 +77,7 @@ def tokenizer(text: str, **_) -> dict:
     return {"input_ids": [1, 2]}
 
 
-GOOD = {"models": MODEL, "tokenize": {"tokens": [1, 2]}, "completions": scored}
+GOOD = {"models": MODEL, "tokenize": {"tokens": [1, 2]}, "completions": scored, "scores": in_bytes}
 
 
 def attached(url: str) -> VllmServer:
@@ -153,7 +162,7 @@ class Own:
 
 
 def owned(monkeypatch, url: str) -> VllmServer:
-    monkeypatch.setattr(vllm_server, "OwnServer", lambda path, options, dtype, scores, log: Own(url, log))
+    monkeypatch.setattr(vllm_server, "OwnServer", lambda path, options, dtype, scores, log, key: Own(url, log))
     return VllmServer("/models/teacher", {"url": ""}, "float32", tokenizer, 0, "server.log")
 
 
@@ -162,10 +171,10 @@ def test_one_of_our_own_whose_engine_died_is_started_again(monkeypatch, death):
     """Whether it says so (500), or dies while it answers."""
     left = []
 
-    def completions(asked):
-        return left.pop() if left else scored(asked)
+    def scores(asked):
+        return left.pop() if left else in_bytes(asked)
 
-    with serving(**GOOD | {"completions": completions}) as url:
+    with serving(**GOOD | {"scores": scores}) as url:
         server = owned(monkeypatch, url)
         for restarts in range(1, RESTARTS + 1):
             left.append(death)
@@ -179,11 +188,11 @@ def test_one_of_our_own_whose_engine_died_is_started_again(monkeypatch, death):
 
 
 def test_a_refusal_is_no_death(monkeypatch):
-    found = [scored]
-    with serving(**GOOD | {"completions": lambda asked: found[0](asked)}) as url:
+    found = [in_bytes]
+    with serving(**GOOD | {"scores": lambda asked: found[0](asked)}) as url:
         server = owned(monkeypatch, url)
         found[0] = lambda asked: 400
-        with pytest.raises(UserError, match="refuses to score: said so"):
+        with pytest.raises(UserError, match="refuses a request: said so"):
             server.score([[5, 6]], [1], 0)
     assert server.own.starts == 1
 

@@ -58,9 +58,9 @@ def curve(folder: Path, name: str) -> np.ndarray:
     return np.array([json.loads(line)[f"train/{name}"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
 
 
-def until_step(stages: Stages, name: str, step: int, process: subprocess.Popen) -> None:
+def until_step(stages: Stages, name: str, step: int, process: subprocess.Popen, limit: float = 240) -> None:
     """Wait until the log of metrics has that many lines."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + limit
     work = stages.results / ".work"
     while not any(len(p.read_text().splitlines()) >= step for p in work.glob(f"p.opd.{name}.*/metrics.jsonl")):
         assert process.poll() is None and time.monotonic() < end, (stages.results / f"{name}.log").read_text()[-3000:]

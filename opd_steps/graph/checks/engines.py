@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from opd_steps.config.teachers import Teaching
+from opd_steps.config.teachers import Teaching, samples, starts
 from opd_steps.errors import UserError
 
 
@@ -13,12 +13,15 @@ def check_engine(engine: dict, where: str, apart: bool = False) -> None:
     """Raises UserError for options that do not fit the engine. `apart`: it does not run in the step's own process."""
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1 and not apart:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
-    if engine["name"] != "server" and (engine.get("url") or engine.get("port")):
-        raise UserError(f"{where}.name", "url and port belong to a server: name: server, or leave them out")
+    if engine["name"] != "server" and (odd := [key for key in ("url", "port", "gpus") if engine.get(key)]):
+        raise UserError(f"{where}.name", f"{odd[0]} belongs to a server: name: server, or leave it out")
     if engine.get("url") and not _is_address(engine["url"]):
         raise UserError(f"{where}.url", f"expected an address like http://host:8000, found {engine['url']!r}")
-    if engine.get("url") and engine.get("port"):
-        raise UserError(f"{where}.port", "url names a server that runs already; leave port out")
+    if engine.get("url") and (odd := [key for key in ("port", "gpus") if engine[key]]):
+        raise UserError(f"{where}.{odd[0]}", f"url names a server that runs already; leave {odd[0]} out")
+    if engine["gpus"] % engine["tensor_parallel"]:
+        what = f"expected a multiple of tensor_parallel ({engine['tensor_parallel']}), found {engine['gpus']}"
+        raise UserError(f"{where}.gpus", what)
 
 
 def _is_address(url: str) -> bool:
@@ -35,7 +38,11 @@ def _is_address(url: str) -> bool:
 
 
 def check_opd_engines(options: dict, teachings: Iterable[Teaching], where: str) -> None:
-    """Raises UserError where a teacher's torch model is needed, and an engine runs in its place."""
+    """Raises UserError where a teacher's torch model is needed, and an engine runs in its place; and where one server would sample for
+    several."""
+    who = [learner for learner in starts(options) if samples(options, learner)]
+    if options["engine"]["name"] == "server" and len(who) > 1:
+        raise UserError(f"{where}.engine.name", f"a server samples for one learner, here are {len(who)} that sample: use local")
     for teaching in teachings:
         if teaching.engine["name"] == "local":
             continue

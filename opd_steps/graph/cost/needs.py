@@ -18,6 +18,7 @@ from opd_steps.graph.cost.kept import kept
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import BYTES, Shape
 from opd_steps.graph.cost.work import Served, Work, adapts
+from opd_steps.process import devices
 
 Parts = Counter  # part -> bytes
 CHUNK, ON_GPU, ROWS = (
@@ -103,6 +104,8 @@ class Needs:
             name = "teachers" if self.work.trains else "weights"
             found[name] += self.shapes[model.role].parameters * BYTES[model.dtype] / self.ranks
         for served in self.work.served:
+            if devices.wanted(served.options):
+                continue  # it has cards of its own
             found[f"engine {served.key}"] += self.engine(served)
         if self.work.means:
             found["means"] += self.shapes[self.work.still[0].role].parameters * MEAN * self.work.means
@@ -129,8 +132,8 @@ class Needs:
         if not who:
             return {}
         shape, learns = self.shapes[who], who in self.work.trains
-        if learns and self.ranks > 1:
-            found["copy to sample from"] += shape.parameters * BYTES[self.compute]
+        if learns and self.ranks > 1:  # a server gets the weights one by one
+            found["copy to sample from"] += shape.parameters * BYTES[self.compute] if self.work.samples else 0
         elif learns:
             merged = self.adapts and (self.weights == "float32" or not self.work.samples)
             found["copy to sample from"] += shape.linear * BYTES[self.weights] if merged else 0

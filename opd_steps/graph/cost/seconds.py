@@ -6,6 +6,7 @@ from math import ceil
 
 from opd_steps.graph.cost.needs import Needs
 from opd_steps.graph.cost.shape import BYTES, Shape
+from opd_steps.process import devices
 
 PEAK = {"float32": 67e12, "bfloat16": 989e12}  # operations a second, of its data sheet
 SHARE = {"float32": 0.4, "bfloat16": 0.15}  # of that, which our steps reach: docs/speed.md, 2026-11-26
@@ -39,12 +40,14 @@ def _sampling(needs: Needs) -> float:
     if not work.drawn or not (work.samples or served):
         return 0.0
     shape, length = needs.shapes[work.samples or served.role], needs.length
-    rows = ceil(work.drawn / needs.ranks)
-    at_once, cards = min(work.at_once, rows), served.options["tensor_parallel"] if served else 1
+    among = 1 if served else needs.ranks  # one engine for all processes
+    rows = ceil(work.drawn / among)
+    cards = max(devices.wanted(served.options), served.options["tensor_parallel"]) if served else 1
+    at_once = min(work.at_once, rows)
     read = shape.parameters + at_once * shape.cached * (length.context + length.answer / 2)
     token = max(read * BYTES[dtype] / MEMORY / OF_MEMORY, at_once * _forward(shape, length.total) / _speed(dtype)) / cards
     token = token if served else max(token, shape.layers * CALLS)
-    prompts = ceil(work.prompts / needs.ranks) * length.context * _forward(shape, length.context) / _speed(dtype)
+    prompts = ceil(work.prompts / among) * length.context * _forward(shape, length.context) / _speed(dtype)
     return prompts + ceil(rows / at_once) * length.answer * token
 
 

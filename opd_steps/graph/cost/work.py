@@ -24,7 +24,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Served:
-    """A model behind a vLLM engine on the step's GPU: `options` of the engine, which stand at `key`."""
+    """A model behind a vLLM engine, on the step's GPU or on its own: `options` of the engine, which stand at `key`."""
 
     role: str
     key: str

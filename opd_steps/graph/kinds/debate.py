@@ -52,6 +52,8 @@ class DebateNode(Node):
             raise UserError(f"{where}.data", f"a debate is about texts, and the task '{options['task']['name']}' has none")
         if options["sampling"]["n"] != 1:
             raise UserError(f"{where}.sampling.n", "each expert replies once a round: 1")
+        if options["engine"]["name"] == "server":
+            raise UserError(f"{where}.engine.name", "experts reply in turns, each by an engine of its own: use vllm or local")
 
     @classmethod
     def metrics(cls, node: GraphNode) -> list[str]:

@@ -12,7 +12,7 @@ from opd_steps.seeds import sample_seeds
 from opd_steps.teachers.bridge import BridgedTeacher, Moments
 from opd_steps.teachers.sources import TeacherSource
 
-AT_ONCE = 16  # rows of one forward pass
+ROWS, TOKENS = 16, 32768  # of one forward pass, at most: states of all layers are held
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Bridged(TeacherSource):
         rows = pool.play(learner, *sample_seeds(picks, 1, "bridge"), 0)
         own, other = (Asks(hidden=frozenset(layers)) for layers in zip(*given.pairs, strict=True))
         moments = {pair: Moments() for pair in given.pairs}
-        for i in range(0, len(rows), AT_ONCE):
-            part = rows.rows(slice(i, i + AT_ONCE))
+        at_once = max(1, min(ROWS, TOKENS // max(map(len, rows.actions))))
+        for i in range(0, len(rows), at_once):
+            part = rows.rows(slice(i, i + at_once))
             mine, theirs = learner.dist(part, "student", own).layers, policy.dist(part, given.name, other).layers
             for (s, t), found in moments.items():
                 found.add(mine[s], theirs[t])
