@@ -18,7 +18,7 @@ from opd_steps.store.fingerprint import PACKAGE, code_hashes
 
 ENGINES = ({}, {"engine": "vllm", "teacher_engine": "vllm"}, {"engine": "server", "teacher_engine": "server"})
 SCALES = ("tiny", "small", "paper")
-PATHS = {"gsm8k": "openai/gsm8k"}
+PATHS = {"gsm8k": "openai/gsm8k", "humaneval": "openai/openai_humaneval"}
 EDIT = "\n\nEDITED = 1\n"
 
 
