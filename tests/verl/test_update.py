@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -177,3 +178,15 @@ def test_an_update_of_two_ranks_is_the_local_one(updates, name, packed):
     for weight, value in ours["weights"].items():
         gap = (theirs["weights"][weight] - value.detach()).abs().max() / value.abs().max()
         assert gap < 1e-5, (weight, float(gap))
+
+
+def test_forward_kl_on_the_top_k_is_verls_own(verl, tmp_path):
+    method = {"signal": {"name": "fkl"}, "support": TOPK | {"norm": "raw", "k": 7}, "estimator": {"name": "exact"}}
+    (tmp_path / "method.json").write_text(json.dumps(merge(Method, method, "fkl")))
+    python, env = verl
+    run = subprocess.run(
+        [python, "-m", "tests.verl.forward_kl", tmp_path / "method.json"], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    theirs, ours, gap, largest = json.loads(run.stdout.splitlines()[-1])
+    assert ours == pytest.approx(theirs, rel=1e-6) and gap < 1e-6 * largest and theirs > 0.1
