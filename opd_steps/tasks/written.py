@@ -31,7 +31,7 @@ def write_splits(job: Job) -> dict:
     found, done = source.rows(job.seed), {}
     for split in ("test", "ood", "train"):  # the prompts of those before are known
         golds = Golds(verifier, split, options["drop_unreadable"])
-        done[split] = passing = _Passing(golds, hints, where, options["chat"], done)
+        done[split] = passing = _Passing(golds, hints, where, options["chat"], dict(done))
         write_jsonl(job.stage / f"{split}.jsonl", passing.rows(found[split]))
         golds.tell(f"verifier '{options['verifier']['name']}'", job.note)
     if not done["train"].golds.rows and (source.trains or not done["test"].golds.rows):
