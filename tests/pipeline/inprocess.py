@@ -48,6 +48,9 @@ def cut(graph: Graph) -> Graph:
             options["limit"] = 0
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # of few samples by such a model perhaps none is right
+        for reads in (options.get("select", {}), options.get("analysis", {})):
+            if "reliable" in reads:
+                reads["reliable"] = 0.0  # as little is right of a teacher that learned nothing
         if options.get("keep") == "correct" and node.parents["data"].options["source"]["name"] == "reversed_twice":
             options["keep"] = "all"  # no text of so many digits is right by chance
         if isinstance(options.get("keep"), dict):

@@ -110,7 +110,7 @@ def write_source(folder: Path, source: dict, name: str) -> None:
 def write_set(folder: Path, source: dict, name: str) -> Path:
     """A data set with the splits, files and columns that a source `hf` names; the splits have no prompt in common."""
     named = source["files"] or dict.fromkeys(filter(None, (source["train_split"], source["test_split"])), "")
-    made = {split: set_rows(source, name + " again" * k) for k, split in enumerate(named)}
+    made = {split: set_rows(source, name, k * ROWS) for k, split in enumerate(named)}
     if not source["files"]:
         datasets.DatasetDict(made).save_to_disk(folder)
     for split, file in source["files"].items():
@@ -120,7 +120,7 @@ def write_set(folder: Path, source: dict, name: str) -> Path:
     return folder
 
 
-def set_rows(source: dict, name: str) -> datasets.Dataset:
+def set_rows(source: dict, name: str, first: int) -> datasets.Dataset:
     columns = {source["prompt"]: lambda i: f"What is {i} + 1 in {name}?", source["answer"]: lambda i: str(i + 1)}
     columns |= {source["solution"]: lambda i: f"<think>\n{i} and 1\n</think>\n\nIt is \\boxed{{{i + 1}}}."}
     columns |= {column: lambda i: ("math", "code")[i % 2] for column in source["columns"]}
@@ -129,7 +129,7 @@ def set_rows(source: dict, name: str) -> datasets.Dataset:
     for path, text in columns.items():
         for i, row in enumerate(rows):
             if path:
-                put(row, path.split("."), text(i))
+                put(row, path.split("."), text(first + i))
     return datasets.Dataset.from_list(rows)
 
 

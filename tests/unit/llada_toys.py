@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ def write_llada(folder: Path, tokenizer: PreTrainedTokenizerBase, seed: int = 0,
     """
     folder.mkdir(parents=True)
     shutil.copy(CODE, folder)
+    tokenizer = copy.deepcopy(tokenizer)  # tests share some
     tokenizer.add_tokens([MASK], special_tokens=True)
     named = {"AutoConfig": "LLaDAConfig", "AutoModel": "LLaDAModelLM", "AutoModelForCausalLM": "LLaDAModelLM"}
     of = lambda name: get_class_from_dynamic_module(f"{CODE.stem}.{name}", str(folder))
