@@ -47,7 +47,7 @@ def of_nothing(metric: str) -> bool:
 
 
 def graph() -> Graph:
-    return checked(Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": "all"})))
+    return cut(checked(Graph.of(load_root(OmegaConf.to_container(OmegaConf.load("config.yaml")) | {"papers": "all"}))))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def everything(tmp_path_factory) -> tuple[Graph, Path]:
     results = tmp_path_factory.mktemp("papers") / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        built = cut(graph())
+        built = graph()
         for node in wanted(built):
             run_node(node, results, 0)
     return built, results
@@ -70,12 +70,10 @@ def test_every_node_of_every_paper_publishes_finite_figures(everything):
         assert [name for name, value in metrics.items() if not math.isfinite(value)] == [], node.key
 
 
-def test_what_is_asked_of_models_before_a_paper_runs_holds(everything, monkeypatch):
-    """Of the papers as they are: models and tokenizers are not cut."""
-    monkeypatch.chdir(ROOT)
-    whole, results = graph(), everything[1]
-    for paper in whole.selected:
-        agreement.check(whole, paper, 0, results)
+def test_what_is_asked_of_models_before_a_paper_runs_holds(everything):
+    built, results = everything
+    for paper in built.selected:
+        agreement.check(built, paper, 0, results)
 
 
 def test_every_claim_finds_its_figures(everything):

@@ -113,3 +113,16 @@ def test_terms_ask_whom_they_are_against():
     where = [options("objectives/where", "more_likely_by")]
     row = merge(Term, {"against": "math", "support": "full", "weight": ["gap_mask"], "where": where}, "t")
     assert asks(row) == {"math": SAMPLED | FULL, "a": SAMPLED, "b": SAMPLED}
+
+
+def test_an_option_k_counts_likeliest_tokens():
+    """As the preflight takes it, which holds it against the vocabulary (opd_needs.topk)."""
+    slots = ("support", "baseline", "transform", "weight", "where")
+    found = {
+        name
+        for slot in slots
+        for name in plug_schema.names(GROUPS[slot])
+        if "k" in plug_schema.schema(GROUPS[slot], name).__dataclass_fields__
+    }
+    tops = {"teacher_topk", "student_topk", "intersection", "union", "zero_outside_topk"}
+    assert found == tops | {"neg_kl", "change_point", "overlap_decay", "watch_topk"}
