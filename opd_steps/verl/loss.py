@@ -45,12 +45,15 @@ class Loss:
         return tuple(build(row) for row in terms(self.method))
 
     @cached_property
+    def routers(self) -> dict[str, list[str]]:
+        """Those among whom rows are routed, by the name that stands for them."""
+        return {name: list(spec["to"].values()) for name, spec in self.teachers.items() if spec and "to" in spec}
+
+    @cached_property
     def asks(self) -> dict[str, Asks]:
+        """Of whom the method asks what as it stands: a controller may come to ask others."""
         found = union([asks(row) for row in terms(self.method)])
-        behind = [
-            dict.fromkeys(spec["to"].values(), found[name]) for name, spec in self.teachers.items() if spec and "to" in spec
-        ]
-        return union([found, *behind])
+        return union([found, *(dict.fromkeys(to, found[name]) for name, to in self.routers.items() if name in found)])
 
     def __getstate__(self) -> dict:
         return {"method": self.method, "teachers": self.teachers}
@@ -118,9 +121,8 @@ class Loss:
         """What each teacher says at the decisions."""
         found: dict[str, StepDist] = {}
         rows = columns.rows_of(data) if any(self.teachers.values()) else None
-        routers = {name: spec["to"].values() for name, spec in self.teachers.items() if spec and "to" in spec}
         for name, spec in self.teachers.items():
-            if name in routers or name not in self.asks:  # a controller may come to ask it
+            if name in self.routers or name not in self.asks:
                 continue
             if spec:
                 from opd_steps.verl.beside import say  # transformers, which no server's words need
@@ -130,11 +132,9 @@ class Loss:
                 logp_NK, ids_NK = data["teacher_logprobs"].values()[at_N], data["teacher_ids"].values()[at_N].long()
                 top = (ids_NK[:, 1:], logp_NK[:, 1:]) if logp_NK.shape[1] > 1 else (None, None)
                 found[name] = Recorded(logp_NK[:, 0], *top)
-        for name, others in (
-            (name, others) for name, others in routers.items() if name in self.asks
-        ):  # all of them read all rows, since all ranks ask a model at once
+        for name in self.routers.keys() & self.asks.keys():  # each read all rows, since all ranks ask a model at once
             route_N = data[f"{name}{columns.ROUTE}"].to(at_N.device)[rows.owner_N.to(at_N.device)]
-            found[name] = routed([found[other] for other in others], route_N)
+            found[name] = routed([found[other] for other in self.routers[name]], route_N)
         return found
 
     def _metrics(self, data: Mapping[str, Any]) -> dict:
