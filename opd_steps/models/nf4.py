@@ -6,9 +6,11 @@ product, forwards and backwards, and is gone after it.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import embedding, linear, pad
 
 # quantiles of a normal distribution, those of both halves with 0 between them, scaled to [-1, 1] (appendix E there)
 VALUES = torch.tensor(
@@ -20,6 +22,12 @@ VALUES = torch.tensor(
     ]
 )
 _BETWEEN = (VALUES[1:] + VALUES[:-1]) / 2
+_PAIRS = torch.cartesian_prod(VALUES, VALUES)  # the two values that a byte stands for
+
+
+@cache
+def _pairs(device: torch.device) -> Tensor:
+    return _PAIRS.to(device)
 
 
 def quantised(weight: Tensor, block: int) -> tuple[Tensor, Tensor]:
@@ -34,8 +42,7 @@ def quantised(weight: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 def dense(packed: Tensor, scale_N: Tensor, shape: torch.Size) -> Tensor:
     """The weight that is meant, in fp32."""
-    number = torch.stack([packed >> 4, packed & 15], 1).flatten()
-    values = VALUES.to(packed.device)[number.int()].view(len(scale_N), -1) * scale_N[:, None]
+    values = embedding(packed.int(), _pairs(packed.device)).view(len(scale_N), -1) * scale_N[:, None]
     return values.flatten()[: shape.numel()].view(shape)
 
 

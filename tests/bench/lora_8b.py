@@ -1,7 +1,8 @@
-"""Steps of on-policy distillation by LoRA at the shape of Qwen3-8B: random weights in bf16, one 80 GB GPU.
+"""Steps of on-policy distillation by an adapter at the shape of Qwen3-8B: random weights in bf16, one 80 GB GPU.
 
     python -m tests.bench.lora_8b                 student and a teacher of the same size, about 33 GB of weights
     python -m tests.bench.lora_8b --teacher start     the student without its adapter: one model in memory
+    python -m tests.bench.lora_8b --tune qlora --teacher 32b --micro_batch 1    the student in four bits, Qwen3-32B's shape teaches it: 72 GB
     python -m tests.bench.lora_8b --tiny          the same code on a small model, on a CPU
 
 Reverse KL over the whole vocabulary, `micro_batch` rows at once. Printed per step: seconds of sampling and of the update, loss, how far the
@@ -28,13 +29,16 @@ from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import Numerics
 from opd_steps.nouns.batch import Batch
 from opd_steps.tune.lora import Lora
+from opd_steps.tune.qlora import Qlora
 from tests.bench.measuring import chip
 from tests.bench.opd_modes import Tokens
 
 QWEN3_8B = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32}
 QWEN3_8B |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
+QWEN3_32B = QWEN3_8B | {"hidden_size": 5120, "intermediate_size": 25600, "num_hidden_layers": 64, "num_attention_heads": 64}
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 TINY |= {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512}
+TUNES = {"lora": Lora, "qlora": Qlora}
 EXACT = {"signal": "rkl", "support": "full", "estimator": "exact"}
 
 
@@ -50,10 +54,18 @@ def model(shape: dict, seed: int, device: str, positions: int) -> Qwen3ForCausal
     return made.eval().requires_grad_(False)
 
 
+def peak(device: str) -> float:
+    """GiB."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--teacher", choices=("other", "start"), default="other")
+    parser.add_argument("--teacher", choices=("other", "start", "32b"), default="other")
+    parser.add_argument("--tune", choices=TUNES, default="lora")
     for name, value in {"steps": 3, "rows": 8, "micro_batch": 2, "prompt": 256, "completion": 256, "r": 32}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
@@ -64,14 +76,20 @@ def main() -> None:
 
     student = model(shape, 0, device, args.prompt + args.completion)
     frozen = sum(p.numel() for p in student.parameters())
-    Lora(r=args.r, alpha=2.0 * args.r).adapt(student, seed=0)
+    TUNES[args.tune](r=args.r, alpha=2.0 * args.r).adapt(student, seed=0)
     adapter = [p for p in student.parameters() if p.requires_grad]
     for p in adapter:  # as after some training: at its start it is the model itself
         p.data += 0.002 * torch.randn(p.shape, device=p.device)
     sampling = {"max_new_tokens": args.completion, "batch": args.rows, "numerics": Numerics("bfloat16", "bfloat16")}
     policy = LMPolicy(student, Tokens(shape["vocab_size"]), **sampling)
     teacher = policy.begun() if args.teacher == "start" else None
-    teacher = teacher or LMPolicy(model(shape, 1, device, args.prompt + args.completion), policy.tokenizer, **sampling)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    larger = QWEN3_32B if args.teacher == "32b" and not args.tiny else shape
+    teacher = teacher or LMPolicy(model(larger, 1, device, args.prompt + args.completion), policy.tokenizer, **sampling)
+    ready = peak(device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     learner = Learner(policy, Objective.from_method(merge(Method, EXACT, "bench"), args.completion), {"teacher": teacher})
     optim = asdict(Optim(lr=1e-4))
     learner.start("", {"steps": args.steps, "optim": optim, "micro_batch": args.micro_batch}, seed=0)
@@ -91,14 +109,10 @@ def main() -> None:
 
     trained = sum(p.numel() for p in adapter)
     held = sum(t.numel() * t.element_size() for state in learner.optimizer.state.values() for t in state.values())
-    print(f"{frozen / 1e6:.1f} M frozen weights in bf16, {trained / 1e6:.2f} M trained in fp32")
+    print(f"{frozen / 1e6:.1f} M frozen weights, {trained / 1e6:.2f} M trained in fp32")
     print(f"a checkpoint holds {(4 * trained + held) / 2**20:.1f} MiB")
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**30
-        if device == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    )
-    print(f"peak {peak:.2f} GiB {'of the GPU' if device == 'cuda' else 'of the process, libraries included'}")
+    whose = "of the GPU" if device == "cuda" else "of the process, libraries included"
+    print(f"peak {peak(device):.2f} GiB {whose}; {ready:.2f} while the models were made")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ REAL = {
     "135m": (576, 1536, 30, 9, 3, 64, 49_152),
     "0.6b": (1024, 3072, 28, 16, 8, 128, 151_936),
     "1.7b": (2048, 6144, 28, 16, 8, 128, 151_936),
+    "8b": (4096, 12_288, 36, 32, 8, 128, 151_936),
+    "32b": (5120, 25_600, 64, 64, 8, 128, 151_936),
 }
 SMOLLM2, QWEN3 = ("135m", "135m", 64, 64, Length(56, 64, 120)), ("0.6b", "1.7b", 32, 8, Length(256, 256, 512))
 H100 = [  # docs/speed.md: student, teacher, rows, at once, lengths, dtype, weights, recompute, MiB
@@ -76,6 +78,27 @@ def test_peaks_of_an_h100(student, teacher, rows, at_once, length, dtype, weight
     shapes = [Shape("qwen3", *REAL[name], tied=True, longest=1024) for name in (student, teacher)]
     found = judged(needs(shapes, rows, at_once, length, dtype, weights, 1, recompute=recompute))
     assert found.total == pytest.approx(mib * 2**20, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "at_once", "answer", "tune", "gib"),
+    [("8b", 2, 256, {"name": "lora", "r": 32}, 43.56), ("32b", 1, 128, {"name": "qlora", "r": 32, "block": 64}, 72.59)],
+)
+def test_peaks_of_an_h100_with_adapters(teacher, at_once, answer, tune, gib):
+    shapes = [Shape("qwen3", *REAL[name], tied=False, longest=1024) for name in ("8b", teacher)]
+    length = Length(256, answer, 256 + answer)
+    found = judged(needs(shapes, 8, at_once, length, "bfloat16", "bfloat16", 1, tune=tune))
+    assert found.total == pytest.approx(gib * 2**30, rel=0.03)
+
+
+def test_a_model_is_whole_until_it_is_in_four_bits():
+    """Where no teacher is as large, that is when most is needed."""
+    shapes = [Shape("qwen3", *REAL[name], tied=False, longest=1024) for name in ("8b", "0.6b")]
+    found = judged(
+        needs(shapes, 8, 1, Length(64, 64, 128), "bfloat16", "bfloat16", 1, tune={"name": "qlora", "r": 8, "block": 64})
+    )
+    assert found.phase == "loading" and "teachers" not in found.parts
+    assert 16.3e9 < found.parts["a whole model"] < 16.5e9 and 6.4e9 < found.parts["weights"] < 6.6e9
 
 
 def most(dtype: str, weights: str, recompute: bool, rank: int) -> int:

@@ -29,6 +29,7 @@ CHUNK, ON_GPU, ROWS = (
 TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
 LIBRARIES = 0.42e9  # of a process that has imported what a step imports
 ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
+SCALE, WHOLE = 4, 12  # in four bits: bytes of a block's scale; those of each weight of a layer while it is made whole
 LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p or top_k cuts
 VARIANCE = 5  # tensors of the largest weight's size while the gradient's variance is read from the moments
 HOST_CACHE = 256 << 20  # of vLLM on a CPU
@@ -76,8 +77,21 @@ class Needs:
         """(how many weights of a learner are trained, bytes of each)."""
         if not self.adapts:
             return shape.parameters, BYTES[self.weights]
-        targets = self.options["tune"].get("targets") or [name for name, _, _ in shape.matrices]
-        return self.rank * shape.layers * sum(a + b for name, a, b in shape.matrices if name in targets), ADAPTER
+        return self.rank * shape.layers * sum(a + b for a, b in self._adapted(shape)), ADAPTER
+
+    def _adapted(self, shape: Shape) -> list[tuple[int, int]]:
+        """(in, out) of the layers of a block that have an adapter."""
+        targets = self.options["tune"].get("targets")
+        return [(a, b) for name, a, b in shape.matrices if not targets or name in targets]
+
+    def frozen(self, shape: Shape) -> tuple[float, float]:
+        """Bytes of a learner's own weights beside its adapter, and of the largest that is made whole for a product."""
+        whole = shape.parameters * BYTES[self.weights]
+        if not (block := self.options["tune"].get("block")):
+            return whole, 0
+        each = [a * b for a, b in self._adapted(shape)]
+        short = 0.5 + SCALE / block
+        return whole - shape.layers * sum(each) * (BYTES[self.weights] - short), max(each) * WHOLE
 
     @property
     def at_once(self) -> int:
@@ -98,8 +112,9 @@ class Needs:
         found = Parts({} if self.cuda else {"libraries": LIBRARIES})
         for shape in (self.shapes[role] for role in self.work.trains):
             many, size = self.trained(shape)
-            own = shape.parameters * BYTES[self.weights] + (many * size if self.adapts else 0)
-            found += Parts(weights=own / self.ranks, moments=MOMENTS * many * size / self.ranks)
+            own, product = self.frozen(shape) if self.adapts else (shape.parameters * BYTES[self.weights], 0)
+            own += many * size if self.adapts else 0
+            found += Parts(weights=own / self.ranks, moments=MOMENTS * many * size / self.ranks, product=product)
         for model in self.work.still:
             name = "teachers" if self.work.trains else "weights"
             found[name] += self.shapes[model.role].parameters * BYTES[model.dtype] / self.ranks
@@ -119,10 +134,13 @@ class Needs:
         return own + (served.options["kv_cache_mb"] << 20 or HOST_CACHE)
 
     def loading(self) -> dict[str, Parts]:
-        if not self.adapts or self.ranks == 1:
+        """A whole model: of several processes before it is cut; before it is rounded, when no teacher is there yet."""
+        short = self.adapts and self.options["tune"].get("block")
+        if not short and not (self.adapts and self.ranks > 1):
             return {}
-        most = max(self.shapes[role].parameters for role in self.work.trains)
-        return {"loading": Parts({"a whole model": most * BYTES[self.weights]})}
+        most = max(self.shapes[role].parameters for role in self.work.trains) * BYTES[self.weights]
+        later = sum(self.shapes[model.role].parameters * BYTES[model.dtype] for model in self.work.still) if short else 0
+        return {"loading": Parts({"a whole model": most, "teachers": -later})}
 
     # ---- sampling
 
