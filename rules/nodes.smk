@@ -16,6 +16,7 @@ for kind, says in KINDS.items():
             f"../envs/{says.ENV}.yaml"
         threads: ask(kind, "cpus")
         resources:
+            nodes=ask(kind, "nodes"),
             gpu=ask(kind, "gpu"),
             processes=processes(kind),
             mem_mb=ask(kind, "mem_mb"),
@@ -28,7 +29,7 @@ for kind, says in KINDS.items():
             "{rule}: {wildcards.paper}/{wildcards.node} seed {wildcards.seed}"
         shell:
             r"""
-            export OMP_NUM_THREADS={threads}
+            export OMP_NUM_THREADS={threads} DISTILLERY_MACHINES={resources.nodes}x{resources.gpu}
             exec python -m opd_steps.process.warm {params.step} --processes {resources.processes} --config {params.cfg:q} --code {params.code:q} --out {output.manifest:q} >>{log:q} 2>&1
             """
 

@@ -55,6 +55,9 @@ class Resources:
         80  # of each GPU: a node that is estimated to need more is refused (docs/plan.md)
     )
     processes: Annotated[int, "at least 0"] = 0  # a training's, each with a share of the rows and weights; 0 = one for each GPU
+    nodes: Annotated[int, "at least 1"] = (
+        1  # machines of one Slurm job, each with all that is said here: trainer verl (docs/scale.md)
+    )
     cpus: Annotated[int, "at least 1"] = 1  # of all processes together
     mem_mb: Annotated[int, "at least 1"] = 4000
     runtime: Annotated[int, "at least 1"] = 60  # minutes

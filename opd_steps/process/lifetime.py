@@ -29,12 +29,19 @@ class Family:
     """A command as the leader of a session, with all that it starts; it gets SIGTERM when this process is gone.
 
     `end` leaves nobody of it, also when the leader was killed and its children were not: until then it is not reaped, so its id
-    cannot be anybody else's.
+    cannot be anybody else's. One that is `deaf` hears no SIGTERM and no SIGINT, nor does what it starts: a cluster sends them to all
+    processes of a job, and this one decides what they mean. It ends by SIGKILL.
     """
 
-    def __init__(self, command: list[str], **options):
+    def __init__(self, command: list[str], deaf: bool = False, **options):
         parent = os.getpid()
-        begin = lambda: end_with_parent(signal.SIGTERM, parent)
+        self.deaf = deaf
+
+        def begin() -> None:
+            if deaf:
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            end_with_parent(signal.SIGKILL if deaf else signal.SIGTERM, parent)
+
         self._leader = subprocess.Popen(command, start_new_session=True, preexec_fn=begin, **options)
         self.pid, self.status = self._leader.pid, None  # exit status, once it was ended
 
@@ -43,10 +50,11 @@ class Family:
         return self.status is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def end(self, grace: float) -> int:
-        """SIGTERM to the leader, after its end or `grace` seconds SIGKILL to whoever is left; returns the leader's exit status."""
+        """SIGTERM to the leader, if it can hear; after its end or `grace` seconds SIGKILL to whoever is left. The leader's exit status."""
         if self.status is None:
-            os.kill(self.pid, signal.SIGTERM)
-            _until(lambda: not self.alive(), grace)
+            if not self.deaf:
+                os.kill(self.pid, signal.SIGTERM)
+                _until(lambda: not self.alive(), grace)
             os.killpg(self.pid, signal.SIGKILL)
             self.status = self._leader.wait()
             _until(self._empty, AWAY_WITHIN)

@@ -38,6 +38,7 @@ HOPELESS = {  # reasons of a pending job that time alone does not cure
     "QOSMaxGRESPerJob", "QOSMaxMemoryPerJob", "launch_failed_requeued_held",
 }  # fmt: skip
 UNSAID = "Detailed failure reason unavailable (status command is not 'sacct')."  # the plugin's words
+_gres = plugin_module.set_gres_string
 ORDINARY = {"Priority", "Resources", "BeginTime", "None", "Prolog", ""}
 
 
@@ -52,6 +53,9 @@ class Executor(Plugin):
             plugin_module.get_min_job_age = lambda: (
                 math.inf
             )  # never by sacct: what squeue has forgotten is judged by its output
+        plugin_module.set_gres_string = lambda job: _gres(job).replace(
+            "--gpus=", "--gpus-per-node="
+        )  # not some of each of two machines
         plugin._fallback_account_arg = ""  # no guess by sacct: without an account Slurm itself takes the user's own
 
     def run_job(self, job) -> None:

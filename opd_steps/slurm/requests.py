@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from opd_steps.errors import UserError
 from opd_steps.slurm.commands import ask
 
-FORMAT = "%P|%l|%c|%m|%G"  # partition, walltime, and CPUs, MiB and GPUs of a node
+FORMAT = "%P|%l|%c|%m|%G|%D"  # partition, walltime, CPUs, MiB and GPUs of a node, and how many are like that
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Request:
     mem_mb: int
     runtime: int  # minutes
     extra: str = ""  # further options of sbatch
+    nodes: int = 1  # machines, each with all that
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Node:
     cpus: int
     mem_mb: int
     gpus: dict[str, int]  # by model
+    count: int = 1
 
 
 @dataclass
@@ -62,6 +64,7 @@ def request(job) -> Request:
         mem_mb=number("mem_mb"),
         runtime=number("runtime"),
         extra=str(job.resources.get("slurm_extra") or ""),
+        nodes=number("nodes", 1),
     )
 
 
@@ -69,9 +72,9 @@ def partitions() -> list[Partition]:
     """All partitions, as sinfo says now."""
     found: dict[str, Partition] = {}
     for row in ask("sinfo", "-a", "-h", "-e", "-o", FORMAT).splitlines():
-        name, limit, cpus, mem, gres = row.split("|")
+        name, limit, cpus, mem, gres, count = row.split("|")
         entry = found.setdefault(name.rstrip("*"), Partition(name.rstrip("*"), name.endswith("*"), minutes(limit), []))
-        entry.nodes.append(Node(_int(cpus), _int(mem), gpus(gres)))
+        entry.nodes.append(Node(_int(cpus), _int(mem), gpus(gres), _int(count)))
     return list(found.values())
 
 
@@ -131,8 +134,11 @@ def _problem(r: Request, known: list[Partition]) -> str | None:
     for key, asked, has in (("mem_mb", r.mem_mb, lambda n: n.mem_mb), ("cpus", r.cpus, lambda n: n.cpus)):
         if asked > (most := max(map(has, nodes), default=0)):
             return f"{key}: {asked}; no node {at} has more than {most}"
-    if not any(have(n) >= r.gpu and n.mem_mb >= r.mem_mb and n.cpus >= r.cpus for n in nodes):
+    fit = sum(n.count for n in nodes if have(n) >= r.gpu and n.mem_mb >= r.mem_mb and n.cpus >= r.cpus)
+    if not fit:
         return f"gpu: {r.gpu}, mem_mb: {r.mem_mb}, cpus: {r.cpus}; no node {at} has all three"
+    if fit < r.nodes:
+        return f"nodes: {r.nodes}; {at} {fit} have gpu: {r.gpu}, mem_mb: {r.mem_mb}, cpus: {r.cpus}"
     return None
 
 

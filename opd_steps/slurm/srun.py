@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if CONF in os.environ:
         os.environ.setdefault("SLURM_CONF", os.environ[CONF])
     while True:
-        status, away = _run([_real(), *arguments])
+        status, away = _run([real(), *arguments])
         if not away:
             return status if status >= 0 else 128 - status
         print("distillery: Slurm's controller does not answer; asking again until it does", file=sys.stderr, flush=True)
@@ -60,7 +60,7 @@ def _run(command: list[str]) -> tuple[int, bool]:
     return status, status != 0 and any(_NOT_STARTED.match(line) and AWAY.search(line) for line in lines)
 
 
-def _real() -> str:
+def real() -> str:
     """The srun behind this one in PATH."""
     own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if os.path.abspath(p) != own)

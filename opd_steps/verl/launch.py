@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from verl.utils.config import validate_config
 
 from opd_steps.verl.settings import FAILED, STOPPED
 
+PATIENCE = 600.0
 OPEN = ("fsdp_config", "agent")
 """Parts of verl's configuration whose dataclasses know more keys than its files list."""
 
@@ -45,6 +47,22 @@ def configured(keys: dict, ours: dict) -> DictConfig:
         # a Ray that runs already has an environment of its own
         config.ray_kwargs.ray_init.runtime_env = {"env_vars": passed_on}
     return config
+
+
+def joined(address: str, machines: int) -> None:
+    """Wait until a Ray that was just started has as many. Raises RuntimeError after PATIENCE seconds."""
+    end, there = time.monotonic() + PATIENCE, 0
+    while there < machines:
+        if time.monotonic() > end:
+            raise RuntimeError(f"of {machines} machines {there} have joined Ray in {PATIENCE:.0f} s")
+        try:
+            if not ray.is_initialized():
+                ray.init(address, log_to_driver=False)
+            there = sum(node["Alive"] for node in ray.nodes())
+        except (ConnectionError, RuntimeError, TimeoutError):
+            there = 0  # its first machine has not begun
+        time.sleep(1)
+    ray.shutdown()
 
 
 @ray.remote
@@ -74,6 +92,8 @@ def main() -> None:
         (work / "verl.yaml").write_text(OmegaConf.to_yaml(config))
         (work / "versions.json").write_text(json.dumps(versions()))
         validate_config(config, use_reference_policy=False, use_critic=False)
+        if job["ours"]["machines"] > 1:
+            joined(config.ray_kwargs.ray_init.address, job["ours"]["machines"])
         run_ppo(config, Runner)
     except Exception as error:
         cause = getattr(error, "cause", None) or error

@@ -26,6 +26,7 @@ from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import ROOT
 from opd_steps.store.metrics import read_metrics, summarise
+from opd_steps.verl.machines import Machines, machines
 from opd_steps.verl.settings import STOP, STOPPED, Places, settings
 
 PYTHON = "DISTILLERY_VERL_PYTHON"
@@ -70,19 +71,23 @@ def train(job: Job, course: Course) -> tuple[Path, dict[str, float], dict]:
     Raises UserError with verl's own line when it fails. A stop that was asked for saves, and ends with its signal's status.
     """
     python, stop = python_of_verl(), StopFlag()
-    job_file = _write(job, course)
     for name in (STOP, "errors", "failed"):
         (job.work / name).unlink(missing_ok=True)
     modules = [*filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")), "opd_steps.verl.names"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "VERL_USE_EXTERNAL_MODULES": ",".join(modules)}
-    run = Family([str(python), "-m", "opd_steps.verl.launch", str(job_file)], env=env, cwd=ROOT)
-    end = float("inf")
-    while run.alive() and time.monotonic() < end:
-        if stop.wanted and end == float("inf"):
-            (job.work / STOP).touch()  # not a signal: Ray would end at once
-            end = time.monotonic() + GRACE
-        time.sleep(0.2)
-    status = run.end(10.0)
+    with machines(job.options["trainer"]["address"], python) as ray:
+        job_file = _write(job, course, ray)
+        run = Family(
+            [str(python), "-m", "opd_steps.verl.launch", str(job_file)], deaf=True, env=env | ray.environment, cwd=ROOT
+        )
+        end = float("inf")
+        while run.alive() and ray.whole() and time.monotonic() < end:
+            if stop.wanted and end == float("inf"):
+                (job.work / STOP).touch()  # not a signal: Ray would end at once
+                end = time.monotonic() + GRACE
+            time.sleep(0.2)
+        lost = run.alive() and not ray.whole()
+        status = run.end(0.0)
     steps = read_metrics(job.work / "metrics.jsonl")
     if stop.wanted:
         saved = (
@@ -90,6 +95,8 @@ def train(job: Job, course: Course) -> tuple[Path, dict[str, float], dict]:
         )
         job.note(f"stopped by signal {stop.wanted} {saved}; run again to go on")
         raise SystemExit(128 + stop.wanted)
+    if lost:
+        raise UserError(job.name, "Ray ended on one of the job's machines: the log above, and Slurm's, say more")
     if status:
         said = job.work / "failed"
         raise UserError(
@@ -111,9 +118,10 @@ def fill(policy: Policy, folder: Path) -> None:
         raise UserError(str(folder), f"verl saved another model: {[*unknown, *missing][:3]}")
 
 
-def _write(job: Job, course: Course) -> Path:
+def _write(job: Job, course: Course, ray: Machines) -> Path:
     """What verl is told; the table of prompts in the order in which the steps ask for them."""
     options, student = job.options, job.path(course.student)
+    options = options | {"trainer": options["trainer"] | {"address": ray.address}}
     tokenizer = load_tokenizer(student)
     task = job.manifests["data"]["facts"]["task"]
     pool = plugs.load("tasks/worlds", task).pool(job.path("data"), "train", SimpleNamespace(tokenizer=tokenizer))
@@ -133,6 +141,7 @@ def _write(job: Job, course: Course) -> Path:
         "minibatches": options["minibatches"],
         "rows": options["prompts"] * options["sampling"]["n"],
         "steps": options["steps"],
+        "machines": ray.count,
         "optim": options["optim"],
         "ends": list(end_ids(tokenizer, stated_ends(where(student)))),
         "student": str(student),

@@ -57,7 +57,7 @@ PartitionName=lowcancel Nodes=ALL MaxTime=60 DefaultTime=10 State=UP PriorityTie
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 "
-    "ThreadsPerCore=1 RealMemory=5000 Gres=gpu:fake:2 State=UNKNOWN\n"
+    "ThreadsPerCore=1 RealMemory={memory} Gres=gpu:fake:2 State=UNKNOWN\n"
 )
 
 
@@ -85,7 +85,7 @@ def _free_ports(count: int) -> list[int]:
 class LoopSlurm:
     """`with LoopSlurm() as slurm:`; `slurm.env` is the environment in which every Slurm command talks to this cluster."""
 
-    def __init__(self, nodes: int = 9, grace: int = 0):
+    def __init__(self, nodes: int = 9, grace: int = 0, memory: int = 5000):
         install()
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: sockets have 108 characters
         for part in ("state", "spool", "log", "dev"):
@@ -93,7 +93,7 @@ class LoopSlurm:
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         host, (port, *ports) = socket.gethostname().split(".")[0], _free_ports(nodes + 1)
         conf = CONF.format(host=host, port=port, user=getuser(), folder=self.folder, grace=grace)
-        conf += "".join(NODE.format(name=n, host=host, port=p) for n, p in zip(self.nodes, ports, strict=True))
+        conf += "".join(NODE.format(name=n, host=host, port=p, memory=memory) for n, p in zip(self.nodes, ports, strict=True))
         self.conf = self.folder / "slurm.conf"
         self.conf.write_text(conf)
         for i, target in enumerate(("/dev/null", "/dev/zero")):  # a GPU must be a device file

@@ -95,6 +95,18 @@ def test_a_server_goes_with_a_step_that_is_killed(served):
     step.wait()
 
 
+def test_a_deaf_family_goes_on_until_it_is_ended():
+    """It and its children hear no SIGTERM; its end, or that of who started it, is theirs."""
+    code = "import subprocess; child = subprocess.Popen(['sleep', '100']); print(child.pid, flush=True); child.wait()"
+    family = Family([sys.executable, "-c", code], deaf=True, stdout=subprocess.PIPE)
+    child = int(family._leader.stdout.readline())
+    for pid in (family.pid, child):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    assert not gone([family.pid], 0.3) and family.alive() and alive(child)
+    assert family.end(100.0) == -signal.SIGKILL and gone([child], 5)
+
+
 WAITING = """
 import os, signal, sys, time
 from opd_steps.process.lifetime import StopFlag, Stopped, until_stopped

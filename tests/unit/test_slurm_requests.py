@@ -11,7 +11,7 @@ from opd_steps.slurm.requests import Node, Partition, Request, check, gpus, lead
 
 KNOWN = [
     Partition("gpu", True, 1440.0, [Node(64, 512000, {"a100": 4}), Node(128, 1000000, {"h100": 8})]),
-    Partition("cpu", False, math.inf, [Node(256, 250000, {})]),
+    Partition("cpu", False, math.inf, [Node(256, 250000, {}, 16)]),
 ]
 
 
@@ -38,6 +38,8 @@ def asked(**changes) -> Request:
         {"partition": "cpu,gpu"},
         {"gpu": 8, "mem_mb": 1000000, "cpus": 128, "runtime": 1440},
         {"gpu": 4, "gpu_model": "a100"},
+        {"gpu": 4, "nodes": 2},
+        {"partition": "cpu", "gpu": 0, "nodes": 16},
         {"gpu": 0, "gpu_model": "v100"},
         {"partition": "cpu", "gpu": 0, "runtime": 10**6},
         {"runtime": 3, "extra": "--signal=TERM@120"},
@@ -59,6 +61,8 @@ def test_what_some_node_has(changes):
         ({"gpu": 5, "gpu_model": "a100"}, "gpu: 5; no node in partition gpu has more than 4 of model a100"),
         ({"gpu": 1, "partition": "cpu"}, "gpu: 1; no node in partition cpu has more than 0"),
         ({"gpu": 1, "gpu_model": "v100"}, "no node in partition gpu has more than 0 of model v100"),
+        ({"nodes": 3}, "nodes: 3; in partition gpu 2 have gpu: 1, mem_mb: 4000, cpus: 8"),
+        ({"nodes": 2, "gpu": 8}, "nodes: 2; in partition gpu 1 have gpu: 8"),
         ({"mem_mb": 1000001}, "mem_mb: 1000001; no node in partition gpu has more than 1000000"),
         ({"cpus": 129}, "cpus: 129; no node in partition gpu has more than 128"),
         ({"runtime": 1441}, "runtime: 1441 minutes; the longest walltime in partition gpu is 1440"),

@@ -83,6 +83,14 @@ REFUSED = {
     ),
     "a skipped update": ({"on_nonfinite": "skip"}, "on_nonfinite"),
     "old rows": ({"buffer": {"batches": 2}}, "fresh rows"),
+    "machines that do nothing": ({"resources": {"gpu": 2, "nodes": 3}}, "resources.nodes: 2 groups of 2 .*expected 2, found 3"),
+    "too few machines": ({"resources": {"gpu": 3}}, "resources.nodes: 2 groups of 2 GPUs, on machines of 3: expected 2, found 1"),
+    "too few GPUs of a machine": ({"resources": {"gpu": 1, "nodes": 4}}, "resources.gpu: expected at least .*2, found 1"),
+    "machines beside an address": (
+        {"trainer": VERL["trainer"] | {"address": "head:6379"}, "resources": {"nodes": 2}},
+        "resources.nodes: .*without an address: expected 1, found 2",
+    ),
+    "machines of the local trainer": ({"trainer": {}, "resources": {"nodes": 2}}, "resources.nodes: .*trainer verl"),
 }
 
 
@@ -105,6 +113,9 @@ def test_what_it_carries(node):
     beside = OPD | {"teacher_engine": {"name": "local"}, "method": {"support": "full", "signal": "jsd", "estimator": "exact"}}
     node(**beside, context="demo", sampling={"temperature": 0.7})
     node(**beside | {"method": {"weight": [{"name": "tip"}]}}, teacher_source="ema")
+    node(**OPD, resources={"gpu": 4})
+    node(**OPD, resources={"gpu": 2, "nodes": 2})
+    node(**beside, resources={"gpu": 3})
     node(**OPD, controllers=[{"name": "linear", "sets": "method.coef", "first": 1.0, "last": 0.5}])
 
 

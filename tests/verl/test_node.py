@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 from opd_steps.errors import UserError
 from opd_steps.models.folder import load_model
 from opd_steps.process.lifetime import Family
+from opd_steps.verl.machines import free_port, own_address
 from tests.pipeline.stages import Stages
 from tests.verl import ENVIRONMENT
 from tests.verl.conftest import ROOT
@@ -111,10 +111,7 @@ def test_two_raylets(stages, verl):
 @contextmanager
 def raylets(python: Path, env: dict[str, str]) -> Iterator[str]:
     """A Ray of two raylets; its address."""
-    with socket.socket() as free, socket.socket(type=socket.SOCK_DGRAM) as outward:
-        free.bind(("", 0))
-        outward.connect(("192.0.2.1", 9))  # nothing is sent; Ray calls a machine by the address that looks outward
-        address = f"{outward.getsockname()[0]}:{free.getsockname()[1]}"
+    address = f"{own_address()}:{free_port()}"
     start = [str(python), "-m", "ray.scripts.scripts", "start", "--num-cpus=8", "--num-gpus=1", "--block"]
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false"]
     asks = [str(python), "-c", "import ray, sys; ray.init(sys.argv[1]); print(len(ray.nodes()))", address]

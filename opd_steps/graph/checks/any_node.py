@@ -12,6 +12,7 @@ from opd_steps.graph.checks.engines import check_engine
 from opd_steps.graph.checks.families import check_families
 from opd_steps.graph.checks.fits import check_fits
 from opd_steps.graph.checks.hooks import check_hooks
+from opd_steps.graph.checks.machines import check_machines
 from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
@@ -28,6 +29,7 @@ def check_node(node: GraphNode, where: str) -> None:
     for key, engine in engines(node.options).items():
         check_engine(engine, f"{where}.{key}", by_verl(node.options))
     check_processes(node, where)
+    check_machines(node, where)
     check_numerics(node, where)
     check_families(node, where)
     check_apart(node, where)

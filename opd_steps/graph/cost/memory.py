@@ -5,10 +5,11 @@ Rows are as long as they may be. What is kept and copied is measured (shape.Styl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opd_steps.graph.checks.processes import processes
+from opd_steps.graph.checks.trainers import by_verl
 from opd_steps.graph.cost import known
 from opd_steps.graph.cost.needs import Needs, Parts
 from opd_steps.graph.cost.rows import length_of
@@ -48,6 +49,11 @@ def fit(node: GraphNode) -> Fit | str | None:
     if unknown := [found for found in shapes.values() if isinstance(found, str)]:
         return unknown[0]
     length = length_of(node).within(min((s.longest for s in shapes.values()), default=ANY))
+    if by_verl(node.options):  # a teacher's vLLM has GPUs of its own there
+        trainer, beside = node.options["trainer"], tuple(s for s in work.served if s.key == "engine")
+        return judged(
+            Needs(node.options, replace(work, served=beside), shapes, length, trainer["nodes"] * trainer["gpus_per_node"])
+        )
     return judged(Needs(node.options, work, shapes, length, processes(node)))
 
 
