@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from opd_steps.errors import NotFinite, UserError
-from opd_steps.models.bases import WEIGHTS
+from opd_steps.models.bases import OF_PEFT, WEIGHTS
 from opd_steps.models.nf4 import Nf4, rounded
 from opd_steps.models.numerics import dtype_of
 from opd_steps.nouns.adapted import layers, plain, put
@@ -21,7 +21,6 @@ from opd_steps.store.files import write_json
 
 CONFIG = "adapter_config.json"
 _ROUNDING = "nf4"  # in the metadata of an adapter beside weights in four bits: "<block> <dtype of the weights>"
-_OF_PEFT = "base_model.model."  # in front of each name, as a PeftModel has it
 
 
 def inject(model: PreTrainedModel, config: PeftConfig) -> None:
@@ -40,7 +39,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = model.peft_config["default"].to_dict() | {"inference_mode": True}
     write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
-    named = {_OF_PEFT + name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    named = {OF_PEFT + name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     told = {"format": "pt"}
     for base in _quantised(model):  # all alike
         told[_ROUNDING] = f"{base.block} {str(base.dtype).removeprefix('torch.')}"
@@ -51,7 +50,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Put the update that an adapter's folder holds into the model's own weights. Raises UserError where it does not fit them."""
     try:
-        found = {name.removeprefix(_OF_PEFT): value for name, value in load_file(folder / WEIGHTS).items()}
+        found = {name.removeprefix(OF_PEFT): value for name, value in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, "pt") as file:
             told = (file.metadata() or {}).get(_ROUNDING)
         config = PeftConfig.from_pretrained(str(folder))

@@ -16,6 +16,7 @@ from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import digest
 
 ADAPTER, WEIGHTS, BASE = "adapter", "adapter_model.safetensors", "base.json"
+OF_PEFT = "base_model.model."  # in front of each weight's name, as a PeftModel has it
 
 
 @dataclass(frozen=True)

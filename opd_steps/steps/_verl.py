@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from opd_steps.config import plugs
 from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.teachers import SOURCES, Teaching, asked
 from opd_steps.models.numerics import Numerics
-from opd_steps.steps._models import load_policy
+from opd_steps.nouns.policy import Policy
+from opd_steps.steps._models import adapts, load_policy
 from opd_steps.steps._rows import pass_rates
 from opd_steps.steps._training import publish_model
 from opd_steps.store.artifacts import Job
@@ -67,9 +69,18 @@ def _model(job: Job, role: str, numerics: Numerics, follows: float = 0.0) -> dic
 
 
 def _run(job: Job, course: Course, facts: dict) -> None:
+    start = lambda: load_policy(job, course.student, job.options["sampling"], train=True)
+    if adapts(job):
+        course = replace(course, adapter=lambda folder: _write_adapter(start(), folder))
     model, metrics, told = train(job, course)
     if course.teachers and job.kind == "opd":
         metrics["teacher/sequences"] = sum(row["train/teacher_rows"] for row in read_metrics(job.work / "metrics.jsonl"))
-    policy = load_policy(job, course.student, job.options["sampling"], train=True)
+    policy = start()
     fill(policy, model)
     publish_model(job, policy, metrics, facts | told)
+
+
+def _write_adapter(policy: Policy, folder: Path) -> None:
+    from opd_steps.models.adapters import save_adapter  # peft: 1 s, which nobody else needs
+
+    save_adapter(policy.model, folder)

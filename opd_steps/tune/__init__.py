@@ -18,7 +18,7 @@ class Tune(Protocol):
     ADAPTS: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = True
     DROPOUT: ClassVar[str] = ""
-    UNCARRIED: ClassVar[str] = "it trains whole models"
+    UNCARRIED: ClassVar[str] = "it trains whole models, or adapters beside weights as they are"
 
     @abstractmethod
     def adapt(self, model: nn.Module, seed: int) -> None:

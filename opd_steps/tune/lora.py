@@ -21,6 +21,7 @@ class Lora(Tune):
     """
 
     DROPOUT: ClassVar[str] = "dropout"
+    UNCARRIED: ClassVar[str] = ""
     CHECKS: ClassVar[tuple[str, ...]] = ("unique(targets)", "'lm_head' not in targets", "'embed_tokens' not in targets")
 
     r: Annotated[int, "at least 1"] = 16

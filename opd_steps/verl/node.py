@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
+from opd_steps.models.bases import OF_PEFT
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.folder import load_tokenizer, weights_at, where
 from opd_steps.nouns.policy import Policy
@@ -42,6 +43,7 @@ class Course:
     server    role of the teacher that verl asks by vLLM, "" = none; `topk`: how many of its likeliest tokens are asked for
     teachers  all whom the method asks, by name: what a training worker loads (verl.beside); None: the server
     contexts  checked plugs of what each of these sees, where that is not the student's prompt
+    adapter   writes the adapter that is trained, as it is before the first step, into a folder; None: the model itself is
     rewards   what opd_steps.verl.outcomes makes advantages by
     picks     (pool, step) -> the prompts of the step
     """
@@ -54,6 +56,7 @@ class Course:
     topk: int = 0
     teachers: Mapping[str, dict | None] = field(default_factory=dict)
     contexts: Mapping[str, dict] = field(default_factory=dict)
+    adapter: Callable[[Path], None] | None = None
 
 
 def python_of_verl() -> Path:
@@ -108,10 +111,10 @@ def train(job: Job, course: Course) -> tuple[Path, dict[str, float], dict]:
 
 
 def fill(policy: Policy, folder: Path) -> None:
-    """Give a loaded model the weights that verl saved. Raises UserError where they are not its own."""
+    """Give a loaded model, which may bear an adapter, the weights that verl saved. Raises UserError where they are not its own."""
     found: dict = {}
     for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
+        found |= {name.removeprefix(OF_PEFT): value for name, value in load_file(file).items()}
     missing, unknown = policy.model.load_state_dict(found, strict=False)
     tied = set(policy.model._tied_weights_keys or ()) if policy.model.config.tie_word_embeddings else set()
     if unknown or set(missing) - tied:
@@ -128,7 +131,11 @@ def _write(job: Job, course: Course, ray: Machines) -> Path:
     table = job.work / "prompts.parquet"
     longest = _prompts(pool, course, options["steps"], table)
     teacher = str(weights_at(job.path(course.server), job.work, options["dtype"])) if course.server else ""
-    places = Places(str(weights_at(student, job.work, options["weights"])), teacher, str(table), longest, job.work)
+    adapter = job.work / "adapter" if course.adapter else None
+    if adapter:
+        course.adapter(adapter)
+    model = str(weights_at(student, job.work, options["weights"]))
+    places = Places(model, teacher, str(table), longest, job.work, str(adapter or ""))
     ours = {
         "kind": job.kind,
         "method": course.method,

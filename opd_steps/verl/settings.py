@@ -19,6 +19,7 @@ class Places:
     """model, teacher   folders in the HF format; teacher "" = nobody is asked
     prompts   the table of verl's prompts, in the order of the steps
     longest   tokens of the longest of them
+    adapter   folder of the adapter that is trained, in peft's format, as it is before the first step; "" = the model itself
     work      checkpoints and curves of this run
     """
 
@@ -27,6 +28,7 @@ class Places:
     prompts: str
     longest: int
     work: Path
+    adapter: str = ""
 
 
 def settings(options: dict, places: Places, topk: int) -> dict[str, Any]:
@@ -68,7 +70,12 @@ def _student(o: dict, places: Places) -> dict[str, Any]:
     compute, held, attention = TORCH[o["dtype"]], TORCH[o["weights"]], o["attention"] or "sdpa"
     packed = attention.startswith("flash")  # others would look from one row into the next
     precision = {"param_dtype": compute, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-    return {
+    adapter = {
+        "actor_rollout_ref.model.lora_adapter_path": places.adapter,
+        "actor_rollout_ref.model.lora_rank": o["tune"].get("r"),
+        "actor_rollout_ref.model.lora": {"merge": True},  # samplers are given whole weights
+    }
+    return (adapter if places.adapter else {}) | {
         "actor_rollout_ref.model.path": places.model,
         "actor_rollout_ref.model.override_config": {"attn_implementation": attention},
         "actor_rollout_ref.model.use_remove_padding": packed,

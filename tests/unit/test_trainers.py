@@ -71,7 +71,12 @@ REFUSED = {
     "a context": ({"context": "demo"}, "teacher reads another prompt.*engine local"),
     "edited rows": ({"context": "calibrated", "teacher_engine": {"name": "local"}, "sampling": {"n": 2}}, "calibrated"),
     "moving weights": ({"teacher_source": "ema"}, "sources ema|teacher source ema"),
-    "an adapter": ({"tune": "lora"}, "tune lora: it trains whole models"),
+    "weights in four bits": ({"tune": "qlora"}, "tune qlora: it trains whole models, or adapters beside weights as they are"),
+    "an adapter beside bf16": ({"tune": "lora", "weights": "bfloat16", "dtype": "bfloat16"}, "weights: .*expected float32"),
+    "an adapter that a teacher follows": (
+        {"tune": "lora", "teacher_source": "ema", "teacher_engine": {"name": "local"}},
+        "tune: not with trainer verl: teacher follows whole weights",
+    ),
     "a temperature": ({"sampling": {"temperature": 0.7}}, "temperature.*expected 1, found 0.7"),
     "minibatches that ranks cannot share": ({"prompts": 2, "minibatches": 2, "sampling": {"n": 1}}, "2 rows of a step in 2"),
     "rows that ranks cannot share": ({"prompts": 3, "sampling": {"n": 1}}, "3 rows of a step"),
@@ -84,7 +89,10 @@ REFUSED = {
     "a skipped update": ({"on_nonfinite": "skip"}, "on_nonfinite"),
     "old rows": ({"buffer": {"batches": 2}}, "fresh rows"),
     "machines that do nothing": ({"resources": {"gpu": 2, "nodes": 3}}, "resources.nodes: 2 groups of 2 .*expected 2, found 3"),
-    "too few machines": ({"resources": {"gpu": 3}}, "resources.nodes: 2 groups of 2 GPUs, on machines of 3: expected 2, found 1"),
+    "too few machines": (
+        {"resources": {"gpu": 3}},
+        "resources.nodes: 2 groups of 2 GPUs, on machines of 3: expected 2, found 1",
+    ),
     "too few GPUs of a machine": ({"resources": {"gpu": 1, "nodes": 4}}, "resources.gpu: expected at least .*2, found 1"),
     "machines beside an address": (
         {"trainer": VERL["trainer"] | {"address": "head:6379"}, "resources": {"nodes": 2}},
@@ -113,6 +121,7 @@ def test_what_it_carries(node):
     beside = OPD | {"teacher_engine": {"name": "local"}, "method": {"support": "full", "signal": "jsd", "estimator": "exact"}}
     node(**beside, context="demo", sampling={"temperature": 0.7})
     node(**beside | {"method": {"weight": [{"name": "tip"}]}}, teacher_source="ema")
+    node(**OPD, tune="lora")
     node(**OPD, resources={"gpu": 4})
     node(**OPD, resources={"gpu": 2, "nodes": 2})
     node(**beside, resources={"gpu": 3})
@@ -132,6 +141,13 @@ def test_verl_is_told_what_the_node_says(node):
     assert micro_batch(made.options) == 3 == keys["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"]
     assert keys["ray_kwargs.ray_init.address"] == "local" and keys["data.max_prompt_length"] == 9
     assert keys["distillation.distillation_loss.topk"] == 4 and keys["actor_rollout_ref.actor.optim.clip_grad"] == float("inf")
+    assert not [key for key in keys if "lora" in key]
+    found = settings(made.options | {"tune": {"name": "lora", "r": 8}}, Places("m", "t", "p", 9, Path("/w"), "/w/adapter"), 4)
+    assert {key: found[key] for key in found.keys() - keys.keys()} == {
+        "actor_rollout_ref.model.lora_adapter_path": "/w/adapter",
+        "actor_rollout_ref.model.lora_rank": 8,
+        "actor_rollout_ref.model.lora": {"merge": True},
+    }
     made.options["trainer"]["set"] = ["data.shuffle=true"]
     assert settings(made.options, Places("m", "", "p", 9, Path("/w")), 0)["data.shuffle"] == "yaml:true"
     made.options["trainer"]["set"] = ["data.shuffle"]

@@ -18,6 +18,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine import EngineRegistry
 
 from opd_steps.loop.terms import terms_of
+from opd_steps.models.bases import OF_PEFT
 from opd_steps.objectives.stream import Moment
 from opd_steps.verl import beside, columns
 from opd_steps.verl.loss import SUMS, Loss
@@ -27,9 +28,11 @@ def nested(rows: list[torch.Tensor]) -> torch.Tensor:
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
-def engine(folder: str, packed: bool, optim: dict):
+def engine(folder: str, packed: bool, optim: dict, adapter: str, rank: int):
+    adapted = {"lora_adapter_path": adapter, "lora_rank": rank, "lora": {"merge": True}} if adapter else {}
     model = HFModelConfig(
         path=folder,
+        **adapted,
         use_remove_padding=packed,
         enable_gradient_checkpointing=False,
         override_config={"attn_implementation": "sdpa"},
@@ -98,7 +101,7 @@ def main(cases: Path, out: Path) -> None:
     found = []
     for case in torch.load(cases, weights_only=False):
         beside._loaded.cache_clear()  # those of the last one's optimizer
-        made = engine(case["folder"], case["packed"], case["optim"])
+        made = engine(case["folder"], case["packed"], case["optim"], case["adapter"], case["rank"])
         loss = Loss(case["method"], case["teachers"])
         for _ in range(case["updates"]):
             rows = case["rows"] | weighed(made, loss, case)
@@ -113,7 +116,7 @@ def main(cases: Path, out: Path) -> None:
                 value = torch.tensor(metric.aggregate())
                 dist.all_reduce(value, op=dist.ReduceOp.AVG)
                 figures[name.removeprefix(SUMS)] = float(value)
-        weights = {name: p.full_tensor().clone() for name, p in made.module.state_dict().items()}
+        weights = {n.removeprefix(OF_PEFT): p.full_tensor().clone() for n, p in made.module.state_dict().items()}
         found.append({"loss": float(total), "grad_norm": said["metrics"]["grad_norm"], "weights": weights, "figures": figures})
     if dist.get_rank() == 0:
         torch.save(found, out)

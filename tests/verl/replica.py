@@ -50,7 +50,9 @@ class Server:
         return TokenOutput(token_ids=[0], extra_fields={"global_steps": 0, "prompt_ids": found, "prompt_logprobs": logps})
 
     async def take(self, weights: dict, step: int) -> None:
-        self.model.load_state_dict(weights, strict=False)
+        found = self.model.load_state_dict(weights, strict=False)
+        if found.unexpected_keys or set(found.missing_keys) - {"lm_head.weight"}:  # which may be the embedding
+            raise ValueError(f"other weights than the model's: {found}")
         self.step = step
 
     async def nothing(self, *_, **__) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from opd_steps.config.merge import merge
 from opd_steps.graph.method import Method
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
+from opd_steps.models.adapters import save_adapter
 from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import FP32
@@ -22,6 +24,7 @@ from opd_steps.teachers.cached import CachedTeacher
 from opd_steps.teachers.router import Router
 from opd_steps.teachers.sources.ema import EMA
 from opd_steps.teachers.view import ModelTeacher
+from opd_steps.tune.lora import Lora
 from opd_steps.verl import columns
 from opd_steps.verl.beside import told
 from tests.pipeline.stages import save_checkpoint
@@ -57,9 +60,11 @@ BESIDE = {
     "routed": FULL | {"against": "routed"},
     "a moving average": FULL | {"against": "average"},
     "itself, told more": FULL | {"against": "itself"},
+    "an adapter": FULL,
 }
 """Their teachers are in the training workers."""
 MOVING, RATE = ("a moving average", "itself, told more"), 0.3
+ADAPTED, RANK = "an adapter", 4
 METHODS |= BESIDE
 CASES = [(name, packed) for packed in (False, True) for name in METHODS]
 
@@ -101,8 +106,22 @@ def as_verl(rows: Trajectory, outcome_B: torch.Tensor) -> dict:
     return found | told | {"teacher_ids": ids, "teacher_logprobs": logps, "outcome": list(outcome_B)}
 
 
-def local(folders: dict, rows: Trajectory, method: dict, outcome_B: torch.Tensor, teachers: dict, updates: int) -> dict:
+def adapted(folder: Path) -> LMPolicy:
+    """The student with an adapter as after some training: at its start half of its gradient is 0."""
+    model = load_model(folder, "float32").requires_grad_(False)
+    Lora(r=RANK).adapt(model, 3)
+    draw = torch.Generator().manual_seed(4)
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data += 0.05 * torch.randn(p.shape, generator=draw)
+    return LMPolicy(model, load_tokenizer(folder))
+
+
+def local(
+    folders: dict, rows: Trajectory, method: dict, outcome_B: torch.Tensor, teachers: dict, updates: int, adapts: bool
+) -> dict:
     student, average = (LMPolicy(load_model(folders[name], "float32"), load_tokenizer(folders[name])) for name in ("s", "t"))
+    student = adapted(folders["s"]) if adapts else student
     optimizer, objective = make_optimizer(student.model, OPTIM), Objective.from_method(method, WINDOW)
     moves = EMA(RATE).hook(Given("average", student, lambda: average, None))
     teachers = teachers | {"average": ModelTeacher(average), "itself": ModelTeacher(student)}
@@ -151,16 +170,19 @@ def updates(tmp_path_factory, verl) -> dict:
             "rows": as_verl(rows, outcome_B),
             "micro_batch": 2,
             "packed": packed,
+            "adapter": str(work / "adapter") if name == ADAPTED else "",
+            "rank": RANK,
         }
         for name, packed in CASES
     ]
+    save_adapter(adapted(folders["s"]).model, work / "adapter")
     torch.save(cases, work / "cases.pt")
     python, env = verl
     command = [python, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.verl.engine"]
     run = subprocess.run([*command, work / "cases.pt", work / "found.pt"], env=env, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr[-4000:]
     found = torch.load(work / "found.pt", weights_only=False)
-    with_them = lambda name: (models if name in BESIDE else served, updates[name])
+    with_them = lambda name: (models if name in BESIDE else served, updates[name], name == ADAPTED)
     ours = {name: local(folders, rows, checked[name], outcome_B, *with_them(name)) for name in METHODS}
     return {case: (theirs, ours[case[0]]) for case, theirs in zip(CASES, found, strict=True)}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import asked, named
+from opd_steps.config.teachers import SOURCES, asked, named
 from opd_steps.errors import UserError
 from opd_steps.graph.code import FAMILIES, WORLDS, used_plugs
 
@@ -52,6 +52,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "trainer", f"{count} rows of {each} are not the same number for each of {ranks} GPUs"
     if o["by"]:
         yield "by", "its figures are of all rows of a step"
+    if constant("tune", o["tune"]["name"], "ADAPTS") and o["weights"] != "float32":
+        yield "weights", f"an adapter is in fp32 there, and so is what stands beside it: expected float32, found {o['weights']}"
     if o["checkpoint_async"]:
         yield "checkpoint_async", "it writes checkpoints in its own way"
     if o["keep"]:
@@ -79,6 +81,9 @@ def _opd(node: GraphNode) -> Iterator[tuple[str, str]]:
             yield "scores", "it samples and asks teachers itself: a table needs no machines"
         elif teaching.engine["name"] == "server":
             yield f"{teaching.engine_key}.name", "a teacher is verl's vLLM, or a model in its training workers: vllm or local"
+    adapts = constant("tune", o["tune"]["name"], "ADAPTS")
+    for name in [name for name, found in whom.items() if adapts and constant(SOURCES, found.weights["name"], "MOVES")]:
+        yield "tune", f"{name} follows whole weights, and an adapter is none: full"
     for name in [name for name, found in wanted.items() if found.hidden]:
         yield "method", f"of {name} hidden states are asked, and verl shows none of its student"
     served = [name for name, teaching in whom.items() if teaching.engine["name"] == "vllm"]
