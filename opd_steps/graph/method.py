@@ -52,6 +52,9 @@ class Buffer:
     batches: Annotated[int, "at least 1"] = 1  # steps' worth of rollouts that one version of the weights makes at once
     passes: Annotated[int, "at least 1"] = 1  # times that they are trained on before the weights of that moment make new ones
     mixed: bool = False  # every step mixes rollouts of all ages 0 .. batches - 1, each trained on once: an asynchronous run
+    ahead: bool = (
+        False  # one step off: rows of the next step are sampled by this one's weights; by a server, while this one trains
+    )
     metric: str = ""  # e.g. freshness: make new ones early, when train/<metric> falls
     below: Annotated[float, "any"] = 0.0  # under this value
 

@@ -60,6 +60,31 @@ class RolloutBuffer(Hook):
             self.kept.append(unpack(plain | tensors))
 
 
+class RolloutsAhead(RolloutBuffer):
+    """One step off (arXiv 2410.18252): the rows of a step are sampled by the weights that the step before began with; the first step's
+    by its own.
+
+    `begin(step, version)`: has somebody else sample these rows from now on, while this step trains, if there is one; `make` waits for
+    them, behind the update. Else they are made before it: the same rows. `last`: step. Where who samples is lost meanwhile, the rows
+    are those of the newer weights, under the older number; their log-probs are as sampled.
+    """
+
+    def __init__(self, make: Callable[[int, int], Batch], begin: Callable[[int, int], bool], last: int):
+        super().__init__(make, 1, 1)
+        self.begin, self.last, self.made = begin, last, []
+
+    def batch(self, step: int) -> Batch:
+        fresh = not self.kept
+        now = self.kept[0] if self.kept else self.make(step, step - 1)
+        self.made = []  # not kept before the step is done: a killed one makes it again
+        if step < self.last and not self.begin(step + 1, step - 1):
+            self.made = [self.make(step + 1, step - 1)]
+        return self._aged(step, now, fresh)
+
+    def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
+        self.kept = self.made or ([self.make(step + 1, step - 1)] if step < self.last else [])
+
+
 class RolloutRing(RolloutBuffer):
     """Every step mixes rollouts of all ages 0 .. batches - 1, and each rollout is trained on once: an asynchronous run.
 

@@ -12,6 +12,7 @@ from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.draw import Draw
 from opd_steps.nouns.policy import Policy
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.seeds import sample_seeds
 
 
 @dataclass
@@ -31,6 +32,17 @@ class StepRows:
     rates: dict[int, float] | None = None
     name: str = ""
 
+    def begin(self, step: int, options: dict, method: dict, version: int) -> bool:
+        """Have the learner's server sample the rows of a step from now on; False: they are not its own alone (prefixes.student)."""
+        if [rows["name"] for _, rows in _wanted(method)] != ["student"]:
+            return False
+        prompts, seeds = sample_seeds(self._picks(step, options), options["sampling"]["n"], self.seed, "rollout", step)
+        self.learner.begin(self.pool.contexts(prompts), seeds, version)
+        return True
+
+    def _picks(self, step: int, options: dict) -> list[int]:
+        return self.select.pick(len(self.pool), self.seed, step, options["prompts"], self.rates)
+
     def batch(
         self, step: int, options: dict, method: dict, version: int | None = None, made: Mapping[str, Batch] | None = None
     ) -> Batch:
@@ -38,10 +50,7 @@ class StepRows:
 
         `options`, `method`: as they stand now, for a controller may change them; `made`: what earlier learners got.
         """
-        others = {label(row["rows"]): row["rows"] for row in terms(method)}
-        wanted = [("", method["prefix"])] if "" in others else []
-        wanted += sorted((name, rows) for name, rows in others.items() if name)
-        picks = self.select.pick(len(self.pool), self.seed, step, options["prompts"], self.rates)
+        wanted, picks = _wanted(method), self._picks(step, options)
         chance = self.select.CHANCE
         drawn = (
             {"rate": options["prompts"] / len(self.pool), "expected": options["prompts"] * options["sampling"]["n"]}
@@ -69,3 +78,10 @@ class StepRows:
         labels = [name for (name, _), part in zip(wanted, parts, strict=True) for _ in range(len(part.rows))]
         rows = Trajectory.concat([part.rows for part in parts])
         return Batch(rows.with_columns(extra={**rows.extra, "source": labels}), metrics=parts[0].metrics)
+
+
+def _wanted(method: dict) -> list[tuple[str, dict]]:
+    """Label and source of all rows that the method's terms look at, its own first."""
+    others = {label(row["rows"]): row["rows"] for row in terms(method)}
+    own = [("", method["prefix"])] if "" in others else []
+    return own + sorted((name, rows) for name, rows in others.items() if name)

@@ -90,8 +90,7 @@ class LMPolicy:
         Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
-        sampling = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-        sampling |= {"top_p": self.top_p, "top_k": self.top_k}
+        sampling = self._sampling
         made = None if self.engine else self._decode(contexts, seeds, sampling)
         while made is None:  # an engine that died meanwhile has other weights now
             if self.engine.version != version:
@@ -108,6 +107,17 @@ class LMPolicy:
             version_B=torch.full((len(tokens),), version),
             ended_B=torch.tensor(ended),
         )
+
+    def begin(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], version: int) -> None:
+        """Have a server sample these rows from now on; `rollout` of the same ones, by weights of the same number, waits for them."""
+        if self.engine.version != version:
+            self.engine.sync(self.sampled_from(), version)
+        self.engine.begin(contexts, seeds, **self._sampling)
+
+    @property
+    def _sampling(self) -> dict:
+        found = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        return found | {"top_p": self.top_p, "top_k": self.top_k}
 
     def decoder(self, model: PreTrainedModel, new: int) -> Plain:
         """What decodes up to `new` tokens a row."""

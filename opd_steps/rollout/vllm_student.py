@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -39,6 +40,7 @@ class VllmStudent(Link):
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self.threads = Threads(options["batch"] * max(1, devices.wanted(options) // options["tensor_parallel"]))
         self.listener: Callable[[Sequence[int], Tensor], None] | None = None
+        self.begun: dict[tuple, Future] = {}
         super().__init__("student", "engine", path, OwnServer(path, options, dtype, 0, log, "engine", True, learns))
 
     def generate(
@@ -55,17 +57,42 @@ class VllmStudent(Link):
         if (needed := longest(contexts) + max_new_tokens) > self.limit:
             what = f"a prompt and its answer may have {needed} tokens, the engine takes {self.limit}"
             raise UserError("engine.max_model_len", what)
-        sampling = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-        sampling |= {"stop_token_ids": self.ends, "ignore_eos": True}
+        sampling = self._sampling(max_new_tokens, temperature, top_p, top_k)
 
         def draw() -> list:
-            mine = [(contexts[i], seeds[i]) for i in ranks.share(len(contexts))]
-            return self._waited([self.threads.do(partial(self._row, *each, sampling)) for each in mine])
+            rows = self._rows(contexts, seeds, sampling)
+            return self._waited([self.begun.pop(key, None) or self.threads.do(row) for key, row in rows])
 
         rows, trouble = self.tried(draw)
         if not self.agreed(trouble):
             return None
         return tuple(list(column) for column in zip(*ranks.collect(rows), strict=True))
+
+    def begin(
+        self,
+        contexts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        top_k: int = 0,
+    ) -> None:
+        """Sample these rows from now on; `generate` of the same ones waits for them. Those that were begun before are forgotten."""
+        sampling = self._sampling(max_new_tokens, temperature, top_p, top_k)
+        self.begun = {key: self.threads.do(row) for key, row in self._rows(contexts, seeds, sampling)}
+
+    def _rows(
+        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: dict
+    ) -> list[tuple[tuple, Callable[[], tuple[Tensor, Tensor, bool]]]]:
+        """(what tells it from others, what samples it) for each row of this rank's share."""
+        told = json.dumps(sampling)
+        key = lambda i: (tuple(contexts[i]), seeds[i], told)
+        return [(key(i), partial(self._row, contexts[i], seeds[i], sampling)) for i in ranks.share(len(contexts))]
+
+    def _sampling(self, max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> dict:
+        found = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+        return found | {"stop_token_ids": self.ends, "ignore_eos": True}
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
         """Take the weights of `model`, forget what the old ones computed, and compare both on one fixed sequence, as VllmEngine does.
@@ -110,7 +137,7 @@ class VllmStudent(Link):
 
     def _start(self) -> None:
         super()._start()
-        self.version = 0
+        self.version, self.begun = 0, {}
         if self.learns:
             self.of_first(lambda: self.asked(lambda: self.post("/init_weight_transfer_engine", {"init_info": {}})))
 

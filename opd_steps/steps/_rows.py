@@ -15,7 +15,7 @@ from opd_steps.config.needs import outcome_need, terms
 from opd_steps.config.teachers import method_of, samples, starts, text_columns
 from opd_steps.config.versions import versions
 from opd_steps.loop.batches import fixed_rows, rollout_metrics, told_apart
-from opd_steps.loop.buffer import RolloutBuffer, RolloutRing
+from opd_steps.loop.buffer import RolloutBuffer, RolloutRing, RolloutsAhead
 from opd_steps.loop.conductor import Conductor
 from opd_steps.loop.step_rows import StepRows
 from opd_steps.nouns.batch import Batch
@@ -67,9 +67,9 @@ class Rows:
         }
         self._start_engines()
 
-        ahead = dict(options["buffer"])
-        kind = RolloutRing if ahead.pop("mixed") else RolloutBuffer
-        stale = (ahead["batches"], ahead["passes"]) != (1, 1)
+        kept = dict(options["buffer"])
+        kind, off = RolloutRing if kept.pop("mixed") else RolloutBuffer, kept.pop("ahead")
+        stale = off or (kept["batches"], kept["passes"]) != (1, 1)
         listeners = {} if stale else self._listeners()  # rows of a buffer are scored when their step has come
 
         def draw(step: int, version: int) -> dict[str, Batch]:
@@ -80,7 +80,13 @@ class Rows:
                     made[name] = source.batch(step, now, method_of(now, name), version, made)
             return made
 
-        buffer = kind(lambda step, version: draw(step, version)[""], **ahead) if stale else None
+        def begin(step: int, version: int) -> bool:
+            """Whether a server samples the rows of a step from now on."""
+            now = self.conductor.options
+            return self._alone() and sources[""].begin(step, now, method_of(now, ""), version)
+
+        make = lambda step, version: draw(step, version)[""]
+        buffer = RolloutsAhead(make, begin, options["steps"]) if off else kind(make, **kept) if stale else None
 
         def make_batch(step: int) -> dict[str, Batch]:
             made = {"": buffer.batch(step)} if buffer else draw(step, step - 1)
@@ -161,11 +167,16 @@ class Rows:
             if job.options["engine"]["name"] != "local" and samples(job.options, name):
                 student.engine = sampling_engine(job, roles[name], pool, longest, learns=True)
 
+    def _alone(self) -> bool:
+        """Whether servers sample, and nobody answers them."""
+        world = plugs.load("tasks/worlds", self.job.manifests["data"]["facts"]["task"])
+        return not world.ANSWERS and self.job.options["engine"]["name"] == "server"
+
     def _listeners(self) -> dict[Policy, list[Callable]]:
         """Students that servers sample for, and what is done with a row of theirs as it ends: teachers that are servers as well, and read
         rows as they are, score it while others are still sampled."""
-        known, world = self.staff.teachings, plugs.load("tasks/worlds", self.job.manifests["data"]["facts"]["task"])
-        if world.ANSWERS or self.job.options["engine"]["name"] != "server":  # where somebody answers, what ends is a turn
+        known = self.staff.teachings
+        if not self._alone():  # where somebody answers, what ends is a turn
             return {}
         behind = {other for teaching in known.values() for other in teaching.others}  # to whom but some of the rows come
         serves = lambda name: known[name].engine["name"] == "server" and known[name].context["name"] == "plain"

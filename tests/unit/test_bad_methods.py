@@ -105,6 +105,7 @@ REFUSED = {
     "unknown metric": ({"buffer": {"batches": 2, "metric": "freshnes", "below": 0.1}}, "buffer.metric: reads train/freshnes"),
     "metric of no buffer": ({"buffer": {"metric": "entropy", "below": 0.1}}, "buffer.metric: rollouts used once are never old"),
     "bound of no metric": ({"buffer": {"batches": 2, "below": 0.1}}, "buffer.below: this is the bound of a metric; name it"),
+    "ahead and again": ({"buffer": {"ahead": True, "passes": 2}}, "buffer.ahead: each step's rows are sampled one step before"),
     "no passes": ({"buffer": {"passes": 0}}, "buffer.passes: expected at least 1, found 0"),
     # controllers
     "no such path": (control("linear", "method.add[0].coef", first=1, last=2), "controllers[0].sets: 'method.add[0].coef' names"),

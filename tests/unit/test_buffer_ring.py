@@ -1,12 +1,13 @@
-"""A ring of rollouts: mixed ages in every step, each rollout trained on once, at the age that its place says."""
+"""Rollouts of several ages: a ring, whose every step mixes them, and those of one step off, whoever samples."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 
-from opd_steps.loop.buffer import RolloutRing
+from opd_steps.loop.buffer import RolloutRing, RolloutsAhead
 from opd_steps.nouns.batch import Batch
 from opd_steps.nouns.trajectory import Trajectory
 
@@ -57,3 +58,30 @@ def test_a_stale_ring_is_filled_anew():
     batches = run(5, stale_after=3)
     assert [b.metrics["refilled"] for b in batches] == [1, 0, 0, 1, 0]
     assert batches[3].metrics["age"] == 0 and set(batches[3].rows.version_B.tolist()) == {3}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_one_step_off_each_step_has_rows_of_the_weights_before(elsewhere):
+    """Made before the update, or begun before it and waited for behind it; never for a step that does not come."""
+    happened = []
+
+    def making(step: int, version: int) -> Batch:
+        happened.append(("make", step, version))
+        return make(step, version)
+
+    def begin(step: int, version: int) -> bool:
+        happened.append(("begin", step, version))
+        return elsewhere
+
+    ahead = RolloutsAhead(making, begin, 3)
+    for step in (1, 2, 3):
+        batch = ahead.batch(step)
+        assert set(batch.rows.version_B.tolist()) == {max(step - 2, 0)} and batch.rows.action_N[0] == 100 * step
+        assert batch.metrics["age"] == min(step - 1, 1) and batch.metrics["refilled"] == (step == 1)
+        happened.append("update")
+        ahead(step, None, {})
+    second, third = ("make", 2, 0), ("make", 3, 1)
+    early, late = ([], [second]) if elsewhere else ([second], [])
+    expected = [("make", 1, 0), ("begin", 2, 0), *early, "update", *late]
+    early, late = ([], [third]) if elsewhere else ([third], [])
+    assert happened == [*expected, ("begin", 3, 1), *early, "update", *late, "update"]

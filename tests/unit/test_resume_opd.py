@@ -17,6 +17,7 @@ CASES = {
     "sparse": {"hooks": [{"name": "sparse", "share": 0.3}], "parents": {"update_of": "model/end/seed5"}},
     "stale buffer": {"buffer": {"batches": 3}},
     "replay buffer": {"buffer": {"batches": 2, "passes": 2}, "method": {"add": [{"rows": "teacher"}, {"rows": "dataset"}]}},
+    "one step off": {"buffer": {"ahead": True}},
     "mixed ages": {"buffer": {"batches": 3, "mixed": True}},
     "early refresh": {
         "buffer": {"batches": 2, "passes": 3, "metric": "freshness", "below": 0.6},
@@ -76,7 +77,9 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, case):
     )  # what is tested did move something
 
 
-@pytest.mark.parametrize("case", ["ema teacher", "stale buffer", "replay buffer", "mixed ages", "early refresh", "linear"])
+@pytest.mark.parametrize(
+    "case", ["ema teacher", "stale buffer", "one step off", "replay buffer", "mixed ages", "early refresh", "linear"]
+)
 def test_one_that_was_told_to_stop_while_it_waited(tmp_path, capsys, case):
     """Its step is given up, the ones before it are saved, and nothing of it shows afterwards: in the first step, in a filled buffer's
     first, in its second, and again before any other step was done."""

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -303,3 +304,33 @@ def test_rows_that_were_not_sampled_as_they_are_read_are_asked_for_as_ever(fake)
     found = scorer.prepare(rows)
     assert [row.tolist() for row in found.extra["teacher:logp"]] == [[-4.0], [-2.0, -3.0]]
     assert sorted(fake.told) == [("score", (1, 2, 3)), ("score", (5, 6, 4))]
+
+
+def ahead(model) -> dict:
+    """Rows begun by the first weights, and asked for behind an update; then rows of the newer weights."""
+    old = LMPolicy(deepcopy(model), FakeTokenizer(VOCAB))
+    policy = LMPolicy(ranks.shard(model), FakeTokenizer(VOCAB), max_new_tokens=4)
+    policy.engine = student()
+    policy.begin(ROWS, range(7), 0)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.mul_(1.1)
+    made = [policy.rollout(ROWS, range(7), range(7), version) for version in (0, 1)]
+    assert not policy.engine.begun and [rows.version_B[0] for rows in made] == [0, 1]
+    says = lambda rows: old.dist(rows).chunk(0, len(rows.action_N)).logp(rows.action_N)
+    return {
+        "actions": [[row.tolist() for row in rows.actions] for rows in made],
+        "gaps": [float((says(rows) - rows.logp_N).abs().max()) for rows in made],
+        "restarts": policy.engine.restarts,
+    }
+
+
+@pytest.mark.parametrize(("deaths", "restarts"), [([], 0), (["seed 3"], 1)], ids=str)
+def test_rows_that_were_begun_before_an_update_are_sampled_once_and_by_the_weights_of_then(fake, deaths, restarts):
+    """Where the server dies meanwhile they are sampled again, here by the weights that it begins with."""
+    fake.deaths, tokens = list(deaths), [[seed] * (1 + seed % 4) for seed in range(7)]
+    for found in on_ranks(2, ahead, qwen(VOCAB, 0, True)):
+        assert found["actions"] == [tokens, tokens] and found["restarts"] == restarts
+        assert found["gaps"][0] < 1e-5 and found["gaps"][1] > 1e-3
+    samples = [told[1] for told in fake.told if told[0] == "sample"]
+    assert deaths or sorted(samples) == sorted([*map(tuple, ROWS)] * 2)

@@ -77,6 +77,15 @@ def test_two_ranks_and_two_servers_train_as_one_process(stages, one):
     assert processes(str(stages.results / "p/model")) == []
 
 
+def test_one_step_off_two_ranks_and_servers_train_as_one_process_in_turn(stages):
+    """Rows are sampled while the step before trains, or before its update: the same ones."""
+    off = {"buffer": {"ahead": True}, "steps": 4}
+    alone = finish(stages, "off_one", *begin(stages, "off_one", 1, engine=SMALL | {"name": "vllm"}, **off))
+    folder = finish(stages, "off", *begin(stages, "off", 2, engine=SERVER, teacher_engine=SERVER, **off))
+    assert_same(folder, alone)
+    assert curve(folder, "age").tolist() == [0, 1, 1, 1]
+
+
 def test_a_students_server_is_started_again_when_it_dies_and_waited_for_no_longer_than_sigterm(stages, one):
     """Killed, it comes back with the newest weights, and the run goes on as if nothing had been. Stopped, it says nothing: SIGTERM ends
     all ranks at once, whichever of them wait for it, and the steps before are saved."""

@@ -49,6 +49,7 @@ def _check_rows(options: dict, where: str) -> None:
         ("minibatches", options["minibatches"], 1),
         ("buffer.batches", buffer["batches"], 1),
         ("buffer.passes", buffer["passes"], 1),
+        ("buffer.ahead", buffer["ahead"], False),
     ):
         if value != single:
             raise UserError(f"{where}.{key}", f"{name} makes the rows of each update anew: expected 1, found {value}")

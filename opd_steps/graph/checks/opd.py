@@ -57,9 +57,16 @@ def check_opd(node: GraphNode, where: str) -> None:
 
 def _check_buffer(options: dict, where: str) -> None:
     buffer = options["buffer"]
-    if options["learners"] and buffer["batches"] * buffer["passes"] > 1:
-        raise UserError(f"{where}.batches", "with several learners each step trains on fresh rows: batches 1, passes 1")
-    if buffer["metric"] and buffer["batches"] * buffer["passes"] == 1:
+    once = buffer["batches"] * buffer["passes"] == 1
+    if options["learners"] and not (once and not buffer["ahead"]):
+        raise UserError(
+            f"{where}.batches", "with several learners each step trains on fresh rows: batches 1, passes 1, ahead false"
+        )
+    if buffer["ahead"] and not once:
+        raise UserError(
+            f"{where}.ahead", "each step's rows are sampled one step before, and trained on once: batches 1, passes 1"
+        )
+    if buffer["metric"] and once:
         raise UserError(f"{where}.metric", "rollouts used once are never old: batches or passes above 1, or leave it out")
     if buffer["mixed"] and (buffer["passes"] > 1 or buffer["batches"] == 1):
         raise UserError(f"{where}.mixed", "rollouts of several ages, each trained on once: batches above 1, passes 1")

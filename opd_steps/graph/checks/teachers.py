@@ -19,7 +19,7 @@ LIVE_ONLY = {
     "teacher_source": {"name": "frozen"},
     "context": {"name": "plain"},
     "select": {"name": "uniform"},
-    "buffer": {"batches": 1, "passes": 1, "mixed": False, "metric": "", "below": 0.0},
+    "buffer": {"batches": 1, "passes": 1, "mixed": False, "ahead": False, "metric": "", "below": 0.0},
     "judges": [],
     "learners": {},
 }

@@ -91,7 +91,7 @@ def _opd(node: GraphNode) -> Iterator[tuple[str, str]]:
         yield "method", f"one vLLM answers, not {len(served)}: {', '.join(sorted(served))}; engine local for the others"
     for name in served:
         yield from _served(o, whom[name], wanted[name])
-    if o["buffer"]["batches"] * o["buffer"]["passes"] > 1:
+    if o["buffer"]["batches"] * o["buffer"]["passes"] > 1 or o["buffer"]["ahead"]:
         yield "buffer", "each step trains on fresh rows"
     if o["learners"]:
         yield "learners", "it trains the student alone"
