@@ -1,4 +1,7 @@
-"""Writes docs/claims.md from a report's claims.json: `python -m tests.claims_table results/report/claims.json --date 2026-11-21`."""
+"""Writes docs/claims.md, or another page like it, from a report's claims.json.
+
+python -m tests.claims_table results/report/claims.json --date 2026-11-21 --commit abc1234
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ MARKS = {
     "not measured": "not measured",
 }
 
-HEAD = """# Every paper's claims on the tiny models
+TITLE = "Every paper's claims on the tiny models"
+HEAD = """# {title}
 
 `snakemake all --config papers={papers} seeds={seeds}`, {date}, commit `{commit}`. {note}
 
@@ -47,7 +51,7 @@ CHANCE = """{tested} claims are tested, {decided} of them decided. If every true
 about {by_chance:.1f} would be decided by chance alone; {survive} survive a correction for that."""
 
 
-def page(found: dict, date: str, commit: str, note: str) -> str:
+def page(found: dict, date: str, commit: str, note: str, title: str = TITLE) -> str:
     """The page: a count, then a table for each paper."""
     claims = found["claims"]
     count = Counter(claim["direction"]["verdict"] for claim in claims)
@@ -58,6 +62,7 @@ def page(found: dict, date: str, commit: str, note: str) -> str:
     same = f"yes for {same} of them" if same else "no for all of them"
     whole = set(found["papers"]) >= {*self_contained()}
     head = {
+        "title": title,
         "papers": "all" if whole else "[<those below>]",
         "seeds": seeds,
         "date": date,
@@ -137,8 +142,10 @@ def main() -> None:
     parser.add_argument("--date", required=True)
     parser.add_argument("--commit", required=True)
     parser.add_argument("--note", default="")
+    parser.add_argument("--title", default=TITLE)
+    parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
-    PAGE.write_text(page(json.loads(args.claims.read_text()), args.date, args.commit, args.note))
+    args.page.write_text(page(json.loads(args.claims.read_text()), args.date, args.commit, args.note, args.title))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,17 @@ class Cards:
     def __init__(self) -> None:
         config = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
         self.graph = checked(Graph.of(load_root(config | {"papers": NAMES})))
-        self.run = read((ROOT / "docs/claims.md").read_text())
+        self.runs = [read(file) for file in sorted((ROOT / "docs").glob("claims*.md"))]
         self.plugs = {name: self._plugs(name) for name in NAMES}
 
     def _plugs(self, paper: str) -> list[tuple[str, str]]:
         """(group, name) of all that its nodes name."""
         nodes = (node for node in self.graph.nodes.values() if node.paper == paper)
         return sorted({plug for node in nodes for plug in used_plugs(node.says, node.options)})
+
+    def run(self, paper: str) -> Run | None:
+        """The run that held a paper, the newest of them."""
+        return max((run for run in self.runs if paper in run.papers()), key=lambda run: run.when, default=None)
 
     def papers_of(self) -> dict[tuple[str, str], list[str]]:
         """The papers that name a plug."""
@@ -78,7 +82,7 @@ class Cards:
             needs |= self.graph.papers[paper]["preconditions"]
         rows = [self._claim(name, claim) for claim in entry["claims"]]
         parts = [
-            _source(self.run, name),
+            _source(self.run(name)),
             table(["claim", "what is compared", "verdict", "effect", "requires", "reported", "what differs"], rows),
         ]
         required = {need: needs[need] for claim in entry["claims"] for need in claim["requires"] if need in needs}
@@ -88,7 +92,8 @@ class Cards:
         return "\n".join(parts)
 
     def _claim(self, name: str, claim: dict) -> list[str]:
-        known = self.run.claims.get((name, claim["says"]), [])
+        run = self.run(name)
+        known = run.claims.get((name, claim["says"]), []) if run else []
         judged = next((each for each in known if each.of(claim)), None)
         margin = f" ± {claim['margin']}" if claim["margin"] else ""
         if judged:
@@ -126,10 +131,11 @@ def _comment(text: str) -> str:
     return "\n".join(lines)
 
 
-def _source(run: Run, name: str) -> str:
-    if name not in run.papers():
-        return f"No verdict is at hand: the run of [](/claims.md) ({run.when}) did not hold this paper.\n"
-    return f"Verdicts of the run of [](/claims.md): tiny models, {run.when}. What changed since then, models and budgets too, is not in them.\n"
+def _source(run: Run | None) -> str:
+    if not run:
+        return "No verdict is at hand: no run of [](/claims.md) held this paper.\n"
+    changed = "What changed since then, models and budgets too, is not in them."
+    return f"Verdicts of the run of [](/{run.page}.md): tiny models, {run.when}. {changed}\n"
 
 
 def pages(cards: Cards) -> dict[str, str]:

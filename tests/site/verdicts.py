@@ -1,15 +1,16 @@
-"""Verdicts of claims, read back from docs/claims.md (`python -m tests.claims_table` wrote it)."""
+"""Verdicts of claims, read back from docs/claims*.md (`python -m tests.claims_table` wrote them)."""
 
 from __future__ import annotations
 
 import html
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A row of docs/claims.md: what was compared, and what came out. Cells are Markdown."""
+    """A row of such a page: what was compared, and what came out. Cells are Markdown."""
 
     left: str
     op: str
@@ -25,8 +26,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Run:
-    """All of that page."""
+    """All of a page."""
 
+    page: str  # "claims"
     when: str  # "2026-11-26, commit `79853b2`"
     claims: dict[tuple[str, str], list[Judged]]  # by paper and by what the claim says; two may say the same of other figures
 
@@ -34,11 +36,12 @@ class Run:
         return {paper for paper, _ in self.claims}
 
 
-def read(page: str) -> Run:
+def read(file: Path) -> Run:
     """Raises ValueError where the page is not of the form that tests.claims_table writes."""
+    page = file.read_text()
     when = re.search(r"\d{4}-\d\d-\d\d, commit `\w+`", page)
     if not when:
-        raise ValueError("docs/claims.md names no date and commit")
+        raise ValueError(f"{file} names no date and commit")
     found: dict[tuple[str, str], list[Judged]] = {}
     for part in page.split("\n## ")[1:]:
         paper = re.match(r"\[(\w+)\]", part)[1]
@@ -51,4 +54,4 @@ def read(page: str) -> Run:
                 left = re.match(r"`([^`]+)`", html.unescape(left))[1]
                 judged = Judged(left, op, named[1] or named[2], verdict, effect, seeds)
                 found.setdefault((paper, html.unescape(says)), []).append(judged)
-    return Run(when[0], found)
+    return Run(file.stem, when[0], found)

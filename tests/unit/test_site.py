@@ -12,7 +12,7 @@ from tests.options_table import groups, says
 from tests.site import cards, pages, pictures, text, verdicts
 from tests.site.links import ROOT, place, turned
 
-CLAIMS = (ROOT / "docs/claims.md").read_text()
+CLAIMS = sorted((ROOT / "docs").glob("claims*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +65,24 @@ def test_every_folder_with_a_protocol_of_plugs_is_a_group():
     assert {*groups()} == held
 
 
-def test_all_verdicts_are_read_back():
-    found = verdicts.read(CLAIMS)
-    claims, papers = map(int, re.search(r"(\d+) claims of (\d+) papers", CLAIMS).groups())
+@pytest.mark.parametrize("file", CLAIMS, ids=lambda file: file.stem)
+def test_all_verdicts_are_read_back(file):
+    found, page = verdicts.read(file), file.read_text()
+    claims, papers = map(int, re.search(r"(\d+) claims of (\d+) papers", page).groups())
     read = [judged for same in found.claims.values() for judged in same]
     assert (len(read), len(found.papers())) == (claims, papers)
-    assert sum("**holds**" in judged.verdict for judged in read) == int(re.search(r"(\d+) holds", CLAIMS)[1])
+    assert sum("**holds**" in judged.verdict for judged in read) == int(re.search(r"(\d+) holds", page)[1])
 
 
 def test_a_verdict_is_only_that_of_what_it_compared():
     made = cards.Cards.__new__(cards.Cards)
-    made.run = verdicts.Run("then", {("mine", "better"): [verdicts.Judged("a.test/x", ">", "b.test/x", "**holds**", "1", "6")]})
+    judged = {("mine", "better"): [verdicts.Judged("a.test/x", ">", "b.test/x", "**holds**", "1", "6")]}
+    made.runs = [
+        verdicts.Run("old", "then", judged),
+        verdicts.Run("claims", "thereafter", judged),
+        verdicts.Run("other", "z", {}),
+    ]
+    assert made.run("mine").page == "claims" and made.run("theirs") is None
     claim = {
         "says": "better",
         "left": "a.test/x",
