@@ -38,7 +38,7 @@ HOPELESS = {  # reasons of a pending job that time alone does not cure
     "QOSMaxGRESPerJob", "QOSMaxMemoryPerJob", "launch_failed_requeued_held",
 }  # fmt: skip
 UNSAID = "Detailed failure reason unavailable (status command is not 'sacct')."  # the plugin's words
-_gres = plugin_module.set_gres_string
+_gres = plugin_module.set_gres_string  # the plugin's
 ORDINARY = {"Priority", "Resources", "BeginTime", "None", "Prolog", ""}
 
 
@@ -53,9 +53,7 @@ class Executor(Plugin):
             plugin_module.get_min_job_age = lambda: (
                 math.inf
             )  # never by sacct: what squeue has forgotten is judged by its output
-        plugin_module.set_gres_string = lambda job: _gres(job).replace(
-            "--gpus=", "--gpus-per-node="
-        )  # not some of each of two machines
+        plugin_module.set_gres_string = gpus_of_each_machine
         plugin._fallback_account_arg = ""  # no guess by sacct: without an account Slurm itself takes the user's own
 
     def run_job(self, job) -> None:
@@ -156,6 +154,11 @@ class Executor(Plugin):
         until = time.monotonic() + self.next_seconds_between_status_checks
         while self.wait and time.monotonic() < until:
             await asyncio.sleep(0.5)
+
+
+def gpus_of_each_machine(job) -> str:
+    """sbatch's words for a job's GPUs, so many on each of its machines: of their sum Slurm might give more on one than on another."""
+    return _gres(job).replace("--gpus=", "--gpus-per-node=")
 
 
 def _say(*command: str) -> str:

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
-from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from opd_steps.errors import UserError
 from opd_steps.graph.checked import checked
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.nodes import Graph
+from opd_steps.slurm.executor import gpus_of_each_machine
 from tests.pipeline.checkout import ROOT, Checkout
 
 NODES = {
@@ -137,20 +137,30 @@ def test_the_rule_starts_as_many_processes_as_its_node_says(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.edit("workflow/papers/smoke.yaml", "vopd: {kind: opd,", "vopd: {kind: opd, resources: {gpu: 2, cpus: 2},")
     text = checkout.snakemake("-n", "-p", "results/smoke/opd/vopd/seed0/manifest.json").stdout
-    assert re.search(r"export OMP_NUM_THREADS=2\n +exec python -m opd_steps.process.warm opd --processes 2 --config", text)
+    assert re.search(
+        r"export OMP_NUM_THREADS=2 DISTILLERY_MACHINES=1x2\n +exec python -m opd_steps.process.warm opd --processes 2 --config",
+        text,
+    )
     for kind in ("pretrain", "sft", "rl"):
         assert f"exec python -m opd_steps.process.warm {kind} --processes 1 --config" in text
 
 
-def test_the_rules_ask_slurm_for_the_gpus_that_nodes_name():
-    """In one machine, for one task with all CPUs, which starts the processes."""
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_rules_ask_slurm_for_the_gpus_that_nodes_name(nodes):
+    """On each machine, for one task with all its CPUs, which starts the processes."""
     rules = (ROOT / "rules/nodes.smk").read_text()
-    assert 'gpu=ask(kind, "gpu")' in rules and 'threads: ask(kind, "cpus")' in rules and "KINDS.items()" in rules
+    assert (
+        'gpu=ask(kind, "gpu")' in rules
+        and 'nodes=ask(kind, "nodes")' in rules
+        and 'threads: ask(kind, "cpus")' in rules
+        and "KINDS.items()" in rules
+    )
     default = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())["default-resources"]
-    job = SimpleNamespace(threads=8, resources=Resources(default | {"gpu": 2, "processes": 2, "mem_mb": 9000, "runtime": 30}))
+    asks = {"nodes": nodes, "gpu": 2, "processes": 2, "mem_mb": 9000, "runtime": 30}
+    job = SimpleNamespace(threads=8, resources=Resources(default | asks))
     names = {"run_uuid": "u", "slurm_logfile": "l", "comment_str": "c", "account": "", "partition": "", "workdir": ""}
-    asked = (get_submit_command(job, names) + set_gres_string(job)).split()
-    assert {"--gpus=2", "--cpus-per-task=8", "--nodes=1", "--signal=TERM@120"} <= set(asked)
+    asked = (get_submit_command(job, names) + gpus_of_each_machine(job)).split()
+    assert {"--gpus-per-node=2", "--cpus-per-task=8", f"--nodes={nodes}", "--signal=TERM@120"} <= set(asked)
     assert asked[asked.index("--mem") + 1] == "9000" and asked[asked.index("-t") + 1] == "30"
     assert not any("ntasks" in part for part in asked)
 
