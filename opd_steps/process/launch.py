@@ -39,7 +39,7 @@ def launch(processes: int, module: str, arguments: list[str]) -> int:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": str(max(1, threads // processes)),
         _PIPE: str(writing),
     }
@@ -143,7 +143,8 @@ def _tell(text: str, code: int) -> None:
         signal.pause()
 
 
-def _free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody uses now; host "": of all networks of this machine."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         return free.getsockname()[1]

@@ -15,6 +15,7 @@ import torch
 
 from opd_steps.errors import UserError
 from opd_steps.process import devices
+from opd_steps.process.launch import free_port
 from opd_steps.process.lifetime import Family, closing
 from opd_steps.rollout.lengths import engine_length
 from opd_steps.rollout.vllm_engine import SETTINGS, on_chip
@@ -61,9 +62,7 @@ class OwnServer:
         """Its address, once it answers."""
         port = self.options["port"]
         if not port:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
+            port = free_port()
         else:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:

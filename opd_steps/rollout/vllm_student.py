@@ -68,19 +68,9 @@ class VllmStudent(Link):
             return None
         return tuple(list(column) for column in zip(*ranks.collect(rows), strict=True))
 
-    def begin(
-        self,
-        contexts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_k: int = 0,
-    ) -> None:
+    def begin(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], **sampling: float) -> None:
         """Sample these rows from now on; `generate` of the same ones waits for them. Those that were begun before are forgotten."""
-        sampling = self._sampling(max_new_tokens, temperature, top_p, top_k)
-        self.begun = {key: self.threads.do(row) for key, row in self._rows(contexts, seeds, sampling)}
+        self.begun = {key: self.threads.do(row) for key, row in self._rows(contexts, seeds, self._sampling(**sampling))}
 
     def _rows(
         self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: dict

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opd_steps.errors import UserError
+from opd_steps.process.launch import free_port
 from opd_steps.process.lifetime import Family
 from opd_steps.slurm.srun import real
 from opd_steps.store.fingerprint import ROOT
@@ -52,7 +53,7 @@ def machines(address: str, python: Path) -> Iterator[Machines]:
     if "SLURM_JOB_ID" not in os.environ:
         what = f"{count} machines are those of a Slurm job (--profile slurm), or of a Ray that runs already (trainer.address)"
         raise UserError("resources.nodes", what)
-    address = f"{own_address()}:{free_port()}"
+    address = f"{own_address()}:{free_port('')}"
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in KEPT} | secret
     asks = [
@@ -79,9 +80,3 @@ def own_address() -> str:
             return outward.getsockname()[0]
         except OSError:
             return socket.gethostbyname(socket.gethostname())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]

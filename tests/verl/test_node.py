@@ -16,8 +16,9 @@ import pytest
 
 from opd_steps.errors import UserError
 from opd_steps.models.folder import load_model
+from opd_steps.process.launch import free_port
 from opd_steps.process.lifetime import Family
-from opd_steps.verl.machines import free_port, own_address
+from opd_steps.verl.machines import own_address
 from tests.pipeline.stages import Stages
 from tests.verl import ENVIRONMENT
 from tests.verl.conftest import ROOT
@@ -119,7 +120,7 @@ def test_two_raylets(stages, verl):
 @contextmanager
 def raylets(python: Path, env: dict[str, str]) -> Iterator[str]:
     """A Ray of two raylets; its address."""
-    address = f"{own_address()}:{free_port()}"
+    address = f"{own_address()}:{free_port('')}"
     start = [str(python), "-m", "ray.scripts.scripts", "start", "--num-cpus=8", "--num-gpus=1", "--block"]
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false"]
     asks = [str(python), "-c", "import ray, sys; ray.init(sys.argv[1]); print(len(ray.nodes()))", address]

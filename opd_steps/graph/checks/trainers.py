@@ -20,6 +20,11 @@ def by_verl(options: dict) -> bool:
     return options.get("trainer", {}).get("name") == "verl"
 
 
+def training_gpus(options: dict) -> int:
+    """Of verl: each is a rank."""
+    return options["trainer"]["nodes"] * options["trainer"]["gpus_per_node"]
+
+
 def check_trainer(node: GraphNode, where: str) -> None:
     """Raises UserError for the first thing that the node's trainer does not carry."""
     if by_verl(node.options):
@@ -44,15 +49,18 @@ def _plugs(node: GraphNode) -> Iterator[tuple[str, str]]:
             yield "", f"{group.rsplit('/')[-1]} {name}: {why}"
 
 
+def _adapts(o: dict) -> bool:
+    return constant("tune", o["tune"]["name"], "ADAPTS")
+
+
 def _shapes(o: dict) -> Iterator[tuple[str, str]]:
-    count, trainer = o["prompts"] * o["sampling"]["n"], o["trainer"]
-    ranks = trainer["nodes"] * trainer["gpus_per_node"]
+    count, ranks = o["prompts"] * o["sampling"]["n"], training_gpus(o)
     if count % (ranks * o["minibatches"]):
         each = "a step" if o["minibatches"] == 1 else f"a step in {o['minibatches']} minibatches"
         yield "trainer", f"{count} rows of {each} are not the same number for each of {ranks} GPUs"
     if o["by"]:
         yield "by", "its figures are of all rows of a step"
-    if constant("tune", o["tune"]["name"], "ADAPTS") and o["weights"] != "float32":
+    if _adapts(o) and o["weights"] != "float32":
         yield "weights", f"an adapter is in fp32 there, and so is what stands beside it: expected float32, found {o['weights']}"
     if o["checkpoint_async"]:
         yield "checkpoint_async", "it writes checkpoints in its own way"
@@ -81,8 +89,7 @@ def _opd(node: GraphNode) -> Iterator[tuple[str, str]]:
             yield "scores", "it samples and asks teachers itself: a table needs no machines"
         elif teaching.engine["name"] == "server":
             yield f"{teaching.engine_key}.name", "a teacher is verl's vLLM, or a model in its training workers: vllm or local"
-    adapts = constant("tune", o["tune"]["name"], "ADAPTS")
-    for name in [name for name, found in whom.items() if adapts and constant(SOURCES, found.weights["name"], "MOVES")]:
+    for name in [name for name, found in whom.items() if _adapts(o) and constant(SOURCES, found.weights["name"], "MOVES")]:
         yield "tune", f"{name} follows whole weights, and an adapter is none: full"
     for name in [name for name, found in wanted.items() if found.hidden]:
         yield "method", f"of {name} hidden states are asked, and verl shows none of its student"

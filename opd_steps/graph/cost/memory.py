@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.checks.trainers import by_verl
+from opd_steps.graph.checks.trainers import by_verl, training_gpus
 from opd_steps.graph.cost import known
 from opd_steps.graph.cost.needs import Needs, Parts
 from opd_steps.graph.cost.rows import length_of
@@ -50,11 +50,9 @@ def fit(node: GraphNode) -> Fit | str | None:
         return unknown[0]
     length = length_of(node).within(min((s.longest for s in shapes.values()), default=ANY))
     if by_verl(node.options):  # a teacher's vLLM has GPUs of its own there
-        trainer, beside = node.options["trainer"], tuple(s for s in work.served if s.key == "engine")
-        return judged(
-            Needs(node.options, replace(work, served=beside), shapes, length, trainer["nodes"] * trainer["gpus_per_node"])
-        )
-    return judged(Needs(node.options, work, shapes, length, processes(node)))
+        work = replace(work, served=tuple(s for s in work.served if s.key == "engine"))
+    ranks = training_gpus(node.options) if by_verl(node.options) else processes(node)
+    return judged(Needs(node.options, work, shapes, length, ranks))
 
 
 def judged(needs: Needs) -> Fit:
