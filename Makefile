@@ -26,11 +26,11 @@ unit: setup
 	@OMP_NUM_THREADS=1 python -m pytest tests/unit -n 2 -q
 
 test: setup lint docs
-	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm --ignore=tests/verl -n 2 --dist loadgroup -q
+	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm --ignore=tests/verl -n 3 --dist loadgroup -q
 	@$(MAKE) --no-print-directory vllm
-	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadfile -q
+	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadgroup -q
 	@$(MAKE) --no-print-directory verl
-	@OMP_NUM_THREADS=1 python -m pytest tests/verl -q
+	@OMP_NUM_THREADS=1 python -m pytest tests/verl -n 2 --dist loadgroup -q
 
 vllm: .venv/vllm
 

@@ -1,4 +1,4 @@
-"""One finished run of the smoke paper serves all tests that need results."""
+"""One finished run of the smoke paper serves all tests that need results; what a file's tests share is made by one worker, once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from tests.pipeline.checkout import Checkout
 
 settings.register_profile("distillery", deadline=None)  # no test asserts a time
 settings.load_profile("distillery")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Tests that share a fixture of their file, at one parameter of it, are one group: two workers would both make it."""
+    for item in items:
+        shared = [name for name, found in item._fixtureinfo.name2fixturedefs.items() if found[-1].scope == "module"]
+        if shared and item.get_closest_marker("xdist_group") is None:
+            given = item.callspec.indices if hasattr(item, "callspec") else {}
+            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}{[given[name] for name in shared if name in given]}"))
 
 
 @pytest.fixture(scope="session")

@@ -40,9 +40,9 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     config = model.peft_config["default"].to_dict() | {"inference_mode": True}
     write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
     named = {OF_PEFT + name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    told = {"format": "pt"}
+    told = {"format": "pt"}  # one entry: safetensors writes several in any order
     for base in _quantised(model):  # all alike
-        told[_ROUNDING] = f"{base.block} {str(base.dtype).removeprefix('torch.')}"
+        told = {_ROUNDING: f"{base.block} {str(base.dtype).removeprefix('torch.')}"}
     save_file(named, folder / WEIGHTS, told)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from opd_steps.config.load import load_paper
 from opd_steps.graph.checked import checked
 from opd_steps.graph.nodes import Graph
-from opd_steps.store.fingerprint import PACKAGE, code_hashes
+from opd_steps.store.fingerprint import PACKAGE, closure, source_hash
 
 ENGINES = ({}, {"engine": "vllm", "teacher_engine": "vllm"}, {"engine": "server", "teacher_engine": "server"})
 SCALES = ("tiny", "small", "paper")
@@ -22,27 +22,30 @@ PATHS = {"gsm8k": "openai/gsm8k", "humaneval": "openai/openai_humaneval"}
 EDIT = "\n\nEDITED = 1\n"
 
 
-def codes() -> dict[tuple[str, tuple[Path, ...]], dict[str, str]]:
-    """(kind, its files) -> hashes, for all different nodes of all papers."""
+def codes() -> dict[tuple[str, tuple[Path, ...]], frozenset[Path]]:
+    """(kind, its files) -> all files of its code, for all different nodes of all papers."""
     found = {}
     everyone = {path.stem: load_paper(path.stem, PATHS)["scales"] for path in sorted(Path("workflow/papers").glob("*.yaml"))}
     for engines, scale in [*itertools.product(ENGINES[:1], SCALES), *itertools.product(ENGINES[1:], SCALES[:1])]:
         papers = ["quickstart"] if engines else [paper for paper, scales in everyone.items() if scale in scales]
         for node in checked(Graph(papers, scale, engines, paths=PATHS)).nodes.values():
             options = node.options | ({"backend": "vllm"} if engines and "backend" in node.options else {})
-            found[node.kind, dataclasses.replace(node, options=options).files] = {}
-    return {key: code_hashes(*key[1]) for key in found}
+            files = dataclasses.replace(node, options=options).files
+            found[node.kind, files] = frozenset(closure(*files))
+    return found
 
 
 def main() -> None:
-    before, table = codes(), {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    of, table = codes(), {}
+    files = sorted(PACKAGE.rglob("*.py"))
+    before = {path: source_hash(path) for path in files}
+    for path in files:
         text = path.read_text()
         path.write_text(text + EDIT)
-        now = {key: code_hashes(*key[1]) for key in before}
+        changed = {other for other in files if source_hash(other) != before[other]}
         path.write_text(text)
-        stale = {key[0] for key in before if now[key] != before[key]}
-        spared = {key[0] for key in before if now[key] == before[key]} & stale
+        stale = {key[0] for key, its in of.items() if its & changed}
+        spared = {key[0] for key, its in of.items() if not its & changed} & stale
         table[str(path.relative_to(PACKAGE))] = {"stale": sorted(stale), "spared": sorted(spared)}
     print(json.dumps(table))
 

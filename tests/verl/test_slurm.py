@@ -41,7 +41,9 @@ def test_two_machines_of_one_job(checkout):
     cluster, run = checkout.cluster, checkout.run(*PAPER)
     job = saved(run, 1)
     first, second = machines(cluster, job)
-    assert {where(pid, "SLURMD_NODENAME") for pid in ray_of(cluster, "raylet/raylet")} == {first, second}
+    # waited for: a process that a raylet has just forked bears its name and, for a moment, nothing else
+    on = lambda: {where(pid, "SLURMD_NODENAME") for pid in ray_of(cluster, "raylet/raylet")}
+    run.until("a raylet on each machine", lambda: on() == {first, second}, 60)
 
     cluster.run("scancel", "--signal=TERM", job)  # to all processes of both, as ahead of a walltime
     run.until("it is queued again", lambda: "is to end soon: requeued" in checkout.log_of("opd", "wide", "wide"))
