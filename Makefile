@@ -30,7 +30,7 @@ test: setup lint docs
 	@$(MAKE) --no-print-directory vllm
 	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadgroup -q
 	@$(MAKE) --no-print-directory verl
-	@OMP_NUM_THREADS=1 python -m pytest tests/verl -n 2 --dist loadgroup -q
+	@OMP_NUM_THREADS=1 python -m pytest tests/verl -q
 
 vllm: .venv/vllm
 
