@@ -15,7 +15,7 @@ from tests.chaos.rounds import Undisturbed, check, kill
 from tests.chaos.trial import PAPER, Moment, Trial
 
 pytestmark = pytest.mark.xdist_group("chaos")
-ROUNDS = 10
+ROUNDS = 6
 YEAR = 365 * 86400
 PAGE = 4096  # bytes; what a file of one byte takes
 SMALL_DISK = 'mount -t tmpfs -o size="$0" tmpfs results; cp -a kept/. results; s=0; "$@" || s=$?; rm -rf kept; cp -a results kept; exit $s'
