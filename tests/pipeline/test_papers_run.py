@@ -17,7 +17,6 @@ from opd_steps.graph.references import sides
 from opd_steps.store.artifacts import read_manifest
 from tests.pipeline.inprocess import cut, run_node
 
-pytestmark = pytest.mark.xdist_group("papers")  # one worker runs them, once
 ROOT = Path(__file__).parents[2]
 MAY_BE_OF_NOTHING = (
     "stderr",

@@ -27,7 +27,6 @@ from opd_steps.store.files import write_jsonl
 from opd_steps.store.jsonl import read_jsonl
 from tests.pipeline.inprocess import run_node
 
-pytestmark = pytest.mark.xdist_group("real_model")  # one worker runs it, once
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distillery"
 END = "<|im_end|>"
