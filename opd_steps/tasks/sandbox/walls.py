@@ -38,9 +38,9 @@ class Walls:
 
     def __init__(self, links: int):
         self.links, self.libc = links, ctypes.CDLL(None, use_errno=True)
-        self.library = _library()
-        self.library.seccomp_init.restype = ctypes.c_void_p
-        self.filter = ctypes.c_void_p(self.library.seccomp_init(_REFUSE))
+        self.seccomp = _library()
+        self.seccomp.seccomp_init.restype = ctypes.c_void_p
+        self.filter = ctypes.c_void_p(self.seccomp.seccomp_init(_REFUSE))
         for name in _OPEN:
             self._allow(name, *([_Compare(2, _MASKED_EQUAL, _EXECUTABLE, 0)] if name in ("mmap", "mprotect") else []))
         for name in ("read", "write"):
@@ -48,11 +48,11 @@ class Walls:
                 self._allow(name, _Compare(0, _EQUAL, link, 0))
 
     def _allow(self, name: str, *compared: _Compare) -> None:
-        number = self.library.seccomp_syscall_resolve_name(name.encode())
+        number = self.seccomp.seccomp_syscall_resolve_name(name.encode())
         if number < 0:  # this kind of processor has no such call
             return
         held = (_Compare * len(compared))(*compared)
-        if status := self.library.seccomp_rule_add_array(self.filter, _ALLOW, number, len(compared), held):
+        if status := self.seccomp.seccomp_rule_add_array(self.filter, _ALLOW, number, len(compared), held):
             raise OSError(-status, f"seccomp refuses the rule of {name}: {os.strerror(-status)}")
 
     def put_up(self, links: Sequence[socket.socket], seconds: float, patience: float, memory: int) -> None:
@@ -74,7 +74,7 @@ class Walls:
             _lower(getattr(resource, f"RLIMIT_{limit}"), value)
         signal.setitimer(signal.ITIMER_PROF, seconds)  # unhandled, both end this process
         signal.setitimer(signal.ITIMER_REAL, patience)
-        if status := self.library.seccomp_load(self.filter):
+        if status := self.seccomp.seccomp_load(self.filter):
             os._exit(-status)
 
 
