@@ -59,6 +59,6 @@ def state_ends(model: PreTrainedModel, path: str | Path) -> None:
     """Give a loaded model the end tokens that its files list, so that what is saved of it lists them too."""
     ends = stated_ends(path)
     stated = ends[0] if len(ends) == 1 else ends or None
-    model.config.eos_token_id = stated
+    model.config.get_text_config().eos_token_id = stated
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.eos_token_id = stated

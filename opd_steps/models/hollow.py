@@ -17,19 +17,20 @@ from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
 
 
-def hollow_model(path: str, **how) -> PreTrainedModel | None:
+def hollow_model(path: str, auto: type = AutoModelForCausalLM, **how) -> PreTrainedModel | None:
     """The model of a checkpoint's folder with weights on the meta device, judged by names and shapes; None where its files name weights
-    otherwise than the model does, so that these must be made from them all. `how`: of from_pretrained. Raises UserError.
+    otherwise than the model does, so that these must be made from them all. `auto`: transformers' class that knows such models; `how`: of
+    from_pretrained. Raises UserError.
     """
     from accelerate import init_empty_weights  # slow to import, and for several processes alone
 
-    model = read_model(path, device_map="meta", **how)
+    model = read_model(path, auto=auto, device_map="meta", **how)
     files = _files(path)
     if not all(_alias(names, files) for names in _aliases(model)):
         print(f"{path}: each process reads the whole model, for its files name weights as an older version did", flush=True)
         return None
     with init_empty_weights(include_buffers=False):  # buffers are not in the files: a model makes them
-        full = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+        full = auto.from_config(AutoConfig.from_pretrained(path))
     for name, buffer in full.named_buffers():
         where, _, leaf = name.rpartition(".")
         model.get_submodule(where)._buffers[leaf] = buffer

@@ -113,13 +113,14 @@ def device() -> str:
 
 
 def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
-    """FSDP2 on every block of the model and on the rest of it; gradients are summed over ranks, in fp32. `compute`: dtype in which a
-    rank gets the weights that it does not hold."""
+    """FSDP2 on every block that reads text, and on the rest of it; gradients are summed over ranks, in fp32. `compute`: dtype in which a
+    rank gets the weights that it does not hold. Blocks that see are of the rest: one rank's rows may hold pictures and another's videos,
+    and each goes through them by itself."""
     if world() == 1:
         return model
     mesh = init_device_mesh(device(), (world(),))
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    for block in blocks(model):
+    for block in blocks(model.get_decoder()):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     for part in _parts(model):

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
-from opd_steps.models.bases import ADAPTER, stacked
 from opd_steps.models.families import Family
-from opd_steps.models.folder import MODEL, load_model, load_tokenizer, save_model, where
-from opd_steps.models.hollow import fill, hollow_model
+from opd_steps.models.folder import load_model, load_tokenizer
 from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
+from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.tokenizers import digest
-from opd_steps.process import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,30 +55,13 @@ class CausalLM(Family):
         train: bool = False,
         tuning: Tuning | None = None,
     ) -> LMPolicy:
-        how = {"dtype": numerics.weights, "attention": numerics.attention}
-        plain = tuning is None and not stacked(folder)  # only such are loaded shard by shard
-        hollow = hollow_model(where(folder), **how) if plain and ranks.world() > 1 else None
-        model = (hollow or load_model(folder, **how)).requires_grad_(train)
-        if tuning:
-            tuning.plug.adapt(model, tuning.seed)
-        if numerics.recompute and train:
-            recompute_blocks(model)
-        model = ranks.shard(model, dtype_of(numerics.compute))
-        if hollow:
-            fill(model, where(folder))
+        model = ready_model(folder, numerics, train, tuning)
         options = {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         base = tuning.base if tuning else None
         return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 
     def save(self, policy: LMPolicy, folder: Path) -> None:
-        if policy.base is None:
-            save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
-            return
-        from opd_steps.models.adapters import save_adapter  # peft takes a second to import
-
-        save_adapter(policy.model, folder / ADAPTER)
-        if ranks.first():
-            policy.base.write(folder)
+        publish(policy, folder)
 
     def require_same(self, policy: LMPolicy, other: LMPolicy, where: str, role: str) -> None:
         if other.family.identity(other) != self.identity(policy):

@@ -8,24 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from transformers import AutoConfig, Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
-from opd_steps.errors import NotFinite, UserError
+from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
-from opd_steps.models.folder import LINK, MODEL, load_tokenizer, read_tokenizer, save_model, where
-from opd_steps.models.numerics import FP32, Numerics, dtype_of, recompute_blocks
+from opd_steps.models.folder import LINK, MODEL, load_tokenizer, read_tokenizer, save_model
+from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.sight import GREY, IMAGES, VIDEOS
 from opd_steps.models.tokenizers import byte_tokenizer, describe, digest
 from opd_steps.models.vl_policy import VLPolicy
 from opd_steps.process import ranks
-from opd_steps.process.finite import not_finite
 from opd_steps.rollout.positions import positions
 from opd_steps.seeds import derive
 from opd_steps.store.files import write_json
 
 if TYPE_CHECKING:
+    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -46,6 +53,8 @@ class VL(Family):
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
     CHECKS: ClassVar[tuple[str, ...]] = ("'{seen}' in template", "'{prompt}' in template", "'{t' in stamp")
+    PARALLEL: ClassVar[bool] = True
+    ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
 
     template: str = "<|im_start|>user\n{seen}{prompt}<|im_end|>\n<|im_start|>assistant\n"
@@ -105,23 +114,16 @@ class VL(Family):
         sampling: Mapping | None = None,
         batch: int = 256,
         train: bool = False,
+        tuning: Tuning | None = None,
     ) -> VLPolicy:
-        place, how = where(folder), {"use_safetensors": True, "output_loading_info": True, **SAFELY}
-        how |= {"attn_implementation": numerics.attention} if numerics.attention else {}
-        model, report = Qwen3VLForConditionalGeneration.from_pretrained(place, dtype=dtype_of(numerics.weights), **how)
-        if report["missing_keys"]:
-            raise UserError(place, f"the weights lack {sorted(report['missing_keys'])[0]}")
-        model = model.to(ranks.device()).requires_grad_(train).eval()
-        if name := not_finite(model.named_parameters()):
-            raise NotFinite(place, f"the weight {name} is not finite")
-        if numerics.recompute and train:
-            recompute_blocks(model)
+        model = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText)
         options = {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
-        return VLPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, **options)
+        base = tuning.base if tuning else None
+        return VLPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 
     def save(self, policy: VLPolicy, folder: Path) -> None:
-        save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
-        for name in (IMAGES, VIDEOS):  # how pixels are scaled
+        publish(policy, folder)
+        for name in (IMAGES, VIDEOS) if policy.base is None and ranks.first() else ():  # how pixels are scaled
             if (file := Path(policy.model.config._name_or_path) / name).is_file():
                 (folder / MODEL / name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
 
