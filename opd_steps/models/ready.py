@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 
 def ready_model(
-    folder: Path, numerics: Numerics, train: bool, tuning: Tuning | None, auto: type = AutoModelForCausalLM
+    folder: Path,
+    numerics: Numerics,
+    train: bool,
+    tuning: Tuning | None,
+    auto: type = AutoModelForCausalLM,
+    own_code: bool = False,
 ) -> PreTrainedModel:
-    """The model that a node's `folder` holds. `auto`: transformers' class that knows such models. Raises UserError, NotFinite."""
-    how = {"dtype": numerics.weights, "attention": numerics.attention, "auto": auto}
+    """The model that a node's `folder` holds. `auto`: transformers' class that knows such models; `own_code`: run what the checkpoint
+    brings. Raises UserError, NotFinite."""
+    how = {"dtype": numerics.weights, "attention": numerics.attention, "auto": auto, "own_code": own_code}
     plain = tuning is None and not stacked(folder)  # only such are loaded shard by shard
     hollow = hollow_model(where(folder), **how) if plain and ranks.world() > 1 else None
     model = (hollow or load_model(folder, **how)).requires_grad_(train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,11 @@ class Sight:
         image, video = [(size.get("shortest_edge", 0), size.get("longest_edge", 1 << 62)) for size in sizes]
         mean, std = (said[IMAGES].get(f"image_{name}", GREY) for name in ("mean", "std"))
         return cls(vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, mean, std, image, video)
+
+    def within(self, image: int, video: int) -> Sight:
+        """With at most so many pixels of an image, and of a video; 0: as it is."""
+        cut = lambda bounds, most: (min(bounds[0], most), min(bounds[1], most)) if most else bounds
+        return replace(self, image=cut(self.image, image), video=cut(self.video, video))
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(t, h, w) in patches of what is seen, of `shape` [T, 3, H, W]; T = 1 is an image."""

@@ -28,7 +28,8 @@ class VLPolicy(LMPolicy):
 
     def __init__(self, model: PreTrainedModel, tokenizer, **how):
         super().__init__(model, tokenizer, **how)
-        self.sight, self._texts, self._placed, self._seen = Sight.of(model), {}, {}, []
+        self._texts, self._placed, self._seen = {}, {}, []
+        self.sight = Sight.of(model).within(self.family.image_pixels, self.family.video_pixels)
         config = model.config
         self._pads = config.image_token_id, config.video_token_id
         self._marks = config.vision_start_token_id, config.vision_end_token_id

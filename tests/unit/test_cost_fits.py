@@ -86,6 +86,15 @@ def test_an_engine_takes_its_share_of_the_card(tmp_path):
         built(tmp_path, x=step | {"engine": {"name": "vllm", "memory": 0.9}, "resources": CARD})
 
 
+def test_a_share_that_the_weights_alone_exceed_is_refused(tmp_path):
+    drawn = {"kind": "rollout", "policy": "large", "data": "data", "dtype": "bfloat16", "resources": CARD}
+    with pytest.raises(
+        UserError, match=r"nodes\.x\.engine\.memory: 16\.4 GB of weights on each card, of which vLLM may take 16: a larger"
+    ):
+        built(tmp_path, x=drawn | {"engine": {"name": "vllm", "memory": 0.2}})
+    built(tmp_path, x=drawn | {"engine": {"name": "vllm", "memory": 0.3}})
+
+
 def test_samples_of_an_engine_are_estimated_as_what_is_held(tmp_path):
     drawn = {"kind": "rollout", "policy": "small", "data": "data", "engine": {"name": "vllm", "memory": 0.5}, "resources": CARD}
     found = fit(built(tmp_path, x=drawn).find("toy", "x"))
@@ -111,7 +120,8 @@ def test_every_preset_fits(scale, monkeypatch):
             assert not asked["gpu"] or needed.total <= asked["gpu_mem_gb"] * GB, node.key
     assert found > len({paper for paper, other in CASES if other == scale}) * 8
     assert all(
-        re.match(r"models/(smollm2|gemma3) |the size of a ((sd3|vla|vl|masked_lm) model|drafter) ", why) for why in unknown
+        re.match(r"models/(smollm2|gemma3) |how a masked model of its config |the size of a ((sd3|vla) model|drafter) ", why)
+        for why in unknown
     ), unknown
 
 

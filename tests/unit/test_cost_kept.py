@@ -25,11 +25,14 @@ def config(kind: str) -> dict:
 
 
 def measured(kind: str, mode: str, recompute: bool, rank: int) -> int:
-    """Bytes of all storages that are saved, and of what goes into blocks that are recomputed; without weights and casts of them."""
-    weights, compute = (getattr(torch, name) for name in MODES[mode])
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config(kind)), dtype=weights).eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config(kind)), dtype=getattr(torch, MODES[mode][0])).eval()
     if rank:
         Lora(r=rank).adapt(model.requires_grad_(False), 0)
+    return bytes_kept(model, mode, recompute, torch.randint(0, 60, (ROWS, LENGTH)))
+
+
+def bytes_kept(model, mode: str, recompute: bool, tokens: torch.Tensor, **how) -> int:
+    """Bytes of all storages that are saved, and of what goes into blocks that are recomputed; without weights and casts of them."""
     if recompute:
         recompute_blocks(model)
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
@@ -46,8 +49,8 @@ def measured(kind: str, mode: str, recompute: bool, rank: int) -> int:
 
     for block in ranks.blocks(model) if recompute else ():
         block.register_forward_pre_hook(inputs, with_kwargs=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), computing(model, compute):
-        ranks.hidden_states(model, torch.randint(0, 60, (ROWS, LENGTH)))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), computing(model, getattr(torch, MODES[mode][1])):
+        ranks.hidden_states(model, tokens, **how)
     return sum(t.untyped_storage().nbytes() for address, t in found.items() if address not in own)
 
 

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from opd_steps.graph.cost.known import of_path, published
-from opd_steps.graph.cost.shape import Shape, shape_of
+from opd_steps.graph.cost.shape import Shape, denoising, shape_of
+from tests.unit.own_code.modeling_llada import LLaDAConfig, LLaDAModelLM
 
 TOTALS = {  # as their pages on the hub say
     "Qwen/Qwen3-0.6B": 596_049_920,
@@ -22,8 +23,10 @@ TOTALS = {  # as their pages on the hub say
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "google/gemma-3-270m": 268_098_176,
 }
-DISTINCT = {
-    json.dumps({k: v for k, v in config.items() if k != "max_position_embeddings"}): n for n, config in published().items()
+DISTINCT = {  # those that see: test_cost_tower
+    json.dumps({k: v for k, v in config.items() if k != "max_position_embeddings"}): n
+    for n, config in published().items()
+    if config["model_type"] not in ("qwen3_vl", "llada")
 }
 
 
@@ -41,6 +44,17 @@ def test_parameters_are_those_of_transformers_model(name):
 
 def test_totals_are_the_published_ones():
     assert {name: of_path(name).parameters for name in TOTALS} == TOTALS
+
+
+def test_a_masked_models_parameters_are_those_of_its_form():
+    """tests/unit/own_code has LLaDA's layers; 8.02 B is what its page says."""
+    config = published()["GSAI-ML/LLaDA-8B-Instruct"]
+    with torch.device("meta"):
+        model = LLaDAModelLM(LLaDAConfig(**config))
+    found = of_path("GSAI-ML/LLaDA-8B-Instruct", family="masked_lm")
+    assert sum(p.numel() for p in model.parameters()) == found.parameters and round(found.parameters / 1e7) == 802
+    assert found.cached == 0
+    assert "modernbert" in denoising({"model_type": "modernbert"}) and "its config" in denoising({"hidden_size": 8})
 
 
 def test_a_config_on_this_machine_goes_before_the_table(tmp_path, monkeypatch):

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from opd_steps.graph.cost.shape import Shape, shape_of
+from opd_steps.graph.cost.shape import Shape, denoising, seeing, shape_of
 from opd_steps.store.sources import here
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
 SHAPES = Path(__file__).with_name("shapes.yaml")
-FAMILIES = ("causal_lm", "text_critic")  # those whose model is a transformers model of text
+FAMILIES = {
+    "causal_lm": shape_of,
+    "text_critic": shape_of,
+    "vl": seeing,
+    "masked_lm": denoising,
+}  # of whose models the size may be known
+SEEN = 1024  # tokens of an image of 1,024 x 1,024 pixels, to Qwen3-VL
 OWN_VOCAB = 512  # of a tokenizer that is made of a data set's characters, of which the node says no number; more than each has
 
 
@@ -30,16 +36,26 @@ def shape(node: GraphNode, role: str) -> Shape | str:
     if (family := options["family"]["name"]) not in FAMILIES:
         return f"the size of a {family} model is not known here"
     if not options["path"]:
-        return shape_of({"model_type": options["architecture"], **options["config"]}, _vocab(options["tokenizer"]))
-    return of_path(options["path"], options["revision"])
+        own = {"model_type": options["architecture"]} if FAMILIES[family] is shape_of else {}
+        return FAMILIES[family](own | options["config"], _vocab(options["tokenizer"]))
+    return of_path(options["path"], options["revision"], family)
 
 
-def of_path(path: str, revision: str | None = None) -> Shape | str:
-    """Of a checkpoint's folder, or of a hub id."""
-    if folder := here(path):
-        return shape_of(config) if (config := _read(folder / "config.json")) else f"{path} has no config.json"
-    config = _cached(path, revision) or published().get(path)
-    return shape_of(config) if config else f"{path} is neither on this machine nor in {SHAPES.name}"
+def of_path(path: str, revision: str | None = None, family: str = "causal_lm") -> Shape | str:
+    """Of a checkpoint's folder, or of a hub id; of a model of text that is part of a larger one its own."""
+    folder = here(path)
+    config = _read(folder / "config.json") if folder else _cached(path, revision) or published().get(path)
+    if config is None:
+        return f"{path} has no config.json" if folder else f"{path} is neither on this machine nor in {SHAPES.name}"
+    return FAMILIES[family]((FAMILIES[family] is shape_of and config.get("text_config")) or config)
+
+
+def seen(node: GraphNode, role: str, shape: Shape) -> int:
+    """Tokens of what a model of this role is shown beside the text of a row, at most; as many as are assumed where nobody bounds them."""
+    if shape.tower is None:
+        return 0
+    family = node.maker_of(role).options["family"]
+    return shape.tower.tokens(family["image_pixels"], family["video_pixels"]) or SEEN
 
 
 @cache
@@ -68,4 +84,4 @@ def _read(file: Path) -> dict | None:
         found = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
-    return (found.get("text_config") or found) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None

@@ -42,22 +42,31 @@ class Fit:
 
 def fit(node: GraphNode) -> Fit | str | None:
     """What a node's step needs of each card; in words, why nobody knows; None where it runs no models."""
+    needs = needs_of(node)
+    return judged(needs) if isinstance(needs, Needs) else needs
+
+
+def needs_of(node: GraphNode) -> Needs | str | None:
+    """What is to be added up; in words, why nobody knows it; None where the node runs no models."""
     work = node.says.work(node)
     if work is None:
         return None
     shapes = {role: known.shape(node, role) for role in dict.fromkeys(work.roles)}
     if unknown := [found for found in shapes.values() if isinstance(found, str)]:
         return unknown[0]
-    length = length_of(node).within(min((s.longest for s in shapes.values()), default=ANY))
+    length = length_of(node).seeing(max((known.seen(node, role, s) for role, s in shapes.items()), default=0))
+    length = length.within(min((s.longest for s in shapes.values()), default=ANY))
     if by_verl(node.options):  # a teacher's vLLM has GPUs of its own there
         work = replace(work, served=tuple(s for s in work.served if s.key == "engine"))
     ranks = training_gpus(node.options) if by_verl(node.options) else processes(node)
-    return judged(Needs(node.options, work, shapes, length, ranks))
+    return Needs(node.options, work, shapes, length, ranks)
 
 
 def judged(needs: Needs) -> Fit:
     """The phase that needs most."""
-    moments = {**needs.loading(), **needs.sampling(), **needs.reading()} or {"sampling": Parts()}  # by an engine, which is held
+    moments = {**needs.loading(), **needs.sampling(), **needs.looking(), **needs.reading()} or {
+        "sampling": Parts()
+    }  # by an engine, which is held
     held = needs.held()
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = {name: size for name, size in (held + moments[phase]).items() if size}

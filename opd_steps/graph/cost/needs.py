@@ -77,7 +77,9 @@ class Needs:
         """(how many weights of a learner are trained, bytes of each)."""
         if not self.adapts:
             return shape.parameters, BYTES[self.weights]
-        return self.rank * shape.layers * sum(a + b for a, b in self._adapted(shape)), ADAPTER
+        own = self.rank * shape.layers * sum(a + b for a, b in self._adapted(shape))
+        sees = shape.tower and not self.options["tune"].get("targets")
+        return own + (shape.tower.adapters(self.rank) if sees else 0), ADAPTER
 
     def _adapted(self, shape: Shape) -> list[tuple[int, int]]:
         """(in, out) of the layers of a block that have an adapter."""
@@ -130,8 +132,11 @@ class Needs:
         """vLLM's share of the card, or its weights and a cache of a size that is named."""
         if self.cuda and not served.options["kv_cache_mb"]:
             return served.options["memory"] * self.options["resources"]["gpu_mem_gb"] * 1e9
-        own = self.shapes[served.role].parameters * BYTES[served.dtype] / served.options["tensor_parallel"]
-        return own + (served.options["kv_cache_mb"] << 20 or HOST_CACHE)
+        return self.own(served) + (served.options["kv_cache_mb"] << 20 or HOST_CACHE)
+
+    def own(self, served: Served) -> float:
+        """The weights of a model behind vLLM, on each of its cards."""
+        return self.shapes[served.role].parameters * BYTES[served.dtype] / served.options["tensor_parallel"]
 
     def loading(self) -> dict[str, Parts]:
         """A whole model: of several processes before it is cut; before it is rounded, when no teacher is there yet."""
@@ -172,6 +177,16 @@ class Needs:
         found["logits"] += rows * shape.vocab * 4 * (LOGITS + NUCLEUS * cut)
         return found
 
+    def looking(self) -> dict[str, Parts]:
+        """At the pictures of all prompts that are sampled for at once, before a token is."""
+        if not self.work.samples or not self.length.seen:
+            return {}
+        shape = self.shapes[self.work.samples]
+        rows = min(self.work.at_once, ceil(self.work.drawn / self.ranks) or self.work.at_once)
+        through = self._through(shape, rows, self.length.context, self.compute)
+        copied = self.sampling()["sampling"]["copy to sample from"]
+        return {"looking at pictures": Parts({"activations": through, "copy to sample from": copied})}
+
     # ---- learning
 
     def reading(self) -> dict[str, Parts]:
@@ -193,6 +208,9 @@ class Needs:
         rows, length, size = self.at_once, self.length.total, BYTES[self.compute]
         again = self.options.get("recompute", False)
         stays, more = kept(shape, rows, length, self.mode, again, self.rank, self._squares(shape, self.compute))
+        if shape.tower:
+            patches = rows * self.length.seen * shape.tower.merged
+            stays, more = (a + b for a, b in zip((stays, more), shape.tower.kept(patches, self.mode, again), strict=True))
         many, each = self.trained(shape) if self.work.trains else (shape.parameters, BYTES[self.compute])
         gradient = many * each / self.ranks
         cast = shape.linear * 2 if self.mode == "mixed" else 0
@@ -247,7 +265,11 @@ class Needs:
     def _through(self, shape: Shape, rows: int, length: int, dtype: str) -> float:
         """The widest place of a forward pass of which nothing is kept."""
         token = (4 * shape.width + 3 * shape.inner * shape.active) * BYTES[dtype]
-        return rows * length * (token + (3 * shape.heads * length * 4 if self._squares(shape, dtype) else 0))
+        text = rows * length * (token + (3 * shape.heads * length * 4 if self._squares(shape, dtype) else 0))
+        if not shape.tower:
+            return text
+        patches = rows * self.length.seen * shape.tower.merged
+        return max(text, patches * (8 * shape.tower.width + 2 * shape.tower.inner) * BYTES[dtype])
 
     def _squares(self, shape: Shape, dtype: str) -> bool:
         """Whether attention weights [length, length] exist: on a GPU sdpa has no other way for fp32 queries that share keys."""

@@ -17,11 +17,13 @@ PROMPT, TEXT, SHOWN = (
 
 @dataclass(frozen=True)
 class Length:
-    """Tokens: `context` behind which `answer` are decided on; a teacher's row may have `teacher` in all."""
+    """Tokens: `context` behind which `answer` are decided on; a teacher's row may have `teacher` in all. `seen`: of pictures, a part of the
+    context."""
 
     context: int
     answer: int
     teacher: int
+    seen: int = 0
 
     @property
     def total(self) -> int:
@@ -32,7 +34,12 @@ class Length:
         if max(self.total, self.teacher) <= most:
             return self
         answer = min(self.answer, most - 1)
-        return Length(min(self.context, most - answer), answer, min(self.teacher, most))
+        context = min(self.context, most - answer)
+        return Length(context, answer, min(self.teacher, most), min(self.seen, context))
+
+    def seeing(self, tokens: int) -> Length:
+        """With pictures of so many tokens in front of each row's text, and of a teacher's."""
+        return Length(self.context + tokens, self.answer, self.teacher + tokens, tokens)
 
 
 def length_of(node: GraphNode) -> Length:

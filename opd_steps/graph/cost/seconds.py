@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from opd_steps.graph.cost.needs import Needs
+from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import BYTES, Shape
 from opd_steps.process import devices
 
@@ -19,8 +20,9 @@ ASSUMED = (
 
 
 def seconds(needs: Needs) -> float | None:
-    """Of all steps; None where nobody knows how many rows there are, and without a GPU."""
-    if not needs.cuda or not needs.work.steps:
+    """Of all steps; None where nobody knows how many rows there are, without a GPU, and of masked models, which read a row more
+    than once."""
+    if not needs.cuda or not needs.work.steps or any(shape.masked for shape in needs.shapes.values()):
         return None
     return needs.work.steps * (_sampling(needs) + _reading(needs))
 
@@ -28,6 +30,12 @@ def seconds(needs: Needs) -> float | None:
 def _forward(shape: Shape, length: int) -> float:
     """Operations of a token: its matrices, and attention to half of the row."""
     return 2 * shape.used + 2 * shape.layers * shape.heads * shape.head * length
+
+
+def _row(shape: Shape, length: Length, tokens: int) -> float:
+    """Of the first tokens of a row, and of what it sees; a tower's attention is left out."""
+    pictures = 2 * shape.tower.linear * shape.tower.merged * length.seen if shape.tower else 0
+    return tokens * _forward(shape, tokens) + pictures
 
 
 def _speed(dtype: str) -> float:
@@ -47,16 +55,17 @@ def _sampling(needs: Needs) -> float:
     read = shape.parameters + at_once * shape.cached * (length.context + length.answer / 2)
     token = max(read * BYTES[dtype] / MEMORY / OF_MEMORY, at_once * _forward(shape, length.total) / _speed(dtype)) / cards
     token = token if served else max(token, shape.layers * CALLS)
-    prompts = ceil(work.prompts / among) * length.context * _forward(shape, length.context) / _speed(dtype)
+    prompts = ceil(work.prompts / among) * _row(shape, length, length.context) / _speed(dtype)
     return prompts + ceil(rows / at_once) * length.answer * token
 
 
 def _reading(needs: Needs) -> float:
     """The passes of learners, with their gradients, and of the models beside them."""
     work = needs.work
-    tokens = needs.options.get("minibatches", 1) * work.read.total * needs.length.total / needs.ranks
+    rows = needs.options.get("minibatches", 1) * work.read.total / needs.ranks
+    operations = lambda role: _row(needs.shapes[role], needs.length, needs.length.total)
     passes = (2 if needs.adapts else 3) + needs.options.get("recompute", False) + (work.read.survey and needs.passes > 1)
-    each = [passes * _forward(needs.shapes[role], needs.length.total) / _speed(needs.compute) for role in work.trains]
-    each += [_forward(needs.shapes[m.role], needs.length.total) / _speed(m.dtype) for m in work.still]
-    each += [_forward(needs.shapes[s.role], needs.length.total) / _speed(s.dtype) for s in work.served if s.key != "engine"]
-    return tokens * sum(each)
+    each = [passes * operations(role) / _speed(needs.compute) for role in work.trains]
+    each += [operations(m.role) / _speed(m.dtype) for m in work.still]
+    each += [operations(s.role) / _speed(s.dtype) for s in work.served if s.key != "engine"]
+    return rows * sum(each)

@@ -1,9 +1,11 @@
-"""The shape of a causal language model, from its config alone: what its weights and a token of it take."""
+"""The shape of a language model, from its config alone: what its weights and a token of it take."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from opd_steps.graph.cost.tower import Tower, tower_of
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -38,10 +40,16 @@ STYLES = {
     "qwen2": Style(_LLAMA, biases="qkv"),
     "qwen3": Style(_QWEN3, qk_norm=True),
     "qwen3_moe": Style(_QWEN3, qk_norm=True),
+    "qwen3_vl_text": Style(_QWEN3, qk_norm=True),
     "gemma3_text": Style(_GEMMA, norms=4, qk_norm=True),
     "gpt2": Style(_GPT2, affine=2, gated=False, biases="all"),
 }
-_HEAD = {"qwen3": 128, "qwen3_moe": 128, "gemma3_text": 256}  # of configs that say no head_dim; of others: width / heads
+_HEAD = {
+    "qwen3": 128,
+    "qwen3_moe": 128,
+    "qwen3_vl_text": 128,
+    "gemma3_text": 256,
+}  # of configs that say no head_dim; of others: width / heads
 _TIED = ("gemma3_text", "gpt2")  # of configs that do not say
 ANY = 1 << 40  # tokens of a row, where the config sets no bound
 
@@ -53,6 +61,8 @@ class Shape:
     experts, active    MLPs of a block, and how many of them a token goes through
     positions          a table of them that is learned; 0: angles
     longest            tokens that a row may have
+    tower              what sees, of a model that does
+    masked             whether it reads both ways, and keeps nothing of what it has read
     """
 
     model_type: str
@@ -68,6 +78,8 @@ class Shape:
     positions: int = 0
     experts: int = 1
     active: int = 1
+    tower: Tower | None = None
+    masked: bool = False
 
     @property
     def style(self) -> Style:
@@ -111,8 +123,9 @@ class Shape:
 
     @property
     def outside(self) -> int:
-        """Parameters outside the blocks."""
-        return self.table * (1 if self.tied else 2) + self.positions * self.width + self.style.affine * self.width
+        """Parameters outside the blocks; those of the tower among them, which processes hold as they hold these (ranks.shard)."""
+        own = self.table * (1 if self.tied else 2) + self.positions * self.width + self.style.affine * self.width
+        return own + (self.tower.parameters if self.tower else 0)
 
     @property
     def parameters(self) -> int:
@@ -121,7 +134,35 @@ class Shape:
     @property
     def cached(self) -> int:
         """Numbers that a token leaves in the cache of keys and values."""
-        return 2 * self.layers * self.kv * self.head
+        return 0 if self.masked else 2 * self.layers * self.kv * self.head
+
+
+def seeing(config: dict[str, Any], vocab: int = 0) -> Shape | str:
+    """That of a model that sees, of the fields of a whole config.json of Qwen3-VL's kind."""
+    text = {"model_type": "qwen3_vl_text"} | (config.get("text_config") or {})
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
+    shape, tower = shape_of(text | {"tie_word_embeddings": tied}, vocab), tower_of(config.get("vision_config") or {})
+    return next((found for found in (shape, tower) if isinstance(found, str)), None) or replace(shape, tower=tower)
+
+
+def denoising(config: dict[str, Any], vocab: int = 0) -> Shape | str:
+    """That of a masked model with the fields of LLaDA's config.json: a Llama's blocks, which read both ways."""
+    if config.get("model_type") != "llada":
+        return f"how {config.get('model_type') or 'a masked model of its config'} makes its blocks is not known here"
+    names = {"d_model": "hidden_size", "mlp_hidden_size": "intermediate_size", "n_layers": "num_hidden_layers"}
+    names |= {
+        "n_heads": "num_attention_heads",
+        "n_kv_heads": "num_key_value_heads",
+        "max_sequence_length": "max_position_embeddings",
+    }
+    fields = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
+    fields |= {
+        "model_type": "llama",
+        "vocab_size": config.get("vocab_size"),
+        "tie_word_embeddings": config.get("weight_tying", False),
+    }
+    found = shape_of(fields, vocab)
+    return found if isinstance(found, str) else replace(found, masked=True)
 
 
 def shape_of(config: dict[str, Any], vocab: int = 0) -> Shape | str:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from opd_steps.graph.checks.processes import processes
+from opd_steps.graph.cost.known import SEEN
 from opd_steps.graph.cost.memory import fit
 from opd_steps.graph.cost.rows import PROMPT, SHOWN, TEXT
 from opd_steps.graph.cost.seconds import ASSUMED
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 WIDEST = 60  # columns
 HEAD = (
     "estimates, not measurements (docs/plan.md); memory is of each card, or of the host where a node has none",
-    f"rows: prompts of {PROMPT} tokens, {TEXT} of a text, {SHOWN} that a teacher is shown beside; answers as long as they may be",
+    f"rows: prompts of {PROMPT} tokens, {TEXT} of a text, {SHOWN} that a teacher is shown beside, {SEEN:,} of pictures that no family bounds; "
+    "answers as long as they may be",
     ASSUMED,
 )
 

@@ -22,7 +22,8 @@ from opd_steps.models import external
 from opd_steps.models.families.causal_lm import _SAMPLING, CausalLM
 from opd_steps.models.folder import LINK, MODEL, load_model, load_tokenizer, read_tokenizer, save_model, where
 from opd_steps.models.masked_policy import MaskedPolicy
-from opd_steps.models.numerics import FP32, Numerics, recompute_blocks
+from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.ready import ready_model
 from opd_steps.seeds import derive
 from opd_steps.store.files import write_json
 
@@ -108,11 +109,11 @@ class MaskedLM(CausalLM):
             what = "" if self.trust_remote_code else " (a checkpoint with its own code: family.trust_remote_code)"
             raise UserError(f"{folder}/config.json", f"{str(error).splitlines()[0]}{what}") from None
 
-    def _load(self, folder: Path, *how: Any):
-        """By transformers' class for masked models; with code of its own, by the class that the checkpoint names."""
+    def _by(self, folder: Path) -> dict[str, Any]:
+        """How to load it: by transformers' class for masked models; with code of its own, by the class that the checkpoint names."""
         named = getattr(self._config(where(folder)), "auto_map", None) or {}
         auto = next((auto for name, auto in KNOWN.items() if name in named), AutoModelForMaskedLM)
-        return load_model(folder, *how, auto=auto, own_code=self.trust_remote_code)
+        return {"auto": auto, "own_code": self.trust_remote_code}
 
     def policy(
         self,
@@ -129,14 +130,10 @@ class MaskedLM(CausalLM):
                 raise UserError(
                     f"sampling.{name}", f"a masked model's tokens are drawn from all of them: expected {all_of_it:g}"
                 )
-        model = self._load(folder, numerics.weights, numerics.attention).requires_grad_(train)
-        if tuning:
-            tuning.plug.adapt(model, tuning.seed)
-        if numerics.recompute and train:
-            recompute_blocks(model)
+        model = ready_model(folder, numerics, train, tuning, **self._by(folder))
         options = {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         base = tuning.base if tuning else None
         return MaskedPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
 
     def weights(self, folder: Path) -> dict[str, Tensor]:
-        return dict(self._load(folder).named_parameters())
+        return dict(load_model(folder, **self._by(folder)).named_parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from transformers import (
@@ -47,6 +47,7 @@ class VL(Family):
 
     template   the words around a question; {seen} is the picture, or a video's pictures each behind its time, {prompt} the question
     stamp      a picture's time in a video; t are seconds
+    image_pixels, video_pixels   of an image, and of all pictures of a video together, at most; 0: as the checkpoint's files say
 
     Two can be compared when their tokenizers are one.
     """
@@ -59,6 +60,8 @@ class VL(Family):
 
     template: str = "<|im_start|>user\n{seen}{prompt}<|im_end|>\n<|im_start|>assistant\n"
     stamp: str = "<{t:.1f} seconds>"
+    image_pixels: Annotated[int, "at least 0"] = 0
+    video_pixels: Annotated[int, "at least 0"] = 0
 
     @property
     def parts(self) -> tuple[str, str, str]:

@@ -1,5 +1,5 @@
 """A checkpoint's own code, as GSAI-ML/LLaDA-8B-Instruct brings some: its names of fields and layers, a bidirectional Llama. Loaded by
-transformers from the checkpoint's folder, never imported by a test.
+transformers from the checkpoint's folder; imported alone to count its parameters.
 """
 
 import torch
