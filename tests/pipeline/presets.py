@@ -7,19 +7,24 @@ columns, methods, temperatures and adapters stays; lengths, batches and numbers 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoConfig, AutoModelForCausalLM
+from PIL import Image
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Qwen2VLImageProcessorPil
 
 from opd_steps.config.load import load_root
 from opd_steps.config.needs import terms
 from opd_steps.graph.checked import checked
 from opd_steps.graph.cost.known import published
 from opd_steps.graph.nodes import Graph
+from opd_steps.models.families.vl import FIELDS, MARKS
+from opd_steps.models.sight import GREY
 from opd_steps.models.tokenizers import CHATML
 from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
@@ -44,7 +49,12 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     texts = {node.parents["answers"].key for node in graph.nodes.values() if "answers" in node.parents}  # of all prompts
     for node in graph.nodes.values():
         options = node.options
-        if node.kind == "data":
+        if node.kind == "data" and options["task"]["name"] == "gallery":
+            options["task"] |= {
+                "path": str(write_gallery(folder / f"sets/{node.name}", options["verifier"]["name"])),
+                "test": 2,
+            }
+        elif node.kind == "data":
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
@@ -53,8 +63,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         if node.says.TRAINS:
             options |= {"steps": 2, "micro_tokens": options["micro_tokens"] and 256, "micro_batch": 2, "checkpoint_every": 2}
             options["keep"] = dict.fromkeys(options["keep"], 1)
-        if options.get("select", {}).get("name") == "by_pass_rate":
-            options["select"]["low"] = 0.0  # no answer of such a model is right
+        for bound in {"low", "reliable"} & options.get("select", {}).keys():
+            options["select"][bound] = 0.0  # no answer of such a model is right
         if "sampling" in options:
             n = options["sampling"]["n"]
             options["sampling"] |= {"max_new_tokens": 8, "n": n if node.key in texts else min(n, 2)}
@@ -147,6 +157,23 @@ def write_gsm8k(folder: Path, source: dict, name: str) -> Path:
     return folder
 
 
+def write_gallery(folder: Path, verifier: str) -> Path:
+    """Pictures with the box of a part; videos, where an interval is asked for."""
+    draw, rows = np.random.default_rng(0), []
+    for i in range(2 * ROWS):
+        for k in range(6 if verifier == "interval" else 1):
+            (folder / f"{i}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (40, 72, 3), dtype=np.uint8)).save(folder / f"{i}/{k}.png")
+        shown = (
+            {"frames": f"{i}", "answer": "1-2"}
+            if verifier == "interval"
+            else {"image": f"{i}/0.png", "box": [4, 4, 36, 36], "answer": "B"}
+        )
+        rows.append({"prompt": f"What is in number {i}?", **shown})
+    write_jsonl(folder / "rows.jsonl", rows)
+    return folder / "rows.jsonl"
+
+
 def write_code(folder: Path, source: dict, name: str) -> Path:
     """One function to be written, as HumanEval has them."""
     task = {"prompt": f"def {name}(x):\n", "entry_point": name, "canonical_solution": "    return x\n"}
@@ -176,6 +203,8 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     if "LLaDA" in name:
         size, sizes = (SIZE, WIDE_LLADA) if wide else (SMALL, {})
         return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
+    if published()[name]["model_type"] == "qwen3_vl":
+        return write_seeing(folder, published()[name], wide)
     gpt2 = published()[name]["model_type"] == "gpt2"
     shape = published()[name] | ({"n_layer": 1} if gpt2 else {"num_hidden_layers": 1})
     if wide:
@@ -188,19 +217,44 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     end = END_OF_TEXT if begun or gpt2 or name.endswith("-Base") else IM_END
     template = THINKING_BEGUN if begun else CHATML if "2507" in name or end == END_OF_TEXT else THINKING_SWITCH
     tokenizer = chat_tokenizer(template, end, min(SIZE, shape["vocab_size"]) if wide else SMALL)
-    torch.manual_seed(len(name))
     config = AutoConfig.for_model(**shape, initializer_range=0.05, eos_token_id=tokenizer.eos_token_id)
+    return save_random(folder, config, tokenizer, [end] if end == END_OF_TEXT else [IM_END, END_OF_TEXT], AutoModelForCausalLM)
+
+
+def write_seeing(folder: Path, shape: dict, wide: bool) -> Path:
+    """One layer of language and of vision, that reads a chat."""
+    text, eyes = (
+        shape["text_config"] | {"num_hidden_layers": 1},
+        shape["vision_config"] | {"depth": 1, "deepstack_visual_indexes": [0]},
+    )
+    tied = shape["tie_word_embeddings"] or text["hidden_size"] >= TIED_FROM
+    if not wide:
+        text |= NARROW | {
+            "vocab_size": SMALL + 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 4, 4]},
+        }
+        eyes |= {"hidden_size": 64, "intermediate_size": 96, "num_heads": 2, "out_hidden_size": NARROW["hidden_size"]}
+    tokenizer = copy.deepcopy(chat_tokenizer(CHATML, IM_END, SIZE if wide else SMALL))  # tests share some
+    tokenizer.add_tokens(list(MARKS), special_tokens=True)
+    marks = dict(zip(FIELDS, tokenizer.convert_tokens_to_ids(list(MARKS)), strict=True))
+    text |= {"eos_token_id": tokenizer.eos_token_id, "initializer_range": 0.05}
+    config = AutoConfig.for_model("qwen3_vl", text_config=text, vision_config=eyes, tie_word_embeddings=tied, **marks)
+    sides = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "image_mean": GREY, "image_std": GREY}
+    Qwen2VLImageProcessorPil(**sides, min_pixels=1024, max_pixels=1 << 24).save_pretrained(folder)
+    return save_random(folder, config, tokenizer, [IM_END, END_OF_TEXT], AutoModelForImageTextToText)
+
+
+def save_random(folder: Path, config, tokenizer, ends: list[str], auto: type) -> Path:
+    torch.manual_seed(len(folder.name))
     config.dtype = torch.bfloat16
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = auto.from_config(config, dtype=torch.bfloat16)
     model = model.to_empty(device="cpu")
     model.tie_weights()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(1.0) if parameter.ndim == 1 else parameter.normal_(0, 0.05)
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(
-        [end] if end == END_OF_TEXT else [IM_END, END_OF_TEXT]
-    )
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(ends)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

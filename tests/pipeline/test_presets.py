@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opd_steps.config.plugs import constant, load
 from opd_steps.graph import agreement
 from opd_steps.graph.checked import wanted
 from opd_steps.models.folder import load_tokenizer
@@ -66,6 +67,9 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
     graph, results = preset
     models = made(graph, results, "model")
     for node, folder in made(graph, results, "data"):
+        if node.options["task"]["name"] == "gallery":
+            check_seen(node, folder, models)
+            continue
         told, split = node.options["template"], "train" if read_manifest(folder)["facts"]["splits"]["train"] else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)
@@ -82,10 +86,22 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
             assert tokenizer.decode(pool.contexts([0])[0]) == (theirs if node.options["chat"] else prompt)
 
 
+def check_seen(node, folder: Path, models: list) -> None:
+    """What is seen stands in front of the question, in the words of the model's own template."""
+    for made_by, model in models:
+        policy = load("models/families", made_by.options["family"]).policy(model)
+        (context,) = load("tasks/worlds", node.options["task"]).pool(folder, "train", policy, 1).contexts([0])
+        seen = policy.tokenizer.decode(policy._pictured(tuple(context["seen"].shape), context["rate"]))
+        chat = [{"role": "user", "content": seen + context["prompt"]}]
+        theirs = policy.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        assert policy.tokenizer.decode(policy.tokens(context)) == theirs and context["prompt"].startswith("What is in")
+
+
 def test_its_own_lengths_and_models_pass_the_preflight(preset, monkeypatch):
     """Not those that the runs above are cut to."""
     monkeypatch.chdir(ROOT)
     whole, results = uncut(preset[0].selected[0]), preset[1]
     agreement.check(whole, whole.selected[0], 0, results)
     longest, _ = check_rows(results, agreement.rows(whole, whole.selected[0], 0))
-    assert longest
+    texts = [n for n in whole.nodes.values() if n.kind == "data" and constant("tasks/worlds", n.options["task"]["name"], "TEXTS")]
+    assert bool(longest) == bool(texts)  # rows with pictures are measured as they are read

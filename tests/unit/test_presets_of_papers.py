@@ -33,17 +33,19 @@ def test_models_are_published_ones_whose_shapes_are_known(presets):
 
 def test_answers_fit_into_the_positions_of_all_models_that_read_them(presets):
     """Beside prompts of some length: else the preflight ends the run, hours after its start."""
-    models = {node.path(0): node.options["path"] for node in presets.nodes.values() if node.kind == "model"}
+    models = {
+        n.path(0): (n.options["path"], None, n.options["family"]["name"]) for n in presets.nodes.values() if n.kind == "model"
+    }
     looked = 0
     for node in presets.nodes.values():
         source = node.parents["data"].options.get("source", {}) if "data" in node.parents else {}
         prompt = source.get("begin", PROMPT)  # bytes that a prompt is cut at
         for rows in node.says.rows(node, 0):
             for folder in rows.models:
-                if models[folder] not in published():
+                if models[folder][0] not in published():
                     continue
                 looked += 1
-                assert prompt + rows.answer <= of_path(models[folder]).longest, (node.key, models[folder])
+                assert prompt + rows.answer <= of_path(*models[folder]).longest, (node.key, models[folder])
             assert all(PROMPT + rows.answer <= most for _, most in rows.caps), node.key
     assert looked > 100
 
