@@ -35,6 +35,7 @@ class Optim:
     eps: Annotated[float, "above 0"] = 1e-8
     weight_decay: Annotated[float, "at least 0"] = 0.0
     clip: Annotated[float, "at least 0"] = 1.0  # gradient norm; 0 = off
+    eight_bit: bool = False  # moments of matrices in eight bits: 2.03 bytes a weight for 8 (docs/tune.md)
 
 
 @dataclass

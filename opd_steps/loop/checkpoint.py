@@ -17,6 +17,7 @@ from torch import nn
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.loop import shards
+from opd_steps.loop.optim import blank
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
 from opd_steps.store.files import remove
@@ -126,7 +127,9 @@ def _restore(folder: Path, learner: str, model: nn.Module, optimizer: torch.opti
         for full in stored:  # none before the first update
             name, _, key = full.rpartition(".")
             p = named[name]
-            optimizer.state[p][key] = stored.read(full).to(p.device) if key == "step" else stored.read(full, p)
+            optimizer.state[p][key] = (
+                stored.read(full).to(p.device) if key == "step" else stored.read(full, blank(optimizer, p)[key])
+            )
 
 
 def _part(what: str, learner: str) -> str:

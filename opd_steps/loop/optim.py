@@ -6,14 +6,17 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from opd_steps.loop.adam8 import MOMENTS, AdamW8
 from opd_steps.process import ranks
 
 
-def make_optimizer(model: nn.Module, options: dict) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, options: dict) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters; weight decay on matrices alone."""
     groups = decayed(model.parameters(), options["weight_decay"])
+    if options["eight_bit"]:
+        return AdamW8(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"])
     # fused: one pass over parameters, gradients and moments, without copies of them
     return torch.optim.AdamW(groups, lr=options["lr"], betas=tuple(options["betas"]), eps=options["eps"], fused=True)
 
@@ -37,13 +40,18 @@ def learning_rate(step: int, steps: int, options: dict) -> float:
     return options["lr"] * factor
 
 
-def clip_gradient(optimizer: torch.optim.AdamW, options: dict) -> float:
+def blank(optimizer: torch.optim.Optimizer, p: nn.Parameter) -> dict[str, Tensor]:
+    """Tensors of the shapes and types of what an optimizer holds of a weight, beside the number of its updates."""
+    return optimizer.blank(p) if isinstance(optimizer, AdamW8) else dict.fromkeys(MOMENTS, p)
+
+
+def clip_gradient(optimizer: torch.optim.Optimizer, options: dict) -> float:
     """Clip the gradient in place; returns its norm before."""
     params = [p for g in optimizer.param_groups for p in g["params"]]
     return float(ranks.full(torch.nn.utils.clip_grad_norm_(params, options["clip"] or math.inf)))
 
 
-def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options: dict) -> dict[str, float]:
+def apply_gradient(optimizer: torch.optim.Optimizer, step: int, steps: int, options: dict) -> dict[str, float]:
     """One optimizer step: set the learning rate, update. Returns lr. The gradient is still there."""
     lr = learning_rate(step, steps, options)
     for group in optimizer.param_groups:
@@ -53,7 +61,7 @@ def apply_gradient(optimizer: torch.optim.AdamW, step: int, steps: int, options:
 
 
 @torch.no_grad()
-def gradient_variance(optimizer: torch.optim.AdamW) -> float:
+def gradient_variance(optimizer: torch.optim.Optimizer) -> float:
     """Total variance of the (clipped) gradient as Adam's moments see it: sum_j max(v_j / bc2 - (m_j / bc1)^2, 0) (arXiv 2605.07865)."""
     total = 0.0
     for group in optimizer.param_groups:
@@ -61,6 +69,6 @@ def gradient_variance(optimizer: torch.optim.AdamW) -> float:
         for p in group["params"]:
             if state := optimizer.state.get(p):
                 t = float(state["step"])
-                mean = state["exp_avg"] / (1 - b1**t)
-                total += float(ranks.full((state["exp_avg_sq"] / (1 - b2**t) - mean.square()).clamp(min=0).sum()))
+                mean, square = optimizer.moments(p) if isinstance(optimizer, AdamW8) else (state[name] for name in MOMENTS)
+                total += float(ranks.full((square / (1 - b2**t) - (mean / (1 - b1**t)).square()).clamp(min=0).sum()))
     return total

@@ -212,6 +212,14 @@ def cut_like(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
+def part_like(own: Tensor, like: Tensor) -> Tensor:
+    """This rank's rows as its part of a whole tensor that is cut as `like` is."""
+    if not isinstance(like, DTensor):
+        return own
+    how = {"run_check": False, "shape": like.shape, "stride": like.stride()}
+    return DTensor.from_local(own, like.device_mesh, like.placements, **how)
+
+
 def is_cut(tensor: Tensor) -> bool:
     """Whether each rank holds some rows of it alone."""
     return isinstance(tensor, DTensor)

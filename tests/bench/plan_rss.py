@@ -38,6 +38,7 @@ def needs(args: argparse.Namespace):
         "weights": "float32",
         "recompute": bool(args.recompute),
         "tune": tune,
+        "optim": {"eight_bit": False},
         "resources": {"gpu": 0},
     }
     work = Work(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from opd_steps.process import ranks
 from opd_steps.process.launch import launch
 from tests.unit import opd_toys
-from tests.unit.parallel_toys import CASES, folder_of, sft
+from tests.unit.parallel_toys import CASES, eight_bits, folder_of, sft
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,13 @@ def test_two_processes_train_as_one(two, tmp_path, case):
         assert row == near
 
 
-@pytest.mark.parametrize("case", ["sft", "opd, looked at", "opd, lora", "opd, all that has a state", "dropout"])
+def test_moments_in_eight_bits_train_as_one_process_does_but_for_ties(two, tmp_path):
+    one, both = eight_bits(tmp_path / "one"), load_file(folder_of(two, "eight bits") / "weights.safetensors")
+    for name, value in one.items():
+        assert (both[name] - value).norm() < 1e-3 * value.norm(), name
+
+
+@pytest.mark.parametrize("case", ["sft", "opd, looked at", "opd, lora", "opd, all that has a state", "dropout", "eight bits"])
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(two, case):
     whole, resumed = folder_of(two, case), folder_of(two, f"{case}, killed")
     listed = lambda base: sorted(

@@ -103,5 +103,7 @@ def test_its_own_lengths_and_models_pass_the_preflight(preset, monkeypatch):
     whole, results = uncut(preset[0].selected[0]), preset[1]
     agreement.check(whole, whole.selected[0], 0, results)
     longest, _ = check_rows(results, agreement.rows(whole, whole.selected[0], 0))
-    texts = [n for n in whole.nodes.values() if n.kind == "data" and constant("tasks/worlds", n.options["task"]["name"], "TEXTS")]
+    texts = [
+        n for n in whole.nodes.values() if n.kind == "data" and constant("tasks/worlds", n.options["task"]["name"], "TEXTS")
+    ]
     assert bool(longest) == bool(texts)  # rows with pictures are measured as they are read

@@ -21,6 +21,7 @@ from opd_steps.config.merge import merge
 from opd_steps.errors import UserError
 from opd_steps.graph.kinds.rl import RlNode
 from opd_steps.graph.options import Optim
+from opd_steps.loop import adam8
 from opd_steps.loop.batches import fixed_rows
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.train import train
@@ -170,8 +171,17 @@ CASES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
 }
 
 
-OWN = {  # each number of ranks has other units dropped
+def eight_bits(folder: Path, kill_at: int = 0) -> dict[str, Tensor]:
+    """With all matrices' moments in eight bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adam8, "LEAST", 1)
+        return sft(folder, kill_at=kill_at, eight_bit=True)
+
+
+OWN = {  # each number of ranks has other units dropped, and other noise that decides to which of two neighbours a moment is rounded
     "dropout": partial(sft, dropout=0.3),
+    "eight bits": eight_bits,
+    "eight bits, killed": stopped(eight_bits, 4),
     "dropout, killed": stopped(partial(sft, dropout=0.3), 4),
 }
 

@@ -104,6 +104,8 @@ def test_samples_of_an_engine_are_estimated_as_what_is_held(tmp_path):
 def test_more_processes_hold_less_each(tmp_path):
     four, eight = (fit(built(tmp_path, x=trained(resources={"gpu": n})).find("toy", "x")).parts["moments"] for n in (4, 8))
     assert four == 2 * eight
+    short = built(tmp_path, x=trained(resources={"gpu": 4}, optim={"eight_bit": True})).find("toy", "x")
+    assert fit(short).parts["moments"] == pytest.approx(four * (1 + 4 / 256) / 4)
 
 
 @pytest.mark.parametrize("scale", sorted({scale for _, scale in CASES}))

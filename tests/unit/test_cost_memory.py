@@ -65,6 +65,7 @@ def needs(shapes: list[Shape], rows: int, at_once: int, length: Length, dtype: s
         "dtype": dtype,
         "weights": weights,
         "tune": {"name": "full"},
+        "optim": {"eight_bit": False},
         "resources": {"gpu": gpu, "gpu_mem_gb": 80},
         **more,
     }

@@ -26,7 +26,7 @@ from tests.unit.opd_toys import NODE, Killed, faults, run, work
 from tests.unit.tiny import FakeTokenizer, qwen
 
 SKIP = {"on_nonfinite": "skip", "max_skips": 3}
-OPTIM = {"lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
+OPTIM = {"eight_bit": False, "lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
 
 
 @contextmanager

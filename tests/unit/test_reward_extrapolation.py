@@ -18,7 +18,16 @@ from opd_steps.objectives.stream import build
 from tests.unit.objectives_toys import V, close, draw
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
-OPTIM = {"lr": 0.01, "schedule": "constant", "warmup": 0.0, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "clip": 1.0}
+OPTIM = {
+    "eight_bit": False,
+    "lr": 0.01,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "betas": [0.9, 0.95],
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "clip": 1.0,
+}
 
 
 class Unasked:

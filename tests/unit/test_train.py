@@ -20,7 +20,16 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.store.artifacts import Job
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
-OPTIM = {"lr": 0.01, "schedule": "linear", "warmup": 0.2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0}
+OPTIM = {
+    "eight_bit": False,
+    "lr": 0.01,
+    "schedule": "linear",
+    "warmup": 0.2,
+    "betas": [0.9, 0.95],
+    "eps": 1e-8,
+    "weight_decay": 0.1,
+    "clip": 1.0,
+}
 
 
 class Counting(Hook):

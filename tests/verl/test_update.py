@@ -31,7 +31,16 @@ from tests.pipeline.stages import save_checkpoint
 
 WINDOW, K, ROWS = 12, 5, 8
 # Adam's first step is g / (|g| + eps): where eps is not far above fp32's noise of a gradient (1e-9 here), a weight is as far off as that
-OPTIM = {"lr": 1e-2, "schedule": "constant", "warmup": 0.0, "betas": [0.9, 0.95], "eps": 1e-4, "weight_decay": 0.1, "clip": 0.5}
+OPTIM = {
+    "eight_bit": False,
+    "lr": 1e-2,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "betas": [0.9, 0.95],
+    "eps": 1e-4,
+    "weight_decay": 0.1,
+    "clip": 0.5,
+}
 CAUSAL = {"name": "causal_lm"}
 TOPK = {"name": "teacher_topk", "k": K}
 METHODS = {

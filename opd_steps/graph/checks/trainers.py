@@ -66,6 +66,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "checkpoint_async", "it writes checkpoints in its own way"
     if o["keep"]:
         yield "keep", "it keeps no milestones"
+    if o["optim"]["eight_bit"]:
+        yield "optim.eight_bit", "its moments are fp32: false"
     if o["spikes"]["factor"]:
         yield "spikes.factor", "it makes every update: 0"
     if o["on_nonfinite"] != "stop":

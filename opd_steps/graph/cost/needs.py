@@ -29,6 +29,7 @@ CHUNK, ON_GPU, ROWS = (
 TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
 LIBRARIES = 0.42e9  # of a process that has imported what a step imports
 ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
+EIGHT_BIT = 1 + 4 / 256  # bytes of a moment in eight bits, with its share of a block's scale
 SCALE, WHOLE = 4, 12  # in four bits: bytes of a block's scale; those of each weight of a layer while it is made whole
 LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p or top_k cuts
 VARIANCE = 5  # tensors of the largest weight's size while the gradient's variance is read from the moments
@@ -116,7 +117,8 @@ class Needs:
             many, size = self.trained(shape)
             own, product = self.frozen(shape) if self.adapts else (shape.parameters * BYTES[self.weights], 0)
             own += many * size if self.adapts else 0
-            found += Parts(weights=own / self.ranks, moments=MOMENTS * many * size / self.ranks, product=product)
+            moment = EIGHT_BIT if self.options["optim"]["eight_bit"] else size
+            found += Parts(weights=own / self.ranks, moments=MOMENTS * many * moment / self.ranks, product=product)
         for model in self.work.still:
             name = "teachers" if self.work.trains else "weights"
             found[name] += self.shapes[model.role].parameters * BYTES[model.dtype] / self.ranks
