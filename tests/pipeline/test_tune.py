@@ -20,7 +20,7 @@ from tests.pipeline.inprocess import cut, run_node
 from tests.pipeline.test_resume import KILLS, link_to_tests, tree
 
 ROOT = Path(__file__).parents[2]
-PAPERS = ["quickstart", "tip", "vopd", "gkd", "dp_opd", "ccopd"]
+PAPERS = ["quickstart", "tip", "vopd", "vision_opd", "dp_opd", "ccopd"]
 TRAININGS = ("pretrain", "rl", "sft", "opd")
 
 
