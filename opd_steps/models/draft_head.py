@@ -21,6 +21,10 @@ class DraftHead(nn.Module):
     def __init__(self, target: PreTrainedModel, features: int):
         super().__init__()
         body, config = target.base_model, target.config
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+            raise UserError(
+                "target", "no drafter for a model that looks through a window: what was not taken would push out what was"
+            )
         try:
             layer, norm, self.rotary = type(body.layers[0]), type(body.norm), type(body.rotary_emb)(config)
             self.layer = layer(config, 0)
@@ -37,8 +41,18 @@ class DraftHead(nn.Module):
 
     def begin(self, embed_BLD: Tensor, features_BLF: Tensor, seen_BL: Tensor) -> tuple[Tensor, State]:
         """(output at the last entry [B, D], what to go on from). Padding, not `seen`, stands left of everything."""
-        state = State(DynamicCache(), seen_BL)
-        return self._run(embed_BLD, self.thought(features_BLF), state)[:, -1], state
+        state = self.fresh_state(seen_BL[:, :0])
+        return self.read(embed_BLD, features_BLF, seen_BL, state), state
+
+    @staticmethod
+    def fresh_state(seen_BL: Tensor) -> State:
+        """Of nothing that was read yet."""
+        return State(DynamicCache(), seen_BL)
+
+    def read(self, embed_BLD: Tensor, features_BLF: Tensor, seen_BL: Tensor, state: State) -> Tensor:
+        """The output at the last of further entries, [B, D]. Those that are not `seen` stand left of the others."""
+        state.seen_BL = torch.cat([state.seen_BL, seen_BL], 1)
+        return self._run(embed_BLD, self.thought(features_BLF), state)[:, -1]
 
     def go_on(self, embed_BD: Tensor, out_BD: Tensor, state: State) -> Tensor:
         """The output behind one more token, of which the last output was the thought, [B, D]."""
@@ -47,15 +61,10 @@ class DraftHead(nn.Module):
 
     def _run(self, embed_BQD: Tensor, thought_BQD: Tensor, state: State) -> Tensor:
         x_BQD = self.mix(torch.cat([self.norm_token(embed_BQD), self.norm_thought(thought_BQD)], -1))
-        count, width = x_BQD.shape[1], state.seen_BL.shape[1]
-        position_BQ = (state.seen_BL.long().cumsum(1) - 1).clamp(min=0)[:, -count:]
-        at_Q = torch.arange(width, device=x_BQD.device)
-        before_QK = at_Q[-count:, None] >= at_Q
-        sees_BQK = (before_QK & state.seen_BL[:, None]) | (at_Q[-count:, None] == at_Q)  # padding sees itself, or would be nan
-        mask_B1QK = torch.zeros_like(sees_BQK, dtype=x_BQD.dtype).masked_fill(~sees_BQK, torch.finfo(x_BQD.dtype).min)[:, None]
+        position_BQ, sees_B1QK = placed(state.seen_BL, x_BQD.shape[1])
         return self.layer(
             x_BQD,
-            attention_mask=mask_B1QK,
+            attention_mask=additive(sees_B1QK, x_BQD.dtype),
             position_ids=position_BQ,
             past_key_values=state.cache,
             use_cache=True,
@@ -64,8 +73,32 @@ class DraftHead(nn.Module):
 
 
 class State:
+    """Keys and values of all entries, and which of these are of a text."""
+
     def __init__(self, cache: DynamicCache, seen_BL: Tensor):
         self.cache, self.seen_BL = cache, seen_BL
+
+    @property
+    def length(self) -> int:
+        return self.seen_BL.shape[1]
+
+    def back_to(self, length: int) -> None:
+        """Forget what came behind so many entries."""
+        self.cache.crop(length)
+        self.seen_BL = self.seen_BL[:, :length]
+
+    def select(self, keep_B: Tensor) -> None:
+        self.cache.batch_select_indices(keep_B)
+        self.seen_BL = self.seen_BL[keep_B]
+
+
+def placed(seen_BL: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(positions of the last `count` entries [B, Q], which entries each of them sees [B, 1, Q, L]): those before it that are `seen`. An
+    entry that is not sees itself, or it would be nan."""
+    position_BQ = (seen_BL.long().cumsum(1) - 1).clamp(min=0)[:, -count:]
+    at_L = torch.arange(seen_BL.shape[1], device=seen_BL.device)
+    before_QL = at_L[-count:, None] >= at_L
+    return position_BQ, ((before_QL & seen_BL[:, None]) | (at_L[-count:, None] == at_L))[:, None]
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -73,3 +106,8 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor
     width = max(map(len, rows))
     tokens_BL = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
     return tokens_BL, torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+
+
+def additive(sees_B1QK: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to be added to attention's scores."""
+    return torch.zeros_like(sees_B1QK, dtype=dtype).masked_fill(~sees_B1QK, torch.finfo(dtype).min)

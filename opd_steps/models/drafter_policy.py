@@ -13,11 +13,10 @@ from opd_steps.errors import UserError
 from opd_steps.models.bases import Base
 from opd_steps.models.draft_head import DraftHead, left_padded
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.speculative import speak
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
-
-NONE = -1  # in place of a token behind the end of a block
 
 
 class DrafterPolicy:
@@ -45,8 +44,7 @@ class DrafterPolicy:
 
     def _begin(self, contexts: Sequence[Sequence[int]]):
         """The drafter behind all that the target has read: of each text all but its last token."""
-        if min(map(len, contexts)) < 2:
-            raise UserError("prompt", "a drafter goes on from what its target thought: expected two tokens at least")
+        self._require_two(contexts)
         read_BL, seen_BL = left_padded([c[:-1] for c in contexts], self.tokenizer.pad_token_id)
         next_BL, _ = left_padded([c[1:] for c in contexts], self.tokenizer.pad_token_id)
         count_B = seen_BL.sum(1)
@@ -57,6 +55,11 @@ class DrafterPolicy:
             thought_BLF = torch.cat([found[layer] for layer in layers], -1)
             left_BLF = torch.stack([row.roll(-int(n), 0) for row, n in zip(thought_BLF, count_B, strict=True)])
         return self.model.begin(self._embed(next_BL), left_BLF, seen_BL.to(self.device))
+
+    @staticmethod
+    def _require_two(contexts: Sequence[Sequence[int]]) -> None:
+        if min(map(len, contexts), default=2) < 2:
+            raise UserError("prompt", "a drafter goes on from what its target thought: expected two tokens at least")
 
     @torch.no_grad()
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -82,19 +85,24 @@ class DrafterPolicy:
         for k in range(self.family.block):
             if k:
                 out_BD = self.model.go_on(self._embed(said[-1]), out_BD, state)
-            said.append(self.model.head(self.model.norm(out_BD))[:, : self.vocab].argmax(-1))
+            said.append(self._likeliest(out_BD))
         return torch.stack(said, 1).cpu()
+
+    def _likeliest(self, out_BD: Tensor) -> Tensor:
+        return self.model.head(self.model.norm(out_BD))[:, : self.vocab].argmax(-1)
 
     # ---- texts
 
     def rollout(
         self, contexts: Sequence[Sequence[int]], prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0
     ) -> Trajectory:
-        """Speculative decoding of a greedy target; nothing is drawn. Raises UserError for a temperature above 0."""
+        """Speculative decoding of a greedy target; nothing is drawn. Raises UserError for a temperature above 0, and for a prompt of one
+        token."""
+        self._require_two(contexts)
         if self.temperature:
             raise UserError("sampling.temperature", f"a drafter's target is greedy: expected 0, found {self.temperature}")
         starts = range(0, len(contexts), self.batch)
-        spoken = [text for i in starts for text in self._speak(contexts[i : i + self.batch])]
+        spoken = [text for i in starts for text in speak(self, contexts[i : i + self.batch])]
         column = lambda name: [torch.tensor(getattr(text, name)) for text in spoken]
         return Trajectory(
             [list(c) for c in contexts],
@@ -104,45 +112,3 @@ class DrafterPolicy:
             ended_B=torch.tensor([text.said[-1] in self.ends for text in spoken]),
             extra={name: column(name) for name in ("anchors", "drafts", "accepted")},
         )
-
-    def _speak(self, contexts: Sequence[Sequence[int]]) -> list[_Text]:
-        texts = [_Text(list(context)) for context in contexts]
-        while going := [t for t in texts if len(t.said) < self.max_new_tokens and not (t.said and t.said[-1] in self.ends)]:
-            blocks_BK = self.propose([t.context + t.said for t in going])
-            for text, block, best in zip(going, blocks_BK.tolist(), self._best(going, blocks_BK).tolist(), strict=True):
-                text.verify(self._cut(block, self.max_new_tokens - len(text.said)), best, self.max_new_tokens, self.ends)
-        return texts
-
-    @torch.no_grad()
-    def _best(self, texts: Sequence[_Text], blocks_BK: Tensor) -> Tensor:
-        """What the target likes best behind each text and behind each token of its block, [B, block + 1]."""
-        behind = torch.nn.functional.pad(blocks_BK, (0, 1), value=self.tokenizer.pad_token_id)  # the last one is not read
-        rows = Trajectory([t.context + t.said for t in texts], list(behind), torch.zeros(len(texts), dtype=torch.long))
-        found = self.target.dist(rows)
-        return found.chunk(0, len(found)).logp_NV.argmax(-1).view(len(texts), -1).cpu()
-
-    def _cut(self, block: list[int], room: int) -> list[int]:
-        """A block up to its first end token, and as long as there is room."""
-        ends = [k + 1 for k, token in enumerate(block) if token in self.ends]
-        return block[: min([room, *ends])]
-
-
-class _Text:
-    """A text as it is spoken, with its verifications."""
-
-    def __init__(self, context: list[int]):
-        self.context = context
-        self.said: list[int] = []
-        self.anchors: list[int] = []
-        self.drafts: list[list[int]] = []
-        self.accepted: list[int] = []
-
-    def verify(self, block: list[int], best: list[int], budget: int, ends: Sequence[int]) -> None:
-        """Take of a block what the target likes best as well, and one token more of its own, up to an end token or the budget."""
-        right = next((k for k, token in enumerate(block) if token != best[k]), len(block))
-        self.anchors.append(len(self.said))
-        self.drafts.append(block + [NONE] * (len(best) - 1 - len(block)))
-        self.accepted.append(right)
-        for token in best[: right + 1]:
-            if len(self.said) < budget and not (self.said and self.said[-1] in ends):
-                self.said.append(token)

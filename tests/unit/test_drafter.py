@@ -13,6 +13,7 @@ from opd_steps.loop.objective import Objective
 from opd_steps.models.bases import Base
 from opd_steps.models.families.drafter import Drafter
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.speculative import Speculative
 from opd_steps.nouns.draw import Draw
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.stream import VANILLA, Moment
@@ -60,21 +61,20 @@ def spoken(policy) -> Trajectory:
     return policy.rollout(PROMPTS, ids, ids)
 
 
-class Oracle:
+def oracle(policy, wrong: int):
     """Proposes what the target will say, wrong from a place on: `wrong` of each block."""
+    alone, block = policy.target, policy.family.block
 
-    def __init__(self, policy, wrong: int):
-        self.policy, self.wrong = policy, wrong
-
-    def __call__(self, contexts):
-        block = self.policy.family.block
-        alone = self.policy.target
-        alone.max_new_tokens = block
+    def propose(at_work: Speculative) -> torch.Tensor:
+        contexts = [text.context + text.said for text in at_work.texts]
+        kept, alone.max_new_tokens = alone.max_new_tokens, block
         said = alone.rollout(contexts, [0] * len(contexts), [0] * len(contexts)).actions
-        alone.max_new_tokens = BUDGET
+        alone.max_new_tokens = kept
         made = torch.stack([torch.nn.functional.pad(a, (0, block - len(a)), value=0) for a in said])
-        made[:, self.wrong :] = (made[:, self.wrong :] + 1) % VOCAB
+        made[:, wrong:] = (made[:, wrong:] + 1) % VOCAB
         return made
+
+    return propose
 
 
 def fitted(policy, steps: int = 60):
@@ -104,10 +104,10 @@ def learned():
 
 @pytest.mark.parametrize("block", [1, 3, 5])
 @pytest.mark.parametrize("budget", [1, 4, BUDGET])
-def test_texts_are_the_greedy_targets(block, budget):
+def test_texts_are_the_greedy_targets(block, budget, monkeypatch):
     policy = drafter(block, budget=budget, batch=3)
-    for propose in (policy.propose, Oracle(policy, 99), Oracle(policy, 1), Oracle(policy, 0)):
-        policy.propose = propose
+    for propose in (Speculative.propose, oracle(policy, 99), oracle(policy, 1), oracle(policy, 0)):
+        monkeypatch.setattr(Speculative, "propose", propose)
         rows = spoken(policy)
         policy.target.max_new_tokens = budget
         alone = policy.target.rollout(PROMPTS, [0] * 4, [0] * 4)
@@ -133,28 +133,50 @@ def test_a_drafter_of_another_architecture():
     assert type(policy.model.layer).__name__ == "LlamaDecoderLayer"
 
 
-def test_acceptance_by_hand():
+def test_acceptance_by_hand(monkeypatch):
     policy = drafter(4)
     for wrong, each in ((99, 5), (2, 3), (0, 1)):
-        policy.propose = Oracle(policy, wrong)
+        monkeypatch.setattr(Speculative, "propose", oracle(policy, wrong))
         rows = spoken(policy)
         for said, anchors, accepted in zip(rows.actions, rows.extra["anchors"], rows.extra["accepted"], strict=True):
             assert anchors.tolist() == list(range(0, len(said), each))
             assert accepted[:-1].eq(each - 1).all() and accepted[-1] <= each - 1
 
 
-def test_a_text_ends_with_its_first_end_token():
+def test_a_text_ends_with_its_first_end_token(monkeypatch):
     policy = drafter(3)
     known = spoken(policy)
     policy.ends = policy.target.ends = (int(known.actions[0][4]),)
-    for propose in (policy.propose, Oracle(policy, 99)):
-        policy.propose = propose
+    for propose in (Speculative.propose, oracle(policy, 99)):
+        monkeypatch.setattr(Speculative, "propose", propose)
         rows = spoken(policy)
         alone = policy.target.rollout(PROMPTS, [0] * 4, [0] * 4)
         assert all(a.equal(b) for a, b in zip(rows.actions, alone.actions, strict=True)) and rows.ended_B.any()
         for drafts in torch.cat(list(rows.extra["drafts"])):
             said = drafts[drafts >= 0].tolist()
             assert not set(said[:-1]) & set(policy.ends)
+
+
+def test_nothing_is_read_twice(learned):
+    """And what is proposed is what re-reading each text from its beginning proposes."""
+    policy, _ = learned
+    read, whole = [], policy.target.model.base_model.forward
+
+    def counting(*args, **kwargs):
+        read.append(kwargs["input_ids"].numel())
+        return whole(*args, **kwargs)
+
+    policy.target.model.base_model.forward = counting
+    try:
+        again = spoken(policy)
+    finally:
+        del policy.target.model.base_model.forward
+    verified = sum(len(anchors) for anchors in again.extra["anchors"])
+    prompts = len(PROMPTS) * (max(map(len, PROMPTS)) - 1)
+    assert sum(read) == prompts + verified * (policy.family.block + 1)
+    blocks = by_block(again)
+    for context, block in zip(blocks.contexts, blocks.actions, strict=True):
+        assert policy.propose([context])[0][: len(block)].equal(block)
 
 
 # drafts
