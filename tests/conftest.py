@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         shared = [name for name, found in item._fixtureinfo.name2fixturedefs.items() if found[-1].scope == "module"]
         if shared and item.get_closest_marker("xdist_group") is None:
             given = item.callspec.indices if hasattr(item, "callspec") else {}
-            item.add_marker(
-                pytest.mark.xdist_group(f"{item.module.__name__}{[given[name] for name in shared if name in given]}")
-            )
+            # no bracket: behind the last "@" of a test's name xdist takes a group only where no "]" follows
+            which = "".join(f"-{given[name]}" for name in shared if name in given)
+            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}{which}"))
 
 
 @pytest.fixture(scope="session")
