@@ -8,7 +8,7 @@ any more, as other rows may have taken theirs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from transformers import DynamicCache
 
 from opd_steps.models.draft_head import additive, left_padded, placed
 from opd_steps.models.numerics import computing
-
-if TYPE_CHECKING:
-    from opd_steps.models.drafter_policy import DrafterPolicy
 
 NONE = -1  # in place of a token behind the end of a block
 
@@ -49,10 +46,10 @@ class Text:
 
 
 class Speculative:
-    """What drafter and target have read of several texts. Of each text of n tokens the target has read all but the last."""
+    """What drafter and target of a DrafterPolicy have read of several texts. Of each text of n tokens the target has read all but the last."""
 
     @torch.no_grad()
-    def __init__(self, policy: DrafterPolicy, contexts: Sequence[Sequence[int]]):
+    def __init__(self, policy: Any, contexts: Sequence[Sequence[int]]):
         self.policy, self.texts, self.cache = policy, [Text(c) for c in contexts], DynamicCache()
         self.layers = policy.family.read_layers(policy.target.model)
         self.last_B = torch.tensor([c[-1] for c in contexts], device=policy.device)
@@ -114,7 +111,7 @@ class Speculative:
         return logits_BQV.argmax(-1), torch.cat([found.hidden_states[layer] for layer in self.layers], -1)
 
 
-def speak(policy: DrafterPolicy, contexts: Sequence[Sequence[int]]) -> list[Text]:
+def speak(policy: Any, contexts: Sequence[Sequence[int]]) -> list[Text]:
     """The texts of greedy decoding behind the contexts, with what was drafted of them."""
     budget, ends = policy.max_new_tokens, policy.ends
     at_work = Speculative(policy, contexts)

@@ -13,8 +13,8 @@ from opd_steps.errors import UserError
 from opd_steps.graph.checked import checked
 from opd_steps.graph.checks import tune as checks
 from opd_steps.graph.nodes import Graph
+from opd_steps.models import ready
 from opd_steps.models.bases import weights_digest
-from opd_steps.models.families import causal_lm
 from opd_steps.models.folder import load_model, where
 from opd_steps.steps import _teachers
 from opd_steps.store.artifacts import read_manifest
@@ -119,13 +119,13 @@ def test_a_family_that_takes_no_adapters(tmp_path, monkeypatch):
 def loads(monkeypatch) -> list[str]:
     """The folders of the models that are read."""
     found: list[str] = []
-    known = causal_lm.load_model
+    known = ready.load_model
 
     def load(folder, **how):
         found.append(Path(folder).parts[-2])
         return known(folder, **how)
 
-    monkeypatch.setattr(causal_lm, "load_model", load)
+    monkeypatch.setattr(ready, "load_model", load)
     return found
 
 
