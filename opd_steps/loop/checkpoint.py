@@ -127,9 +127,10 @@ def _restore(folder: Path, learner: str, model: nn.Module, optimizer: torch.opti
         for full in stored:  # none before the first update
             name, _, key = full.rpartition(".")
             p = named[name]
-            optimizer.state[p][key] = (
-                stored.read(full).to(p.device) if key == "step" else stored.read(full, blank(optimizer, p)[key])
-            )
+            held = optimizer.state[p]
+            if not held:
+                held |= blank(optimizer, p)  # of which each is read next
+            held[key] = stored.read(full).to(p.device) if key == "step" else stored.read(full, held[key])
 
 
 def _part(what: str, learner: str) -> str:

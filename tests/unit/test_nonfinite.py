@@ -14,6 +14,7 @@ import torch
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.evaluation.own_rollouts import own_statistics
 from opd_steps.graph.kinds import KINDS
+from opd_steps.graph.options import Optim
 from opd_steps.loop import checkpoint
 from opd_steps.loop.optim import make_optimizer
 from opd_steps.models.lm_policy import LMPolicy
@@ -26,7 +27,7 @@ from tests.unit.opd_toys import NODE, Killed, faults, run, work
 from tests.unit.tiny import FakeTokenizer, qwen
 
 SKIP = {"on_nonfinite": "skip", "max_skips": 3}
-OPTIM = {"eight_bit": False, "lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
+OPTIM = vars(Optim(lr=0.01))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from opd_steps.graph.options import Optim
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.train import train
@@ -18,16 +19,7 @@ from opd_steps.objectives.stream import build
 from tests.unit.objectives_toys import V, close, draw
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
-OPTIM = {
-    "eight_bit": False,
-    "lr": 0.01,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "betas": [0.9, 0.95],
-    "eps": 1e-8,
-    "weight_decay": 0.0,
-    "clip": 1.0,
-}
+OPTIM = vars(Optim(lr=0.01))
 
 
 class Unasked:

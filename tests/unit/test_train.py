@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from opd_steps.graph.options import Optim
 from opd_steps.loop import checkpoint
 from opd_steps.loop.learner import Learner
 from opd_steps.loop.objective import Objective
@@ -20,16 +21,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.store.artifacts import Job
 from tests.unit.tiny import FakeTokenizer, method, qwen
 
-OPTIM = {
-    "eight_bit": False,
-    "lr": 0.01,
-    "schedule": "linear",
-    "warmup": 0.2,
-    "betas": [0.9, 0.95],
-    "eps": 1e-8,
-    "weight_decay": 0.1,
-    "clip": 1.0,
-}
+OPTIM = vars(Optim(lr=0.01, schedule="linear", warmup=0.2, weight_decay=0.1))
 
 
 class Counting(Hook):

@@ -11,6 +11,7 @@ import torch
 
 from opd_steps.config.merge import merge
 from opd_steps.graph.method import Method
+from opd_steps.graph.options import Optim
 from opd_steps.loop.objective import Objective
 from opd_steps.loop.optim import apply_gradient, clip_gradient, make_optimizer
 from opd_steps.models.adapters import save_adapter
@@ -31,16 +32,7 @@ from tests.pipeline.stages import save_checkpoint
 
 WINDOW, K, ROWS = 12, 5, 8
 # Adam's first step is g / (|g| + eps): where eps is not far above fp32's noise of a gradient (1e-9 here), a weight is as far off as that
-OPTIM = {
-    "eight_bit": False,
-    "lr": 1e-2,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "betas": [0.9, 0.95],
-    "eps": 1e-4,
-    "weight_decay": 0.1,
-    "clip": 0.5,
-}
+OPTIM = vars(Optim(lr=1e-2, eps=1e-4, weight_decay=0.1, clip=0.5))
 CAUSAL = {"name": "causal_lm"}
 TOPK = {"name": "teacher_topk", "k": K}
 METHODS = {

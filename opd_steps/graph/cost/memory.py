@@ -64,9 +64,8 @@ def needs_of(node: GraphNode) -> Needs | str | None:
 
 def judged(needs: Needs) -> Fit:
     """The phase that needs most."""
-    moments = {**needs.loading(), **needs.sampling(), **needs.looking(), **needs.reading()} or {
-        "sampling": Parts()
-    }  # by an engine, which is held
+    moments = {**needs.loading(), **needs.sampling(), **needs.looking(), **needs.reading()}
+    moments = moments or {"sampling": Parts()}  # by an engine, which is held
     held = needs.held()
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = {name: size for name, size in (held + moments[phase]).items() if size}

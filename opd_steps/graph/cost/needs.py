@@ -211,8 +211,8 @@ class Needs:
         again = self.options.get("recompute", False)
         stays, more = kept(shape, rows, length, self.mode, again, self.rank, self._squares(shape, self.compute))
         if shape.tower:
-            patches = rows * self.length.seen * shape.tower.merged
-            stays, more = (a + b for a, b in zip((stays, more), shape.tower.kept(patches, self.mode, again), strict=True))
+            eyes = shape.tower.kept(self._patches(shape, rows), self.mode, again)
+            stays, more = (a + b for a, b in zip((stays, more), eyes, strict=True))
         many, each = self.trained(shape) if self.work.trains else (shape.parameters, BYTES[self.compute])
         gradient = many * each / self.ranks
         cast = shape.linear * 2 if self.mode == "mixed" else 0
@@ -270,8 +270,11 @@ class Needs:
         text = rows * length * (token + (3 * shape.heads * length * 4 if self._squares(shape, dtype) else 0))
         if not shape.tower:
             return text
-        patches = rows * self.length.seen * shape.tower.merged
-        return max(text, patches * (8 * shape.tower.width + 2 * shape.tower.inner) * BYTES[dtype])
+        return max(text, self._patches(shape, rows) * (8 * shape.tower.width + 2 * shape.tower.inner) * BYTES[dtype])
+
+    def _patches(self, shape: Shape, rows: int) -> int:
+        """Of all that is seen of so many rows."""
+        return rows * self.length.seen * shape.tower.merged
 
     def _squares(self, shape: Shape, dtype: str) -> bool:
         """Whether attention weights [length, length] exist: on a GPU sdpa has no other way for fp32 queries that share keys."""
