@@ -38,6 +38,8 @@ def rows(node: GraphNode, seed: int) -> list[Rows]:
         if "expert" in t.context:
             shown = {"models": folders(node, seed, t.model), "caps": caps(t.engine, t.engine_key)}
             found.append(replace(found[0], shown=debates(node)[1], **shown))
+    if "texts" in node.parents:
+        return [*found, sampled(node, "texts", seed, *readers)]
     return found + [replace(found[0], answer=0, caps=(), column=column) for column in dict.fromkeys(text_columns(o))]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from opd_steps.errors import UserError
 
@@ -39,11 +39,6 @@ class DraftHead(nn.Module):
         self.head = nn.Linear(width, len(head), bias=False)
         self.head.weight.data.copy_(head.detach())  # it begins as the target's
 
-    def begin(self, embed_BLD: Tensor, features_BLF: Tensor, seen_BL: Tensor) -> tuple[Tensor, State]:
-        """(output at the last entry [B, D], what to go on from). Padding, not `seen`, stands left of everything."""
-        state = self.fresh_state(seen_BL[:, :0])
-        return self.read(embed_BLD, features_BLF, seen_BL, state), state
-
     @staticmethod
     def fresh_state(seen_BL: Tensor) -> State:
         """Of nothing that was read yet."""
@@ -52,21 +47,23 @@ class DraftHead(nn.Module):
     def read(self, embed_BLD: Tensor, features_BLF: Tensor, seen_BL: Tensor, state: State) -> Tensor:
         """The output at the last of further entries, [B, D]. Those that are not `seen` stand left of the others."""
         state.seen_BL = torch.cat([state.seen_BL, seen_BL], 1)
-        return self._run(embed_BLD, self.thought(features_BLF), state)[:, -1]
+        return self.run(embed_BLD, self.thought(features_BLF), *placed(state.seen_BL, embed_BLD.shape[1]), state.cache)[:, -1]
 
     def go_on(self, embed_BD: Tensor, out_BD: Tensor, state: State) -> Tensor:
         """The output behind one more token, of which the last output was the thought, [B, D]."""
         state.seen_BL = torch.cat([state.seen_BL, torch.ones_like(state.seen_BL[:, :1])], 1)
-        return self._run(embed_BD[:, None], out_BD[:, None], state)[:, 0]
+        return self.run(embed_BD[:, None], out_BD[:, None], *placed(state.seen_BL, 1), state.cache)[:, 0]
 
-    def _run(self, embed_BQD: Tensor, thought_BQD: Tensor, state: State) -> Tensor:
+    def run(
+        self, embed_BQD: Tensor, thought_BQD: Tensor, position_BQ: Tensor, sees_B1QK: Tensor, cache: DynamicCache
+    ) -> Tensor:
+        """The outputs at entries, of which each sees those of the K that it may: what the cache holds and the entries themselves."""
         x_BQD = self.mix(torch.cat([self.norm_token(embed_BQD), self.norm_thought(thought_BQD)], -1))
-        position_BQ, sees_B1QK = placed(state.seen_BL, x_BQD.shape[1])
         return self.layer(
             x_BQD,
-            attention_mask=additive(sees_B1QK, x_BQD.dtype),
+            attention_mask=mask(sees_B1QK, self.layer.self_attn.config, x_BQD.dtype),
             position_ids=position_BQ,
-            past_key_values=state.cache,
+            past_key_values=cache,
             use_cache=True,
             position_embeddings=self.rotary(x_BQD, position_BQ),
         )
@@ -108,6 +105,8 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor
     return tokens_BL, torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
 
 
-def additive(sees_B1QK: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to be added to attention's scores."""
+def mask(sees_B1QK: Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> Tensor:
+    """As attention takes it: what is seen, or what is to be added to its scores."""
+    if config._attn_implementation == "sdpa":
+        return sees_B1QK
     return torch.zeros_like(sees_B1QK, dtype=dtype).masked_fill(~sees_B1QK, torch.finfo(dtype).min)

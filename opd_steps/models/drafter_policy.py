@@ -11,12 +11,13 @@ from torch import Tensor
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import UserError
 from opd_steps.models.bases import Base
-from opd_steps.models.draft_head import DraftHead, left_padded
+from opd_steps.models.draft_head import DraftHead
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import FP32, Numerics, computing, dtype_of, multiplied
+from opd_steps.models.replay import Replay
 from opd_steps.models.speculative import speak
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.process import ranks
 
 
 class DrafterPolicy:
@@ -25,8 +26,18 @@ class DrafterPolicy:
     `dist` is about drafts: a row is one block, its context all text before it. `model` is what is trained; the target never is.
     """
 
-    def __init__(self, model: DraftHead, target: LMPolicy, family: Any, base: Base, sampling: Mapping | None = None):
+    def __init__(
+        self,
+        model: DraftHead,
+        target: LMPolicy,
+        family: Any,
+        base: Base,
+        sampling: Mapping | None = None,
+        numerics: Numerics = FP32,
+    ):
         self.model, self.target, self.family, self.base = model, target, family, base
+        self.numerics, self.compute = numerics, dtype_of(numerics.compute)
+        self.layers = family.read_layers(target.model)
         self.tokenizer, self.batch, self.ends, self.vocab = target.tokenizer, target.batch, target.ends, target.vocab
         self.temperature, self.max_new_tokens = 0.0, 32
         if sampling:
@@ -42,54 +53,38 @@ class DrafterPolicy:
 
     # ---- drafts
 
-    def _begin(self, contexts: Sequence[Sequence[int]]):
-        """The drafter behind all that the target has read: of each text all but its last token."""
-        self._require_two(contexts)
-        read_BL, seen_BL = left_padded([c[:-1] for c in contexts], self.tokenizer.pad_token_id)
-        next_BL, _ = left_padded([c[1:] for c in contexts], self.tokenizer.pad_token_id)
-        count_B = seen_BL.sum(1)
-        right_BL = torch.stack([row.roll(int(n)) for row, n in zip(read_BL, count_B, strict=True)])  # padding at the end
-        with torch.no_grad():
-            layers = self.family.read_layers(self.target.model)
-            _, found = ranks.hidden_states(self.target.model, right_BL.to(self.device), layers)
-            thought_BLF = torch.cat([found[layer] for layer in layers], -1)
-            left_BLF = torch.stack([row.roll(-int(n), 0) for row, n in zip(thought_BLF, count_B, strict=True)])
-        return self.model.begin(self._embed(next_BL), left_BLF, seen_BL.to(self.device))
-
     @staticmethod
     def _require_two(contexts: Sequence[Sequence[int]]) -> None:
         if min(map(len, contexts), default=2) < 2:
             raise UserError("prompt", "a drafter goes on from what its target thought: expected two tokens at least")
 
     @torch.no_grad()
-    def _embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
         return self.target.model.get_input_embeddings()(tokens.to(self.device))
 
     def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> LazyCategorical:
         """At each token of each block, told those of the block before it."""
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)
-        said_BK = torch.nn.utils.rnn.pad_sequence(list(trajectory.actions), batch_first=True)
-        out_BD, state = self._begin(contexts)
-        outs = [out_BD]
-        for k in range(said_BK.shape[1] - 1):
-            outs.append(self.model.go_on(self._embed(said_BK[:, k]), outs[-1], state))
-        hidden_BKD = self.model.norm(torch.stack(outs, 1))
-        hidden_ND = hidden_BKD[trajectory.owner_N, trajectory.step_N]
-        return LazyCategorical(hidden_ND, self.model.head.weight, vocab=self.vocab)
+        self._require_two(contexts)
+        said_BK = torch.nn.utils.rnn.pad_sequence(list(trajectory.actions), batch_first=True).to(self.device)
+        replay = Replay(self, contexts)
+        out_BKD = torch.stack([replay.out_BD, *(replay.go_on(said_B) for said_B in said_BK.T[:-1])], 1)
+        hidden_ND, weight = self.model.norm(out_BKD[trajectory.owner_N, trajectory.step_N]), self.model.head.weight
+        return LazyCategorical(*multiplied(hidden_ND, weight, self.compute), vocab=self.vocab)
 
     @torch.no_grad()
     def propose(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """The likeliest block behind each text, token by token, [B, block]."""
-        out_BD, state = self._begin(contexts)
-        said = []
-        for k in range(self.family.block):
-            if k:
-                out_BD = self.model.go_on(self._embed(said[-1]), out_BD, state)
-            said.append(self._likeliest(out_BD))
+        self._require_two(contexts)
+        replay, said = Replay(self, contexts), []
+        for _ in range(self.family.block):
+            said.append(self.likeliest(replay.go_on(said[-1]) if said else replay.out_BD))
         return torch.stack(said, 1).cpu()
 
-    def _likeliest(self, out_BD: Tensor) -> Tensor:
-        return self.model.head(self.model.norm(out_BD))[:, : self.vocab].argmax(-1)
+    @torch.no_grad()
+    def likeliest(self, out_BD: Tensor) -> Tensor:
+        with computing(self.model, self.compute):
+            return self.model.head(self.model.norm(out_BD))[:, : self.vocab].argmax(-1)
 
     # ---- texts
 

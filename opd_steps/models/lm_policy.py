@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.ends import model_ends
-from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of
+from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of, multiplied
 from opd_steps.models.packing import Read, packs, padded, unpadded
+from opd_steps.models.trunks import branched
 from opd_steps.nouns.adapted import layers, merged, quantised, switched_off
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.nouns.heard import woven
@@ -190,8 +191,7 @@ class LMPolicy:
             return HiddenStates({layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()})
         if self._plain_head:
             weight, bias = self._head()
-            if hidden_BLD.is_cuda and weight.dtype != self.compute:  # a CPU has no product of bf16 numbers that sums in fp32
-                hidden_BLD, weight = hidden_BLD.to(self.compute), weight.to(self.compute)
+            hidden_BLD, weight = multiplied(hidden_BLD, weight, self.compute)
         else:  # the model reshapes its logits: take them whole
             with computing(self.model, self.compute):
                 logits_BLV = self.model(input_ids=read.tokens_BL, use_cache=False, **read.how).logits
@@ -216,9 +216,12 @@ class LMPolicy:
         contexts, (behind, places) = trajectory.extra.get(f"context:{role}", trajectory.contexts), woven(trajectory)
         lengths = {len(c) + len(tokens) - 1 for c, tokens in zip(contexts, behind, strict=True)}
         self._require_room(max(lengths))
+        sdpa, pad = self.model.config._attn_implementation == "sdpa", self.tokenizer.pad_token_id
+        if self._packs and sdpa and (shared := branched(contexts, behind, places, pad, self.device)):
+            return shared
         if self._packs and len(lengths) > 1:  # rows of one length have no padding
-            return unpadded(contexts, behind, places, self.model.config._attn_implementation == "sdpa", self.device)
-        return padded(contexts, behind, places, self.tokenizer.pad_token_id, self.device)
+            return unpadded(contexts, behind, places, sdpa, self.device)
+        return padded(contexts, behind, places, pad, self.device)
 
     def _require_layers(self, hidden: frozenset[int]) -> None:
         depth = self.model.config.get_text_config().num_hidden_layers

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from opd_steps.process import ranks
@@ -62,6 +62,13 @@ def computing(model: nn.Module, dtype: torch.dtype) -> AbstractContextManager:
     """
     first = next(model.parameters())
     return nullcontext() if first.dtype == dtype or ranks.is_sharded(model) else torch.autocast(first.device.type, dtype)
+
+
+def multiplied(hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The factors of a product that is summed in fp32, as they enter it: in `dtype` on a GPU. A CPU has no such product of bf16 numbers."""
+    if hidden.is_cuda and weight.dtype != dtype:
+        return hidden.to(dtype), weight.to(dtype)
+    return hidden, weight
 
 
 def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from opd_steps.models.draft_head import additive, left_padded, placed
+from opd_steps.models.draft_head import left_padded, mask, placed
 from opd_steps.models.numerics import computing
 
 NONE = -1  # in place of a token behind the end of a block
@@ -51,7 +51,6 @@ class Speculative:
     @torch.no_grad()
     def __init__(self, policy: Any, contexts: Sequence[Sequence[int]]):
         self.policy, self.texts, self.cache = policy, [Text(c) for c in contexts], DynamicCache()
-        self.layers = policy.family.read_layers(policy.target.model)
         self.last_B = torch.tensor([c[-1] for c in contexts], device=policy.device)
         read_BL, seen_BL = left_padded([c[:-1] for c in contexts], policy.tokenizer.pad_token_id)
         self.seen_BL = seen_BL[:, :0].to(policy.device)
@@ -64,12 +63,12 @@ class Speculative:
     def propose(self) -> Tensor:
         """The likeliest block behind each text, token by token, [B, block]."""
         model, policy, (next_BL, thought_BLF, seen_BL) = self.policy.model, self.policy, self.fresh
-        out_BD = model.read(policy._embed(next_BL), thought_BLF, seen_BL, self.state)
-        length, said = self.state.length, []
-        for k in range(policy.family.block):
-            if k:
-                out_BD = model.go_on(policy._embed(said[-1]), out_BD, self.state)
-            said.append(policy._likeliest(out_BD))
+        with computing(model, policy.compute):
+            out_BD = model.read(policy.embed(next_BL), thought_BLF, seen_BL, self.state)
+            length, said = self.state.length, [policy.likeliest(out_BD)]
+            for _ in range(policy.family.block - 1):
+                out_BD = model.go_on(policy.embed(said[-1]), out_BD, self.state)
+                said.append(policy.likeliest(out_BD))
         self.state.back_to(length)  # what it thought of its own drafts is no thought of the target's
         return torch.stack(said, 1)
 
@@ -103,12 +102,12 @@ class Speculative:
         target = self.policy.target
         self.seen_BL = torch.cat([self.seen_BL, fresh_BQ], 1)
         position_BQ, sees_B1QK = placed(self.seen_BL, tokens_BQ.shape[1])
-        mask = sees_B1QK if target.model.config._attn_implementation == "sdpa" else additive(sees_B1QK, target.compute)
-        how = {"position_ids": position_BQ, "attention_mask": mask, "past_key_values": self.cache, "use_cache": True}
+        shown = mask(sees_B1QK, target.model.config, target.compute)
+        how = {"position_ids": position_BQ, "attention_mask": shown, "past_key_values": self.cache, "use_cache": True}
         with computing(target.model, target.compute):
             found = target.model.base_model(input_ids=tokens_BQ, output_hidden_states=True, **how)
             logits_BQV = target.model.get_output_embeddings()(found.last_hidden_state)[..., : target.vocab]
-        return logits_BQV.argmax(-1), torch.cat([found.hidden_states[layer] for layer in self.layers], -1)
+        return logits_BQV.argmax(-1), torch.cat([found.hidden_states[layer] for layer in self.policy.layers], -1)
 
 
 def speak(policy: Any, contexts: Sequence[Sequence[int]]) -> list[Text]:

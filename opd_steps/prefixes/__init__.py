@@ -19,6 +19,7 @@ class PrefixSource(Protocol):
     JUDGED   whether some of its rows have a reward
     TEXTS    whether it reads a text column of the data, named by its option `column`
     RECORDS  TEXTS alone: whether its texts are those of the step's own prompts
+    TRACES   TEXTS alone: whether samples of a policy may stand in that column's place (the node's `texts`)
     LEARNER  whether they are the rows of the learner that its option `learner` names
     MIXED    whether it samples tokens from two models at once, which no engine does
     """
@@ -29,6 +30,7 @@ class PrefixSource(Protocol):
     SAMPLER: ClassVar[str] = ""
     TEXTS: ClassVar[bool] = False
     RECORDS: ClassVar[bool] = False
+    TRACES: ClassVar[bool] = False
     LEARNER: ClassVar[bool] = False
     MIXED: ClassVar[bool] = False
     UNCARRIED: ClassVar[str] = "its rows are the student's own answers to prompts"

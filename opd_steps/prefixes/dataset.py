@@ -16,6 +16,7 @@ class Dataset(PrefixSource):
     SAMPLED: ClassVar[bool] = False
     JUDGED: ClassVar[bool] = False
     TEXTS: ClassVar[bool] = True
+    TRACES: ClassVar[bool] = True
 
     column: str = "solution"
 

@@ -20,6 +20,7 @@ class Pieces(PrefixSource):
     SAMPLED: ClassVar[bool] = False
     JUDGED: ClassVar[bool] = False
     TEXTS: ClassVar[bool] = True
+    TRACES: ClassVar[bool] = True
     RECORDS: ClassVar[bool] = True
 
     column: str = "solution"

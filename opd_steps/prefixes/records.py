@@ -20,6 +20,7 @@ class Records(PrefixSource):
     SAMPLED: ClassVar[bool] = False
     JUDGED: ClassVar[bool] = False
     TEXTS: ClassVar[bool] = True
+    TRACES: ClassVar[bool] = True
     RECORDS: ClassVar[bool] = True
 
     student_share: Annotated[float, "0 to 1"] = 0.5

@@ -27,7 +27,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.outcome import outcome_B
 from opd_steps.rollout.table import read_rollouts, read_texts, with_scores
 from opd_steps.steps._engines import sampling_engine, seen, start_teacher
-from opd_steps.steps._models import row_room
+from opd_steps.steps._models import require_made_with, row_room
 from opd_steps.steps._teachers import Staff
 from opd_steps.store.artifacts import Job
 
@@ -45,6 +45,11 @@ class Rows:
 
     def __post_init__(self) -> None:
         self._texts = cache(self.pool.texts)
+        if "texts" in self.job.parents:
+            require_made_with(self.staff.students[""], self.job, "texts", "student")
+            made = read_rollouts(self.job.path("texts"))
+            traces = Trajectory(made.contexts, made.actions, made.prompt_B, heard=made.heard)
+            self._texts = lambda column: traces
         options, students = self.job.options, self.staff.students
         self._teachers = {name: self.staff.of(name) for name in students}
         asks_outcome = lambda name: any(outcome_need(row) for v in versions(options) for row in terms(method_of(v, name)))
@@ -158,7 +163,8 @@ class Rows:
             teaching = self.staff.teachings[name]
             texts_B = [0] * len(pool)
             for column in columns:
-                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(self.pool.written(column))[0], strict=True)]
+                written, ids = self._texts(column), range(len(pool))
+                texts_B = [max(t, len(behind)) for t, behind in zip(texts_B, woven(written.rows(ids))[0], strict=True)]
             shown = seen(plugs.load("teachers/contexts", teaching.context), pool, job.seed)
             lengths = ((len(c), max(row_room(job, longest), t)) for c, t in zip(shown, texts_B, strict=True))
             start_teacher(job, teacher, teaching.model, teaching.engine, teaching.engine_key, lengths)

@@ -38,14 +38,14 @@ SMALL = {
 
 def cut(graph: Graph) -> Graph:
     """The graph with as little work as shows that every node runs; its models learn nothing."""
-    texts = [node.parents["answers"] for node in graph.nodes.values() if "answers" in node.parents]  # of all prompts
+    texts = [node.parents[role] for node in graph.nodes.values() for role in {"answers", "texts"} & node.parents.keys()]
     for node in graph.nodes.values():
         options = node.options
         options.update(
             {key: min(options[key] or value, value) for key, value in FEW.items() if isinstance(options.get(key), int)}
         )
         if any(node is other for other in texts):
-            options["limit"] = 0
+            options["limit"] = 0  # samples of all prompts
         if options.get("select", {}).get("name") == "by_pass_rate":
             options["select"]["low"] = 0.0  # of few samples by such a model perhaps none is right
         for reads in (options.get("select", {}), options.get("analysis", {})):

@@ -31,6 +31,7 @@ from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN
 from tests.unit.llada_toys import write_llada
 
 ROWS = 6
+OF_ALL = {"answers", "texts"}  # roles of samples of all prompts
 FIRST = 12  # bytes of a text's beginning, and of its continuation
 SMALL = 400  # tokens of a small vocabulary
 NARROW = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
@@ -46,7 +47,7 @@ ADAPTER = {"name": "lora", "r": 8, "alpha": 16.0, "dropout": 0.0, "targets": []}
 def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
     graph = uncut(paper)
-    texts = {node.parents["answers"].key for node in graph.nodes.values() if "answers" in node.parents}  # of all prompts
+    texts = {node.parents[role].key for node in graph.nodes.values() for role in OF_ALL & node.parents.keys()}
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data" and options["task"]["name"] == "gallery":

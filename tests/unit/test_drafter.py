@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from opd_steps.loop.objective import Objective
 from opd_steps.models.bases import Base
 from opd_steps.models.families.drafter import Drafter
 from opd_steps.models.lm_policy import LMPolicy
+from opd_steps.models.numerics import cast
 from opd_steps.models.speculative import Speculative
 from opd_steps.nouns.draw import Draw
 from opd_steps.nouns.trajectory import Trajectory
@@ -243,6 +245,34 @@ def test_the_loss_is_the_two_streams_each_a_mean_of_its_own(learned):
     assert all(p.grad is None for p in policy.target.model.parameters())
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in policy.model.parameters())
     policy.model.zero_grad()
+
+
+def test_blocks_of_a_batch_have_the_gradient_that_each_has_alone(learned):
+    policy, rows = learned
+    blocks = by_block(rows)
+    found = {}
+    for size in (1, 7, len(blocks)):  # of one text and of several, at many places of each
+        figures = Objective.from_method(METHOD, 0).backward(policy, blocks, {}, {"teacher": policy.target}, micro_batch=size)
+        found[size] = figures["loss"], torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+        policy.model.zero_grad()
+    for loss, grad in found.values():
+        assert loss == pytest.approx(found[1][0], rel=1e-5)
+        assert (grad - found[1][1]).norm() < 1e-5 * found[1][1].norm()
+
+
+def test_in_bf16_by_fp32_weights(learned):
+    policy, rows = learned
+    blocks, found = by_block(rows), {}
+    low = copy.copy(policy)
+    low.compute, low.target = torch.bfloat16, copy.copy(policy.target)
+    low.target.model, low.target.compute = cast(policy.target.model, torch.bfloat16), torch.bfloat16
+    for name, student in (("whole", policy), ("low", low)):
+        Objective.from_method(METHOD, 0).backward(student, blocks, {}, {"teacher": policy.target})
+        found[name] = torch.cat([p.grad.flatten() for p in student.model.parameters()])
+        policy.model.zero_grad()
+    assert found["low"].dtype == torch.float32 and not found["low"].equal(found["whole"])
+    assert torch.cosine_similarity(found["low"], found["whole"], 0) > 0.999
+    assert len(spoken(low)) == len(rows)
 
 
 def test_a_drafter_is_no_way_from_itself(learned):

@@ -19,7 +19,9 @@ NODES = {
     "two": {"kind": "pretrain", "model": "init", "data": "data", "steps": 7},
     "rollouts": {"kind": "rollout", "policy": "student", "data": "data"},
     "others": {"kind": "rollout", "policy": "one", "data": "data"},
+    "several": {"kind": "rollout", "policy": "one", "data": "data", "sampling": {"n": 4}},
     "elsewhere_said": {"kind": "rollout", "policy": "one", "data": "hinted"},
+    "elsewhere_one": {"kind": "rollout", "policy": "one", "data": "hinted", "sampling": {"n": 1}},
     "tested": {"kind": "rollout", "policy": "one", "data": "data", "split": "test"},
     "scores": {"kind": "score", "rollouts": "rollouts", "teacher": "one", "topk": 4},
     "scores_two": {"kind": "score", "rollouts": "rollouts", "teacher": "two", "topk": 4},
@@ -27,6 +29,7 @@ NODES = {
     "cool": {"kind": "rollout", "policy": "student", "data": "data", "sampling": {"temperature": 0.7}},
     "of_cool": {"kind": "score", "rollouts": "cool", "teacher": "one", "temperature": 1.0},
 }
+WRITTEN = {"method": {"prefix": "dataset", "signal": "fkl", "support": "full", "estimator": "exact"}}
 ROUTED = {"weights": {"name": "routed", "column": "domain", "to": {"x": "a", "y": "b"}}}
 A_AND_B = {"a": {"model": "one"}, "b": {"model": "two"}}
 
@@ -68,6 +71,20 @@ REFUSED = {
     "texts of another split": (
         {"teacher": "one", "judges": ["rubric"], "answers": "tested"},
         "x.answers: expected answers to the prompts of data, split train; found those of data, split test",
+    ),
+    # samples in place of a column
+    "samples for nobody": ({"teacher": "one", "texts": "others"}, "x.texts: is read by nothing in this node"),
+    "samples for a corpus": (
+        {"teacher": "one", "texts": "others", "method": {"prefix": "corpus", "signal": "fkl", "support": "full", "estimator": "exact"}},
+        "x.texts: corpus reads no samples in a column's place",
+    ),
+    "several samples": (
+        {"teacher": "one", "texts": "several", **WRITTEN},
+        "x.texts: expected one sample of each prompt to train on; several has sampling.n 4",
+    ),
+    "samples of other prompts": (
+        {"teacher": "one", "texts": "elsewhere_one", **WRITTEN},
+        "x.texts: expected answers to the prompts of data; found those of hinted",
     ),
     "student as a name": ({"teachers": {"student": {"model": "one"}}}, "x.teachers.student: student, self, sampler mean something else"),
     "sampler as a name": ({"teachers": {"sampler": {"model": "one"}}}, "x.teachers.sampler: student, self"),

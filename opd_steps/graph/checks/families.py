@@ -40,7 +40,8 @@ def check_families(node: GraphNode, where: str) -> None:
         if (count := processes(node)) > 1 and not says("PARALLEL"):
             what = f"a {family} model is trained by one process: expected 1, found {count} (0: one for each GPU)"
             raise UserError(f"{where}.resources.processes", what)
-        odd = [key for key, plain in PLAIN.items() if node.options.get(key, plain) != plain and not says("NUMERICS")]
+        unknown = says("LACKS") if says("NUMERICS") else PLAIN
+        odd = [key for key, plain in PLAIN.items() if key in unknown and node.options.get(key, plain) != plain]
         if odd:
             raise UserError(f"{where}.{odd[0]}", f"a {family} model knows no such choice: leave it out")
         if role in _ACTS and task and node.kind in _READERS and not says("WRITTEN"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.needs import terms, wide_plugs
 from opd_steps.config.plugs import constant
-from opd_steps.config.teachers import Teaching, learners, named, origin
+from opd_steps.config.teachers import Teaching, learners, named, origin, sources
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.apart import check_chance
 from opd_steps.graph.checks.controllers import check_controllers
@@ -45,6 +45,7 @@ def check_opd(node: GraphNode, where: str) -> None:
             )
             raise UserError(f"{where}.{role}", found)
     check_answers(node, where)
+    _check_texts(node, where)
     for i, judge in enumerate(options["judges"]):
         if constant("judges", judge["name"], "LEARNER") and judge["learner"] not in options["learners"]:
             known = ", ".join(options["learners"]) or "none beside the student"
@@ -53,6 +54,26 @@ def check_opd(node: GraphNode, where: str) -> None:
         check_context(node, teaching, where)
     check_controllers(node, where, lambda changed: check_method(node, changed, where))
     check_asked(teachings, options, where)
+
+
+def _check_texts(node: GraphNode, where: str) -> None:
+    """Raises UserError for samples that nobody reads, or that are not one of each prompt."""
+    if "texts" not in node.parents:
+        return
+    found, data, each = node.parents["texts"], node.parents["data"], {"split": "train", "limit": 0, "keep": "all"}
+    read = [source["name"] for _, method in learners(node.options) for source in sources(method)]
+    read = [name for name in read if constant("prefixes", name, "TEXTS")]
+    if not read:
+        raise UserError(f"{where}.texts", "is read by nothing in this node; leave it out")
+    if odd := [name for name in read if not constant("prefixes", name, "TRACES")]:
+        raise UserError(f"{where}.texts", f"{odd[0]} reads no samples in a column's place; leave it out")
+    asked = {**{key: found.options[key] for key in each}, "sampling.n": found.options["sampling"]["n"]}
+    if wrong := [key for key, value in (each | {"sampling.n": 1}).items() if asked[key] != value]:
+        what = f"expected one sample of each prompt to train on; {found.name} has {wrong[0]} {asked[wrong[0]]}"
+        raise UserError(f"{where}.texts", what)
+    if found.parents["data"].key != data.key:
+        of = f"expected answers to the prompts of {data.name}; found those of {found.parents['data'].name}"
+        raise UserError(f"{where}.texts", of)
 
 
 def _check_buffer(options: dict, where: str) -> None:

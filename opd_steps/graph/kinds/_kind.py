@@ -168,7 +168,7 @@ class Training(Running):
     gradient: Any = plug("gradients", "plain")  # between the backward passes of a step and its update
     micro_batch: Annotated[int, "at least 1"] = 64  # sequences in one forward and backward pass
     micro_tokens: Annotated[Optional[int], "at least 1"] = None  # instead: tokens in one pass, of sequences of like length
-    packed: bool = False  # sequences of one pass stand one behind the other, without padding
+    packed: bool = False  # sequences of one pass without padding, and a text that several go on from once
     checkpoint_every: Annotated[int, "at least 1"] = 50  # steps
     checkpoint_async: bool = False  # steps go on while a checkpoint is written, from a copy in the host's memory
     weights: Dtype = "float32"  # that what is trained is held in, and its moments; bfloat16 loses small updates

@@ -44,6 +44,9 @@ class OpdNode(SamplingTraining):
     pass_rates: Optional[str] = ref("rollouts", required=False)  # for select: several samples a prompt, with their rewards
     teacher_rates: Optional[str] = ref("rollouts", required=False)  # for select: a teacher's samples of the same prompts
     answers: Optional[str] = ref("rollouts", required=False)  # for judges: a teacher's texts, of which nothing else is read
+    texts: Optional[str] = ref(
+        "rollouts", required=False
+    )  # for sources that read a text column of the data: one sample of each prompt in its place
     update_of: Optional[str] = ref("model", required=False)  # for hooks: a finished model that started where this one starts
     teacher_source: Any = plug("teachers/sources", "frozen")  # where the teacher's weights come from as training goes on
     teacher_dtype: Optional[Dtype] = None  # of `teacher`; null: the node's

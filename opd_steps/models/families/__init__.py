@@ -30,6 +30,7 @@ class Family(Protocol):
     ADAPTS    whether its models may be trained by an adapter: `policy` takes `tuning`, `save` writes the adapter alone, and a policy
               with one can say what it began as (`begun`)
     NUMERICS  whether its policies are held and computed with as `numerics` says; a node that asks for it of others is refused
+    LACKS     of the options of NUMERICS those that it does not know all the same
 
     The options of the plug itself are what the node reads beside.
     """
@@ -41,6 +42,7 @@ class Family(Protocol):
     PARALLEL: ClassVar[bool] = False
     ADAPTS: ClassVar[bool] = False
     NUMERICS: ClassVar[bool] = False
+    LACKS: ClassVar[tuple[str, ...]] = ()
     UNCARRIED: ClassVar[str] = "it trains causal language models"
 
     @abstractmethod

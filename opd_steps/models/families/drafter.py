@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,7 +19,7 @@ from opd_steps.models.drafter_policy import DrafterPolicy
 from opd_steps.models.families import Family
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.lm_policy import LMPolicy
-from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.numerics import FP32, Numerics, dtype_of
 from opd_steps.models.tokenizers import digest
 from opd_steps.process.finite import not_finite
 from opd_steps.seeds import derive
@@ -39,6 +39,8 @@ class Drafter(Family):
     """
 
     TEXT: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
+    LACKS: ClassVar[tuple[str, ...]] = ("attention", "recompute", "micro_tokens")
 
     block: Annotated[int, "at least 1"] = 5  # tokens of a draft
     layers: Annotated[list[int], "at least 0"] = field(
@@ -59,9 +61,9 @@ class Drafter(Family):
         torch.manual_seed(derive(seed, "drafter"))
         return self._of(target, base)
 
-    def _of(self, target: LMPolicy, base: Base, sampling: Mapping | None = None) -> DrafterPolicy:
-        model = DraftHead(target.model, len(self.read_layers(target.model))).to(target.device)
-        return DrafterPolicy(model, target, self, base, sampling)
+    def _of(self, target: LMPolicy, base: Base, sampling: Mapping | None = None, numerics: Numerics = FP32) -> DrafterPolicy:
+        model = DraftHead(target.model, len(self.read_layers(target.model))).to(target.device, dtype_of(numerics.weights))
+        return DrafterPolicy(model, target, self, base, sampling, numerics)
 
     def policy(
         self,
@@ -74,8 +76,9 @@ class Drafter(Family):
     ) -> DrafterPolicy:
         if (below := base_of(Path(folder))) is None or not (Path(folder) / WEIGHTS).is_file():
             raise UserError(str(folder), f"holds no drafter: expected {WEIGHTS} and {BASE}")
-        target = CausalLM().policy(below, numerics=numerics, batch=batch)
-        made = self._of(target, Base(**json.loads((Path(folder) / BASE).read_text())), sampling)
+        read = replace(numerics, weights=numerics.compute)  # nobody trains the target
+        target = CausalLM().policy(below, numerics=read, batch=batch)
+        made = self._of(target, Base(**json.loads((Path(folder) / BASE).read_text())), sampling, numerics)
         made.model.load_state_dict(load_file(Path(folder) / WEIGHTS))
         if name := not_finite(made.model.named_parameters()):
             raise NotFinite(str(folder), f"the weight {name} is not finite")
@@ -84,7 +87,9 @@ class Drafter(Family):
 
     def save(self, policy: DrafterPolicy, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: p.detach().cpu().contiguous() for name, p in policy.model.named_parameters()}, folder / WEIGHTS)
+        held = {} if policy.numerics.published is None else {"dtype": dtype_of(policy.numerics.published)}
+        weights = policy.model.named_parameters()
+        save_file({name: p.detach().to("cpu", **held).contiguous() for name, p in weights}, folder / WEIGHTS)
         policy.base.write(folder)
 
     def require_same(self, policy: DrafterPolicy, other, where: str, role: str) -> None:
