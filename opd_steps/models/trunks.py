@@ -1,6 +1,7 @@
 """Rows that go on from places of one text: the text is read once, and behind each place what its row says alone.
 
-A context that another one goes on from is part of that one's text, the trunk of both; a row's own tokens are a branch of it.
+A context that another one goes on from is part of that one's text, the trunk of both; a row's own tokens, from the first one on that is not
+the trunk's, are a branch of it.
 """
 
 from __future__ import annotations
@@ -56,9 +57,12 @@ def branched(
     branch = [[-1] * len(text) for text in rows]  # of each token, whose it is
     position = [list(range(len(text))) for text in rows]
     bound = [list(range(1, len(text) + 1)) for text in rows]  # how much of the trunk each token sees
-    start_B = []
+    leaves_B, start_B = [], []  # where each row leaves its trunk, and where its branch stands
     for b, (context, tokens, t) in enumerate(zip(contexts, behind, known.of_B, strict=True)):
-        own, n = tokens[:-1], len(context)
+        along = known.texts[t][len(context) :]
+        same = next((k for k, (x, y) in enumerate(zip(tokens[:-1], along)) if x != y), min(len(tokens) - 1, len(along)))
+        own, n = tokens[same:-1], len(context) + same
+        leaves_B.append(n)
         start_B.append(len(rows[t]))
         rows[t] += own
         branch[t] += [b] * len(own)
@@ -72,7 +76,7 @@ def branched(
     trunk_T1S = (branch_TS == -1)[:, None]
     own_TSS = (branch_TS[:, None] == branch_TS[:, :, None]) & (at_S <= at_S[:, None])
     sees_TSS = own_TSS | (trunk_T1S & (at_S < bound_TS[:, :, None]))
-    place = lambda b, state: state if state < len(contexts[b]) else start_B[b] + state - len(contexts[b])
+    place = lambda b, state: state if state < leaves_B[b] else start_B[b] + state - leaves_B[b]
     at = [place(b, len(contexts[b]) - 1 + p) for b, own in enumerate(places) for p in own]
     row = [known.of_B[b] for b, own in enumerate(places) for _ in own]
     how = {"position_ids": fill(position, 0), "attention_mask": sees_TSS[:, None]}

@@ -57,6 +57,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             }
         elif node.kind == "data":
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
+        elif node.kind == "drafter":
+            options["family"]["layers"] = []
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
             if "block" in options["family"]:  # of a text that is cut, too
@@ -107,13 +109,16 @@ def uncut(paper: str) -> Graph:
 
 def write_source(folder: Path, source: dict, name: str) -> None:
     """Rows as a source reads them, and as those within it do; their paths lead there from now on."""
-    for key, inner in source.items():
+    mixed = source["name"] == "mixture"
+    for key, inner in (source["of"] if mixed else source).items():
         if isinstance(inner, dict) and "name" in inner:
             write_source(folder / key, inner, name if source["name"] == "continued" else f"{name} {key}")
     if source["name"] == "continued":
         source |= {"begin": FIRST, "more": FIRST}
     if write := {"hf": write_set, "gsm8k": write_gsm8k, "humaneval": write_code}.get(source["name"]):
         source["path"] = str(write(folder, source, name))
+    if mixed:
+        source["train"] = ROWS
     if "train_rows" in source:
         source["train_rows"] = min(source["train_rows"], ROWS)
 

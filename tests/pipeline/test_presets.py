@@ -77,7 +77,7 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
                 continue  # a checkpoint as it is published; what stands on it speaks as another
             pool = PromptPool.load(folder, split, tokenizer)
             prompt, source = pool.rows[0]["prompt"], node.options["source"]
-            of = source.get("of", source)
+            of = source if source["name"] == "mixture" else source.get("of", source)
             asked = (of.get("wording") or "{prompt}").replace("{prompt}", f"What is 0 + 1 in {node.name}?")
             assert of["name"] != "hf" or prompt == (fitting(asked, FIRST) if source["name"] == "continued" else asked)
             system = [{"role": "system", "content": said}] if (said := node.options["system"]) is not None else []

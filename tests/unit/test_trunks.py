@@ -40,9 +40,13 @@ def rows(texts: int = 3, places: int = 6) -> Trajectory:
     tokens = lambda n: torch.randint(1, VOCAB - 2, (n,), generator=draw)
     known = [tokens(30 + 3 * t).tolist() for t in range(texts)]
     count = texts * places
+    follows = lambda b, n: known[b % texts][12 + 4 * (b // texts) :][:n]  # what the text itself says there
+    said = [tokens(1 + b % 4) for b in range(count)]
+    for b in range(0, count, 2):  # none, some or all of it
+        said[b][: b % 4] = torch.tensor(follows(b, len(said[b][: b % 4])))
     return Trajectory(
         [known[b % texts][: 12 + 4 * (b // texts)] for b in range(count)],
-        [tokens(1 + b % 4) for b in range(count)],
+        said,
         torch.arange(count) % texts,
         logp=[-torch.rand(1 + b % 4, generator=draw) for b in range(count)],
         reward_B=(torch.arange(count) % 2).float(),
@@ -67,6 +71,15 @@ def test_packed_rows_of_one_text_have_the_gradient_of_padded_ones(kind):
     count = {packed: len(student._read(rows(), "student").tokens_BL.flatten()) for packed, student in read.items()}
     assert 2 * count[True] <= count[False]
     require_same(*(backward(student) for student in read.values()), within)
+
+
+def test_what_a_text_says_itself_is_no_branch():
+    text = list(range(20))
+    pieces = Trajectory([text[:n] for n in range(4, 17)], [torch.tensor(text[n : n + 3]) for n in range(4, 17)], torch.zeros(13))
+    read = branched(pieces.contexts, *woven(pieces), 0, "cpu")
+    assert read.tokens_BL.tolist() == [text[:16] + [16] + [16, 17]]  # behind the last place two pieces go on by themselves
+    assert read.how["position_ids"][0, read.at_N].tolist() == [n - 1 + k for n in range(4, 17) for k in range(3)]
+    assert read.tokens_BL[0, read.at_N].tolist() == [text[n - 1 + k] for n in range(4, 17) for k in range(3)]
 
 
 def test_texts_that_share_little_are_read_one_by_one():
