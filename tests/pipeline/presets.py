@@ -22,6 +22,7 @@ from opd_steps.config.load import load_root
 from opd_steps.config.needs import terms
 from opd_steps.graph.checked import checked
 from opd_steps.graph.cost.known import published
+from opd_steps.graph.node import GraphNode
 from opd_steps.graph.nodes import Graph
 from opd_steps.models.families.vl import FIELDS, MARKS
 from opd_steps.models.sight import GREY
@@ -96,9 +97,13 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
                 judge["critic"] = {"name": "programmatic", "between": "", "after": ""}
         for row in terms(options["method"]) if node.kind == "opd" else ():
             row["estimator"] |= {"layers": [1], "student_layers": []} if "layers" in row["estimator"] else {}
-        if wide and node.says.TRAINS and options["tune"]["name"] == "full":
+        if wide and node.says.TRAINS and options["tune"]["name"] == "full" and adapts(node):
             options |= {"tune": ADAPTER, "weights": "bfloat16"}  # moments of all weights would be four times the model
     return graph
+
+
+def adapts(node: GraphNode) -> bool:
+    return node.maker_of(node.says.START).kind != "drafter"  # which is one layer itself
 
 
 def uncut(paper: str) -> Graph:
