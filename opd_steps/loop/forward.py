@@ -14,6 +14,7 @@ from opd_steps.nouns.dist import StepDist
 from opd_steps.nouns.policy import Policy, Teacher
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.evidence import Evidence
+from opd_steps.process import flops
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class Forward:
         rows = self.batch.rows(picks)
         evidence = evidence or self._evidence(rows, picks)
         at = int(self.batch.length_B[: index.start].sum())
-        return Part(self.policy.dist(rows, "student", self.asks["student"]), evidence, at, idle)
+        with flops.of_learner(counts=torch.is_grad_enabled() and not idle):  # a survey's rows are read again, with gradient
+            student = self.policy.dist(rows, "student", self.asks["student"])
+        return Part(student, evidence, at, idle)
 
     @torch.no_grad()
     def _evidence(self, rows: Trajectory, picks: slice) -> Evidence:

@@ -6,6 +6,7 @@ import copy
 import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import NotFinite, UserError
+from opd_steps.graph.cost.operations import passes
+from opd_steps.graph.cost.shape import Shape, shape_of
 from opd_steps.models.ends import model_ends
 from opd_steps.models.numerics import FP32, Numerics, cast, computing, dtype_of, multiplied
 from opd_steps.models.packing import Read, packs, padded, unpadded
@@ -24,7 +27,7 @@ from opd_steps.nouns.heard import woven
 from opd_steps.nouns.hidden import HiddenStates
 from opd_steps.nouns.policy import Sampler
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.process import ranks
+from opd_steps.process import flops, ranks
 from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.positions import positions
@@ -181,6 +184,7 @@ class LMPolicy:
 
     def _dist(self, trajectory: Trajectory, role: str, asks: Asks) -> LazyCategorical | HiddenStates:
         read = self._read(trajectory, role)
+        self._count(read, not asks.hidden_alone)
         at_N, row_N = read.at_N, read.row_N
         layers = {}
         if self._plain_head or asks.hidden:
@@ -198,6 +202,18 @@ class LMPolicy:
             hidden_BLD, weight, bias = logits_BLV[..., : self.vocab], None, None
         known = {layer: found_BLD[row_N, at_N] for layer, found_BLD in layers.items()}
         return LazyCategorical(hidden_BLD[row_N, at_N], weight, bias, self.temperature or 1.0, self.vocab, known)
+
+    def _count(self, read: Read, head: bool) -> None:
+        if isinstance(self._shape, str):
+            flops.done[flops.UNKNOWN] += 1
+            return
+        gradient, frozen = torch.is_grad_enabled(), self.base is not None
+        flops.done[self.numerics.compute] += passes(self._shape, read.length_B, len(read.at_N), gradient, frozen, head)
+
+    @cached_property
+    def _shape(self) -> Shape | str:
+        """With the part of the head that exists."""
+        return shape_of(self.model.config.to_dict() | {"vocab_size": self.vocab})
 
     def _head(self) -> tuple[Tensor, Tensor | None]:
         """The head's weight and bias, whole. That of a frozen model is gathered once for all distributions that hold it."""

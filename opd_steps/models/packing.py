@@ -27,12 +27,14 @@ class Read:
     at_N       a state's place in its row of these
     row_N      which row of these
     how        keywords of the model's forward pass
+    length_B   tokens of each row, without padding
     """
 
     tokens_BL: Tensor
     at_N: Tensor
     row_N: Tensor
     how: dict
+    length_B: list[int]
 
 
 def padded(
@@ -45,7 +47,7 @@ def padded(
     tokens = torch.tensor([r[:-1] + [pad_id] * (width - len(r) + 1) for r in rows], device=device)
     at = [len(c) - 1 + p for c, own in zip(contexts, places, strict=True) for p in own]
     row = [b for b, own in enumerate(places) for _ in own]
-    return Read(tokens, torch.tensor(at, device=device), torch.tensor(row, device=device), {})
+    return Read(tokens, torch.tensor(at, device=device), torch.tensor(row, device=device), {}, [len(r) - 1 for r in rows])
 
 
 def unpadded(
@@ -67,7 +69,8 @@ def unpadded(
             "sides": sides,
             "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         }  # one that nobody reads
-    return Read(torch.tensor([t for r in rows for t in r], device=device)[None], at_N, torch.zeros_like(at_N), how)
+    tokens_1T = torch.tensor([t for r in rows for t in r], device=device)[None]
+    return Read(tokens_1T, at_N, torch.zeros_like(at_N), how, length_B.tolist())
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from opd_steps.errors import UserError
 from opd_steps.nouns.adapted import merged
 from opd_steps.rollout.lengths import engine_length, longest
+from opd_steps.rollout.vllm_cache import Seen
 from opd_steps.rollout.vllm_said import TOLERANCE, fixed_row, gap, of_flat, require_agreement
 
 SETTINGS = {
@@ -52,6 +53,7 @@ class VllmEngine:
             "max_logprobs": scores,
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
             "skip_tokenizer_init": True,
+            "disable_log_stats": False,  # else nobody counts what its cache holds
             "seed": 0,
         }
         if learns:
@@ -65,6 +67,8 @@ class VllmEngine:
                 raise UserError("engine", f"vLLM does not start on {path}: {type(error).__name__}: {error}") from error
             if learns:
                 self.llm.init_weight_transfer_engine({"init_info": {}})
+        self.seen = Seen()
+        self.llm.llm_engine.logger_manager.stat_loggers = [self.seen]
         self.limit = self.llm.llm_engine.vllm_config.model_config.max_model_len - 1
 
     def generate(
@@ -101,7 +105,7 @@ class VllmEngine:
             for seed in seeds
         ]
         tokens, logp, ended = [], [], []
-        for found in self._ask(contexts, asked):
+        for found in self._ask(contexts, asked, sampling=True):
             row = found.outputs[0]
             first = torch.tensor(row.logprobs.start_indices)
             tokens.append(torch.tensor(list(row.token_ids)))
@@ -157,9 +161,10 @@ class VllmEngine:
         token, logp, _ = self.generate([ids], [0], max_new_tokens=1, temperature=0.0, top_p=1.0)
         return gap(model, [*ids, *token[0].tolist()], [*self.score([ids], [1], 0)[0][0].tolist(), *logp[0].tolist()])
 
-    def _ask(self, rows: Sequence[Sequence[int]], asked) -> list:
+    def _ask(self, rows: Sequence[Sequence[int]], asked, sampling: bool = False) -> list:
         if self.version is None:
             raise RuntimeError("vLLM holds the weights of an update that was not completed: nothing it says can be trusted")
+        self.seen.sampling = sampling
         with own_randomness():
             return self.llm.generate([self._vllm.TokensPrompt(prompt_token_ids=list(r)) for r in rows], asked, use_tqdm=False)
 

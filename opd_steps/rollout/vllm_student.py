@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor
 
 from opd_steps.errors import UserError
-from opd_steps.process import devices, ranks, spans
+from opd_steps.process import devices, kv, ranks, spans
 from opd_steps.rollout.lengths import longest
 from opd_steps.rollout.threads import Threads
-from opd_steps.rollout.vllm_link import PATIENCE, ROUTE, Gone, Link
+from opd_steps.rollout.vllm_cache import of_metrics
+from opd_steps.rollout.vllm_link import PATIENCE, ROUTE, UNREACHABLE, Gone, Link
 from opd_steps.rollout.vllm_process import OwnServer, healthy
 from opd_steps.rollout.vllm_said import TOLERANCE, fixed_row, gap, require_agreement
 from opd_steps.rollout.weights import in_files, whole
 
-GLANCE = 10.0  # seconds between two looks at a server whose rows take long
+GLANCE = 1.0  # seconds between two looks at a server while it samples
 FIXED = 136  # tokens of the sequence on which both are compared: more than a block of the cache has, on a CPU too
 
 
@@ -127,7 +129,7 @@ class VllmStudent(Link):
 
     def _start(self) -> None:
         super()._start()
-        self.version, self.begun = 0, {}
+        self.version, self.begun, self.preempted = 0, {}, 0
         if self.learns:
             self.of_first(lambda: self.asked(lambda: self.post("/init_weight_transfer_engine", {"init_info": {}})))
 
@@ -150,15 +152,29 @@ class VllmStudent(Link):
         asked = {"model": self.model["id"], "prompt": list(row), "return_token_ids": True, "return_tokens_as_token_ids": True}
         return self.asked(lambda: self.post(ROUTE, asked | more, patience=None))["choices"][0]
 
+    def _look(self) -> None:
+        """How full its cache is; the first rank asks, and goes on where nobody answers."""
+        if not ranks.first():
+            return
+        try:
+            share, preempted = of_metrics(self.posted("/metrics", patience=GLANCE).decode())
+        except UNREACHABLE:
+            return
+        kv.sampling.see(share, preempted - self.preempted)
+        self.preempted = preempted  # since this server began
+
     def _waited(self, rows: list[Future]) -> list:
         """Their outcomes. A row may take hours; a server that does not even say that it lives counts as gone after PATIENCE."""
-        silent = 0.0
+        heard = time.monotonic()
         while (left := wait(rows, GLANCE, return_when="FIRST_EXCEPTION")).not_done:
             if any(row.exception() for row in left.done):
                 break
-            silent = 0.0 if healthy(self.url) else silent + GLANCE
-            if silent >= PATIENCE:
+            if healthy(self.url):
+                heard = time.monotonic()
+                self._look()
+            elif time.monotonic() - heard >= PATIENCE:
                 raise Gone(f"no answer in {PATIENCE:g} s")
         for row in left.done:
             row.result()  # which raises what kept it
+        self._look()
         return [row.result() for row in rows]

@@ -27,8 +27,11 @@ BYSTANDERS = (
     "store/lock.py",
     "store/sources.py",
     "store/views.py",
+    "process/cards.py",
     "process/devices.py",  # who runs, and where
+    "process/flops.py",
     "process/heap.py",
+    "process/kv.py",
     "process/launch.py",
     "process/lifetime.py",
     "process/spans.py",

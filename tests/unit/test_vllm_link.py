@@ -19,7 +19,7 @@ from opd_steps.graph.options import Engine
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.nouns.adapted import merged
 from opd_steps.nouns.trajectory import Trajectory
-from opd_steps.process import lifetime, ranks, spans
+from opd_steps.process import kv, lifetime, ranks, spans
 from opd_steps.process.lifetime import StopFlag, Stopped
 from opd_steps.rollout import vllm_server, vllm_student, weights
 from opd_steps.rollout.vllm_link import RESTARTS
@@ -65,6 +65,7 @@ class Fake:
             "completions": self.completions,
             "scores": self.scores,
             "health": {},
+            "metrics": 404,
             "update_weights": self.take,
         }
         for name in ("init_weight_transfer_engine", "start_weight_update", "finish_weight_update", "reset_prefix_cache"):
@@ -192,6 +193,46 @@ def test_a_signal_to_one_rank_stops_all(fake, when):
     if when == "meanwhile":
         fake.routes["scores"] = lambda asked: time.sleep(3) or in_bytes(asked)
     assert [found.kind for found in on_ranks(2, scores, "", when)] == [Stopped, Stopped]
+
+
+SAID = """# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="a {b}"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="a {b}"} 0.5
+# TYPE vllm:num_preemptions counter
+vllm:num_preemptions_total{engine="0",model_name="a {b}"} 3.0
+vllm:num_preemptions_total{engine="1",model_name="a {b}"} 1.0
+vllm:num_preemptions_created{engine="0",model_name="a {b}"} 1.76e+09
+"""
+
+
+def test_a_server_is_asked_how_full_its_cache_is(fake, monkeypatch):
+    """While it samples and at the end; its count of preemptions begins anew when it does, ours goes on."""
+    monkeypatch.setattr(kv, "sampling", kv.Cache())
+    asked = {"max_new_tokens": 2, "temperature": 1.0, "top_p": 1.0}
+    engine = student(learns=False)
+
+    def seen(said: bytes | int) -> tuple[float, int]:
+        fake.routes["metrics"] = said
+        engine.generate(ROWS, range(7), **asked)
+        return kv.sampling.most, kv.sampling.preempted
+
+    assert seen(SAID.encode()) == (0.5, 4)
+    assert seen(SAID.replace("0.5", "0.125").replace("3.0", "5.0").encode()) == (0.5, 6)
+    engine._start()
+    assert seen(SAID.replace("3.0", "1.0").encode()) == (0.5, 8)
+    assert seen(404) == (0.5, 8)
+
+
+def test_a_long_row_is_looked_at_meanwhile(fake, monkeypatch):
+    monkeypatch.setattr(kv, "sampling", kv.Cache())
+    monkeypatch.setattr(vllm_student, "GLANCE", 0.1)
+    looks = []
+    fake.routes["metrics"] = lambda _: looks.append(1) or SAID.encode()
+    completions = fake.routes["completions"]
+    fake.routes["completions"] = lambda asked: time.sleep(0.5) or completions(asked)
+    student(learns=False).generate(ROWS[:1], [0], max_new_tokens=2, temperature=1.0, top_p=1.0)
+    assert len(looks) > 1 and kv.sampling.preempted == 4
 
 
 def sampled(model, deaths: tuple = ()) -> dict:

@@ -11,6 +11,7 @@ import torch
 from opd_steps.errors import UserError
 from opd_steps.models.folder import where
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import kv
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
 from tests.vllm.conftest import SMALL, engine_options, moved, policy_of, prompts
@@ -133,6 +134,32 @@ def test_no_row_is_cut(pair):
         UserError, match=rf"engine.max_model_len: .* {engine.limit + 1} tokens, the engine takes {engine.limit}"
     ):
         engine.generate([row[:-3]], [0], max_new_tokens=4, **sampling)
+
+
+def test_how_full_its_cache_was_is_seen(pair, monkeypatch):
+    """Of rollouts alone: 8 rows of 100 to 131 tokens, side by side; each block of the cache is of one row, but the first is nobody's."""
+    _, engine = pair
+    monkeypatch.setattr(kv, "sampling", kv.Cache())
+    contexts = [np.random.default_rng(i).integers(0, 200, 100).tolist() for i in range(8)]
+    engine.score(contexts, [1] * 8, 0)
+    assert kv.sampling.most == 0
+    made, *_ = engine.generate(contexts, range(8), max_new_tokens=32, temperature=1.0, top_p=1.0)
+    cache = engine.llm.llm_engine.vllm_config.cache_config
+    blocks = sum(-(-(100 + len(row)) // cache.block_size) for row in made) / (cache.num_gpu_blocks - 1)
+    assert 0 < kv.sampling.most <= blocks and kv.sampling.most >= blocks / 2
+    assert kv.sampling.preempted == 0
+
+
+def test_requests_that_lose_their_place_are_counted(checkpoints, monkeypatch):
+    """A cache that holds few of its rows at their full length."""
+    policy = policy_of(checkpoints["tied"])
+    monkeypatch.setattr(kv, "sampling", kv.Cache())
+    engine = VllmEngine(where(checkpoints["tied"]), engine_options(kv_cache_mb=1), "float32", policy.ends)
+    engine.ends = []
+    contexts = [np.random.default_rng(i).integers(0, 200, 20).tolist() for i in range(40)]
+    engine.generate(contexts, range(40), max_new_tokens=200, temperature=1.0, top_p=1.0)
+    engine.close()
+    assert kv.sampling.preempted > 0 and 0.8 < kv.sampling.most <= 1
 
 
 def test_new_weights_again_and_again(pair):

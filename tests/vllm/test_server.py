@@ -20,6 +20,7 @@ from opd_steps.config.asks import Asks
 from opd_steps.errors import UserError
 from opd_steps.models.folder import where
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.rollout.vllm_cache import of_metrics
 from opd_steps.rollout.vllm_process import OwnServer, healthy
 from opd_steps.rollout.vllm_server import VllmServer
 from opd_steps.teachers.engine import EngineTeacher
@@ -66,6 +67,12 @@ def test_its_scores_are_those_of_transformers(server, checkpoints, k):
     if k:
         assert float((expected_NV.topk(k).values - torch.cat(best)).abs().max()) < 1e-4
         assert float((expected_NV.gather(-1, torch.cat(ids)) - torch.cat(best)).abs().max()) < 1e-4
+
+
+def test_it_says_how_full_its_cache_is(server):
+    said = server.posted("/metrics").decode()
+    assert "\nvllm:kv_cache_usage_perc{" in said and "\nvllm:num_preemptions_total{" in said
+    assert of_metrics(said) == (0.0, 0)  # at rest
 
 
 def attach(server, checkpoint: Path, tokenizer, scores: int = CAP, **changes) -> VllmServer:

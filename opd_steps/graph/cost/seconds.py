@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import ceil
 
 from opd_steps.graph.cost.needs import Needs
+from opd_steps.graph.cost.operations import attention, products
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import BYTES, Shape
-from opd_steps.process import devices
+from opd_steps.process import cards, devices
 
-PEAK = {"float32": 67e12, "bfloat16": 989e12}  # operations a second, of its data sheet
+PEAK = cards.PEAK["H100"]
 SHARE = {"float32": 0.4, "bfloat16": 0.15}  # of that, which our steps reach: docs/speed.md, 2026-11-26
 MEMORY, OF_MEMORY = 3.35e12, 0.6  # bytes a second, and what weights and cache are read with
 CALLS = 0.5e-3  # seconds a layer that the local decoder takes for a token, however few rows: the same table
@@ -29,7 +30,7 @@ def seconds(needs: Needs) -> float | None:
 
 def _forward(shape: Shape, length: int) -> float:
     """Operations of a token: its matrices, and attention to half of the row."""
-    return 2 * shape.used + 2 * shape.layers * shape.heads * shape.head * length
+    return products(shape, 1, 1) + attention(shape, length / 2)
 
 
 def _row(shape: Shape, length: Length, tokens: int) -> float:
