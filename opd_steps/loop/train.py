@@ -116,6 +116,7 @@ def train(
             last = step == steps or over()
             if time.monotonic() - shown > 5 or last:
                 shown = time.monotonic()
+                job.measured = phases.told()  # tracking.live looks there
                 print(f"{_progress(step, steps, metrics)}  {phases}", flush=True)
             if saver.pending:
                 with phases.of("checkpoint"):

@@ -148,7 +148,7 @@ class Job:
         self.work = self.results / ".work" / f"{place}-{self.fingerprint[:12]}"
         self.stage, self._notes = self.work / "publish", self.work / "notes"
         self._started, self._lock = time.time(), None
-        self.measured: dict = {}  # of this process, for timing.json
+        self.measured: dict = {}  # of this process, so far: for timing.json and tracking.live
 
     def __enter__(self) -> Job:
         if not self.writes:

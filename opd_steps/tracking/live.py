@@ -1,4 +1,5 @@
-"""A training in MLflow while it runs: where config.yaml names a server, a thread of its own sends what metrics.jsonl says.
+"""A training in MLflow while it runs: where config.yaml names a server, a thread of its own sends what metrics.jsonl says, and how fast
+it is, which no file of a result does.
 
 The file is the truth, and is read behind what the server has already. So a resumed training goes on in the run that it has there, no
 point is sent twice, and a server that was away gets all of it when it is back. A step waits for nothing of this. The import of the
@@ -56,6 +57,7 @@ class _Sender:
     def __init__(self, job: Job, server: _Server, experiment: str):
         self.job, self.server, self.experiment = job, server, experiment
         self.run, self.sent, self.problem, self.status = "", 0, "", "RUNNING"
+        self.told = job.measured
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self.thread.start()
@@ -87,17 +89,24 @@ class _Sender:
         file = self.job.work / "metrics.jsonl"
         rows = read_metrics(file if file.exists() else self.job.folder / "metrics.jsonl")
         for part in _parts([row for row in rows if row["step"] > self.sent]):
-            now = int(time.time() * 1000)
-            points = [
-                {"key": key, "value": value, "timestamp": now, "step": row["step"]}
-                for row in part
-                for key, value in row.items()
-                if key != "step"
-            ]
-            self.server.ask("runs/log-batch", {"run_id": self.run, "metrics": points})
+            self._send(part)
             self.sent = part[-1]["step"]
+        if self.sent and (told := self.job.measured) is not self.told:
+            figures = {f"system/{key}": value for key, value in told.items() if isinstance(value, int | float)}
+            self._send([{"step": self.sent} | figures])
+            self.told = told
         if self.over.is_set():
             self.server.ask("runs/update", {"run_id": self.run, "status": self.status, "end_time": int(time.time() * 1000)})
+
+    def _send(self, rows: list[dict]) -> None:
+        now = int(time.time() * 1000)
+        points = [
+            {"key": key, "value": value, "timestamp": now, "step": row["step"]}
+            for row in rows
+            for key, value in row.items()
+            if key != "step"
+        ]
+        self.server.ask("runs/log-batch", {"run_id": self.run, "metrics": points})
 
     def _find(self) -> None:
         """The run that the server has of this training, and how far it is there; else a new one."""

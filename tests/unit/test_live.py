@@ -112,16 +112,32 @@ def drawn(metrics: bytes) -> list[tuple]:
     return sorted((row["step"], key, value) for row in rows for key, value in row.items() if key != "step")
 
 
+def curves(one: dict) -> list[tuple]:
+    """Points of a run, but for those of its speed."""
+    return sorted(point for point in one["points"] if not point[1].startswith("system/"))
+
+
 def test_all_curves_are_there_once(tmp_path, server, watched):
     plain = run(tmp_path / "plain")
     watched(server.uri)
     found = run(tmp_path / "seen")
     (one,) = server.runs.values()
-    assert sorted(one["points"]) == drawn(found.metrics) and one["states"] == ["FINISHED"]
+    assert curves(one) == drawn(found.metrics) and one["states"] == ["FINISHED"]
     assert one["tags"]["opd.stage"] == "opd" and one["tags"]["mlflow.runName"] == "live toy seed3"
     assert list(server.experiments) == ["mine, too"]
     assert found.metrics == plain.metrics and found.manifest["files"] == plain.manifest["files"]
     assert not [thread for thread in threading.enumerate() if thread.name == "mlflow"]
+
+
+def test_how_fast_it_is_stands_beside_them(tmp_path, server, watched):
+    """What is measured is in no file of the result but timing.json; the last of it is that of the last step."""
+    watched(server.uri)
+    run(tmp_path)
+    (one,) = server.runs.values()
+    told = json.loads((tmp_path / f"{NODE}.timing.json").read_text())
+    last = {key: (step, value) for step, key, value in one["points"] if key.startswith("system/")}
+    assert last.keys() == {"system/steps", "system/tokens_per_s", "system/tflops_per_s"}
+    assert all(found == (8, told[key.removeprefix("system/")]) for key, found in last.items())
 
 
 def test_a_resumed_training_goes_on_in_its_run(tmp_path, server, watched):
@@ -133,7 +149,7 @@ def test_a_resumed_training_goes_on_in_its_run(tmp_path, server, watched):
         run(tmp_path, stop_at=8)
     found = run(tmp_path)
     (one,) = server.runs.values()
-    assert sorted(one["points"]) == drawn(found.metrics)
+    assert curves(one) == drawn(found.metrics)
     assert one["states"] == ["FAILED", "RUNNING", "FAILED", "RUNNING", "KILLED", "RUNNING", "FINISHED"]
 
 
@@ -154,7 +170,7 @@ def test_a_server_that_comes_late_gets_everything(tmp_path, server, watched, cap
     monkeypatch.setattr(live._Sender, "end", end)
     found = run(tmp_path)
     (one,) = server.runs.values()
-    assert sorted(one["points"]) == drawn(found.metrics)
+    assert curves(one) == drawn(found.metrics)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MLflow at")]
     assert said == [
         f"MLflow at {server.uri.removesuffix('/tracked')} takes nothing (HTTP Error 503: Service Unavailable): "
