@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from lm_eval.api.instance import Instance
 
+from opd_steps.rollout.stops import before
 from opd_steps.seeds import derive
 from opd_steps.tasks.chat import chat_text
 from opd_steps.tasks.pool import PromptPool
@@ -18,11 +20,13 @@ class OwnTasks:
 
     own    pool by task name
     ends   end tokens, each of which ends a row
+    stop   strings that end a row of these tasks; its text is what stands before
     """
 
     own: dict[str, PromptPool]
     seed: int
     ends: tuple[int, ...]
+    stop: Sequence[str] = ()
 
     def sample(
         self, contexts: list[list[int]], seeds: list[int], temperature: float, top_p: float, max_new_tokens: int
@@ -55,7 +59,8 @@ class OwnTasks:
             repeat[document] += 1
             contexts += self.own[request.task_name].contexts([request.doc["row"]])
         rows = self.sample(contexts, seeds, temperature, top_p, max_new_tokens)
-        texts = [completion_text(self.tokenizer, ids, ended) for ids, ended in zip(*rows, strict=True)]
+        closed = [(ids, ended and ids[-1] in self.ends) for ids, ended in zip(*rows, strict=True)]
+        texts = [before(completion_text(self.tokenizer, ids, end), self.stop) for ids, end in closed]
         return [judged_text(self.tokenizer, context, text) for context, text in zip(contexts, texts, strict=True)]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

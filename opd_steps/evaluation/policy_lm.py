@@ -18,11 +18,13 @@ class PolicyLM(OwnTasks, HFLM):
         options = {"add_bos_token": bos_rule(own), **options}
         super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=policy.batch, **options)
         self.policy, self.seed, self.own, self.ends = policy, seed, own, policy.ends
+        self.stop = policy.stops.strings if policy.stops else ()
         self.model.generation_config.eos_token_id = list(policy.ends)  # `generate` on built-in tasks
 
     def sample(
         self, contexts: list[list[int]], seeds: list[int], temperature: float, top_p: float, max_new_tokens: int
     ) -> tuple[list[list[int]], list[bool]]:
         sampling = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch": self.policy.batch}
+        sampling |= {"stop": self.stop}
         rows = LMPolicy(self.model, self.tokenizer, **sampling).rollout(contexts, range(len(contexts)), seeds)
         return [actions.tolist() for actions in rows.actions], rows.ended_B.tolist()

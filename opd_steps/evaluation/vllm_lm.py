@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lm_eval.api.instance import Instance
@@ -11,6 +11,7 @@ from lm_eval.api.model import LM
 
 from opd_steps.errors import UserError
 from opd_steps.evaluation.own_tasks import OwnTasks, bos_rule
+from opd_steps.rollout.stops import for_vllm
 from opd_steps.rollout.vllm_engine import import_vllm, on_this_chip
 from opd_steps.tasks.pool import PromptPool
 
@@ -38,7 +39,9 @@ def named_vllm() -> Iterator[None]:
         importlib.metadata.version = installed
 
 
-def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, ...], options: dict) -> LM:
+def vllm_lm(
+    path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, ...], options: dict, stop: Sequence[str] = ()
+) -> LM:
     """vLLM on a model folder or hub id; `options` go to lm-eval's VLLM class and on to vLLM. Raises UserError without vLLM."""
     vllm = import_vllm("evaluate.backend", "hf")
     with named_vllm():
@@ -59,7 +62,8 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
                     max_tokens=max_new_tokens,
                     ignore_eos=True,
                     stop_token_ids=list(self.ends),
-                    detokenize=False,
+                    detokenize=bool(self.stop),
+                    **for_vllm(self.stop),
                 )
                 for one in seeds
             ]
@@ -69,7 +73,7 @@ def vllm_lm(path: str, seed: int, own: dict[str, PromptPool], ends: tuple[int, .
 
     plain = {"add_bos_token": bos_rule(own), **on_this_chip()}
     lm = OwnVLLM(pretrained=path, seed=seed & 0x7FFFFFFF, batch_size="auto", **{**plain, **options})
-    lm.own, lm.ends, lm.seed = own, ends, seed
+    lm.own, lm.ends, lm.stop, lm.seed = own, ends, stop, seed
     return lm
 
 

@@ -132,8 +132,13 @@ class Trainer:
 class Sampling:
     """How answers are drawn."""
 
+    CHECKS: ClassVar[tuple[str, ...]] = ("'' not in stop",)
+
     n: Annotated[int, "at least 1"] = 1  # samples per prompt
     temperature: Annotated[float, "at least 0"] = 1.0
     max_new_tokens: Annotated[int, "at least 1"] = 32
     top_p: Annotated[float, "above 0, at most 1"] = 1.0  # of those that top_k leaves
     top_k: Annotated[int, "at least 0"] = 0  # likeliest tokens alone; 0 = all
+    stop: list[str] = field(
+        default_factory=list
+    )  # strings: a row ends with the token that completes one in its text, of which what stands before it is judged

@@ -31,6 +31,7 @@ from opd_steps.process import flops, ranks
 from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.positions import positions
+from opd_steps.rollout.stops import Stops
 
 if TYPE_CHECKING:
     from opd_steps.models.bases import Base
@@ -57,12 +58,14 @@ class LMPolicy:
         top_p: float = 1.0,
         top_k: int = 0,
         max_new_tokens: int = 32,
+        stop: Sequence[str] = (),
         batch: int = 256,
         base: Base | None = None,
     ):
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
         self.max_new_tokens, self.batch = max_new_tokens, batch
+        self.stops = Stops(tokenizer, tuple(stop)) if stop else None
         self.vocab = min(len(tokenizer), model.get_output_embeddings().weight.shape[0])
         self.numerics, self.compute = numerics, dtype_of(numerics.compute)
         self.ends, self.positions = model_ends(model, tokenizer), positions(model.config)
@@ -94,13 +97,12 @@ class LMPolicy:
         Raises NotFinite where the model's or the engine's log-probs are no numbers.
         """
         self._require_room(max(map(len, contexts), default=0) + self.max_new_tokens - 1)
-        sampling = self._sampling
-        made = None if self.engine else self._decode(contexts, seeds, sampling)
+        made = None if self.engine else self._decode(contexts, seeds, self._sampling)
         while made is None:  # an engine that died meanwhile has other weights now
             if self.engine.version != version:
                 self.engine.sync(self.sampled_from(), version)
-            made = self.engine.generate(contexts, seeds, **sampling)
-        tokens, logp, ended = made
+            made = self._generated(contexts, seeds)
+        tokens, logp, ended, stop = self.stops.cut(*made) if self.stops else (*made, None)
         if not torch.cat(list(logp)).isfinite().all():
             raise NotFinite(self.name, "the log-prob of a sampled token is not finite")
         return Trajectory(
@@ -110,18 +112,38 @@ class LMPolicy:
             logp,
             version_B=torch.full((len(tokens),), version),
             ended_B=torch.tensor(ended),
+            stop=stop,
         )
 
     def begin(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], version: int) -> None:
         """Have a server sample these rows from now on; `rollout` of the same ones, by weights of the same number, waits for them."""
         if self.engine.version != version:
             self.engine.sync(self.sampled_from(), version)
-        self.engine.begin(contexts, seeds, **self._sampling)
+        self.engine.begin(contexts, seeds, **self._sampling, **self._stop)
 
     @property
     def _sampling(self) -> dict:
         found = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
         return found | {"top_p": self.top_p, "top_k": self.top_k}
+
+    @property
+    def _stop(self) -> dict:
+        return {"stop": self.stops.strings} if self.stops else {}
+
+    def _generated(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int]) -> tuple[list, list, list] | None:
+        """The engine's rows; None as it gives it. Where a prompt ends within a character vLLM looks for stop strings in it, too: rows that
+        it ended for such a one are asked for anew, without."""
+        made = self.engine.generate(contexts, seeds, **self._sampling, **self._stop)
+        early = self.stops.early(made[0], made[2], self.ends) if made and self.stops else []
+        if not early:
+            return made
+        again = self.engine.generate([contexts[i] for i in early], [seeds[i] for i in early], **self._sampling)
+        if again is None:
+            return None
+        for column, values in zip(made, again, strict=True):
+            for i, value in zip(early, values, strict=True):
+                column[i] = value
+        return made
 
     def decoder(self, model: PreTrainedModel, new: int) -> Plain:
         """What decodes up to `new` tokens a row."""
@@ -153,6 +175,7 @@ class LMPolicy:
                 batch=self.batch,
                 companion=(other.sampled_from(), share) if other else None,
                 decoder=self.decoder,
+                stops=self.stops,
             )
         rows = ranks.collect(list(zip(*made, strict=True)))
         return tuple([row[k] for row in rows] for k in range(3))

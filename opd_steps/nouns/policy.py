@@ -52,8 +52,10 @@ class Sampler(Protocol):
         temperature: float,
         top_p: float,
         top_k: int = 0,
+        stop: Sequence[str] = (),
     ) -> tuple[list[Tensor], list[Tensor], list[bool]] | None:
-        """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself; one seed a row. None: it was started again
+        """New ids [T], their log-probs [T] as sampled, and whether the row ended by itself: with an end token, or with the one that
+        completes a string of `stop`; one seed a row. None: it was started again
         meanwhile, with the weights that `version` says."""
 
     def sync(self, model: torch.nn.Module, version: int) -> None:

@@ -27,6 +27,7 @@ class Trajectory:
     heard      per row [H_b, 2] tokens that others wrote (a world, a user, a tool): (place, token id) stands in front of decision number
                `place`, behind all of them at place T_b; None: nobody did. They are context of what follows and never decisions
                (nouns.heard)
+    stop       per row its text from the stop string on that ended it, "" where none did (rollout.stops); None: no row has one
     """
 
     contexts: Sequence[Any]
@@ -38,6 +39,7 @@ class Trajectory:
     ended_B: Tensor | None = None
     extra: dict[str, Sequence[Any]] = field(default_factory=dict)
     heard: Sequence[Tensor] | None = None
+    stop: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -63,6 +65,13 @@ class Trajectory:
     @property
     def logp_N(self) -> Tensor | None:
         return None if self.logp is None else torch.cat(list(self.logp))
+
+    @property
+    def closed_B(self) -> Tensor | None:
+        """Whether each row's last token is an end token: it ended by itself, and not at a stop string. None where nobody knows."""
+        if self.ended_B is None or self.stop is None:
+            return self.ended_B
+        return self.ended_B & torch.tensor([not stop for stop in self.stop])
 
     def mean_B(self, value_N: Tensor) -> Tensor:
         """Mean of a column over each row's decision points, [B]."""
@@ -96,6 +105,7 @@ class Trajectory:
             take(self.ended_B),
             {k: take(v) for k, v in self.extra.items()},
             take(self.heard),
+            take(self.stop),
         )
 
     def with_columns(self, **columns: Any) -> Trajectory:
@@ -103,7 +113,7 @@ class Trajectory:
 
     @staticmethod
     def concat(parts: Sequence[Trajectory]) -> Trajectory:
-        """Rows of all parts; a column is kept when every part has it, `heard` when any has."""
+        """Rows of all parts; a column is kept when every part has it, `heard` and `stop` when any has."""
 
         def join(columns: list) -> Any:
             if any(c is None for c in columns):
@@ -114,9 +124,10 @@ class Trajectory:
         shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
         extra = {name: join([p.extra[name] for p in parts]) for name in shared}
         columns = [join([getattr(p, name) for p in parts]) for name in names]
-        if all(p.heard is None for p in parts):
-            return Trajectory(*columns, extra)
-        return Trajectory(*columns, extra, [row for p in parts for row in p.heard or [SILENCE] * len(p)])
+        filled = {"heard": SILENCE, "stop": ""}
+        known = {name for name in filled if any(getattr(p, name) is not None for p in parts)}
+        late = {name: [row for p in parts for row in getattr(p, name) or [filled[name]] * len(p)] for name in known}
+        return Trajectory(*columns, extra, **late)
 
 
 def _equal(a: Any, b: Any) -> bool:

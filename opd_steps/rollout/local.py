@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from opd_steps.rollout.lean import Plain, decoder_for
+from opd_steps.rollout.stops import Growing, Stops
 from opd_steps.seeds import rng
 
 BELOW_ONE = 1 - 2.0**-52  # times it, no rounding takes a share of the whole to the whole
@@ -33,8 +34,9 @@ def decode(
     batch: int = 256,
     companion: tuple[PreTrainedModel, float] | None = None,
     decoder: Callable[[PreTrainedModel, int], Plain] = decoder_for,
+    stops: Stops | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
-    """Continue every context until one of the end tokens `ends` or `max_new_tokens`; temperature 0 is greedy.
+    """Continue every context until one of the end tokens `ends`, a string of `stops` or `max_new_tokens`; temperature 0 is greedy.
 
     Returns per row the new ids [T] (end token included), their log-probs [T] (fp32) under the distribution that was
     sampled from, and whether the row ended by itself. Row i's tokens depend on its context and seeds[i] alone.
@@ -47,7 +49,7 @@ def decode(
     order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))  # rows of like length pad little
     for start in range(0, len(order), batch):
         picks = order[start : start + batch]
-        args = (max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder)
+        args = (max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder, stops)
         mixed = [(model, 1.0)] if companion is None else [(model, 1 - companion[1]), companion]
         rows = _decode_batch(mixed, [contexts[i] for i in picks], [seeds[i] for i in picks], *args)
         for i, row in zip(picks, rows, strict=True):
@@ -56,7 +58,7 @@ def decode(
     return [r[0] for r in out], [r[1] for r in out], [r[2] for r in out]
 
 
-def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder):
+def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, top_k, ends, pad_id, vocab, decoder, stops):
     device = mixed[0][0].device
     ends_E = torch.tensor(list(ends), device=device)
     width = max(map(len, contexts))
@@ -68,6 +70,7 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, to
     padded = any(len(c) < width for c in contexts)
     uniform_BT = torch.from_numpy(np.stack([rng(s).random(max_new_tokens) for s in seeds])).to(device) if temperature else None
 
+    growing = Growing(stops, len(contexts)) if stops else None
     decoders = [decoder(model, max_new_tokens) for model, _ in mixed]
     alive = torch.arange(len(contexts), device=device)  # original row of each row still decoded
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=device)
@@ -85,6 +88,8 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, to
         new.append(sample(logits_BV, uniform_BT[:, t] if temperature else None, temperature, top_p, top_k))
         token_B = new[-1][0]
         ended_B |= torch.isin(token_B, ends_E)  # an ended row may decode on for a while; nobody looks at it
+        if growing:
+            ended_B = growing.add(alive, token_B, ended_B)
         left = len(ended_B) - int(ended_B.sum())
         thin = left <= 0.75 * len(alive)  # so few that dropping the others pays for the copy
         if thin or t == max_new_tokens - 1:
@@ -102,6 +107,8 @@ def _decode_batch(mixed, contexts, seeds, max_new_tokens, temperature, top_p, to
         ids, positions = token_B[:, None], positions[:, -1:] + 1
     tokens_BT, logp_BT = tokens_BT.cpu(), logp_BT.cpu()
     at_end_BT = torch.isin(tokens_BT, ends_E.cpu())
+    for row, count in growing.ends.items() if growing else ():
+        at_end_BT[row, count - 1] = True
     ended = at_end_BT.any(-1).tolist()
     lengths = torch.where(at_end_BT.any(-1), at_end_BT.int().argmax(-1) + 1, max_new_tokens).tolist()
     return [(tokens_BT[b, :n].clone(), logp_BT[b, :n].clone(), ended[b]) for b, n in enumerate(lengths)]

@@ -23,6 +23,7 @@ _NAMES = {
     "version": ("version_B", "stack"),
     "ended": ("ended_B", "stack"),
     "heard": ("heard", "tensors"),
+    "stop": ("stop", "texts"),
 }
 """Column of the file -> that of a trajectory, and its kind (nouns.columns) where the file does not say another one."""
 _TOKENS = ("context", "tokens")  # ids, which 32 bits hold
@@ -31,8 +32,8 @@ _KIND = b"kind"  # key of a field's metadata
 
 def write_rollouts(folder: Path, rows: Trajectory, row_ids: list[str], texts: list[str]) -> None:
     """One row a sample: row_id, prompt (index in its split), context and token ids (or whatever the policy acts on, and how), fp32
-    log-probs, reward, version, ended, what others wrote between (if they did), text; and each column of `extra`, as `extra.<name>`,
-    with its kind in the field's metadata.
+    log-probs, reward, version, ended, what others wrote between (if they did), the text from a stop string on (where there are such), text;
+    and each column of `extra`, as `extra.<name>`, with its kind in the field's metadata.
 
     Raises UserError, naming the column, for one that cannot be kept.
     """

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from opd_steps.errors import UserError
 from opd_steps.nouns.adapted import merged
 from opd_steps.rollout.lengths import engine_length, longest
+from opd_steps.rollout.stops import for_vllm
 from opd_steps.rollout.vllm_cache import Seen
 from opd_steps.rollout.vllm_said import TOLERANCE, fixed_row, gap, of_flat, require_agreement
 
@@ -30,16 +31,26 @@ _IN_PROCESS = {
 
 
 class VllmEngine:
-    """One model in vLLM. Rows are token ids, nothing is tokenised or detokenised here.
+    """One model in vLLM. Rows are token ids, and nothing is tokenised here; texts are made of them where stop strings are looked for.
 
     options    graph.options.Engine
     ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
+    stops      how many stop strings may be asked for; 0: no text is made of tokens
     `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.
     `limit`: tokens of the longest row that it takes, prompt and answer.
     """
 
-    def __init__(self, path: str, options: dict, dtype: str, ends: Sequence[int], learns: bool = False, scores: int = 0):
+    def __init__(
+        self,
+        path: str,
+        options: dict,
+        dtype: str,
+        ends: Sequence[int],
+        learns: bool = False,
+        scores: int = 0,
+        stops: int = 0,
+    ):
         self.ends, self.version = list(ends), 0
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self._vllm = vllm = import_vllm("engine.name", "local")
@@ -52,7 +63,7 @@ class VllmEngine:
             "max_model_len": engine_length(path, options["max_model_len"]),
             "max_logprobs": scores,
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
-            "skip_tokenizer_init": True,
+            "skip_tokenizer_init": not stops,
             "disable_log_stats": False,  # else nobody counts what its cache holds
             "seed": 0,
         }
@@ -80,6 +91,7 @@ class VllmEngine:
         temperature: float,
         top_p: float,
         top_k: int = 0,
+        stop: Sequence[str] = (),
     ) -> tuple[list[Tensor], list[Tensor], list[bool]]:
         """As rollout.local.decode: new ids [T] (end token included), their log-probs [T] under the sampling, ended by itself?
 
@@ -100,7 +112,8 @@ class VllmEngine:
                 stop_token_ids=self.ends,
                 logprobs=0,
                 flat_logprobs=True,
-                detokenize=False,
+                detokenize=bool(stop),
+                **for_vllm(stop),
             )
             for seed in seeds
         ]

@@ -40,6 +40,7 @@ class OwnServer:
     key      the option that names the engine
     samples  whether it makes rows: then log-probs are those of the distribution that is sampled from
     learns   whether weights will be sent
+    stops    how many stop strings a request may hold; 0: no text is made of tokens
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class OwnServer:
         key: str = "teacher_engine",
         samples: bool = False,
         learns: bool = False,
+        stops: int = 0,
     ):
         self.path, self.options, self.dtype, self.scores, self.log = path, options, dtype, scores, log
-        self.key, self.samples, self.learns = key, samples, learns
+        self.key, self.samples, self.learns, self.stops = key, samples, learns, stops
         self.family: Family | None = None
         closing.callback(self.end)
 
@@ -71,6 +73,7 @@ class OwnServer:
         environment = SETTINGS | os.environ | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "PYTHONPATH": found}  # see vllm_serve
         environment |= {TAKES_WEIGHTS: "1", "VLLM_SERVER_DEV_MODE": "1"} if self.learns else {}
         environment |= {} if self.samples else {GIVES_SCORES: "1"}
+        environment |= {"VLLM_MAX_STOP_STRINGS": str(self.stops)} if self.stops else {}  # 4, if it is not told
         environment |= devices.environment(self.key)
         for name in RANK:  # it is no rank of a training
             environment.pop(name, None)
@@ -103,7 +106,7 @@ class OwnServer:
             "gpu_memory_utilization": options["memory"],
             "max_model_len": engine_length(self.path, options["max_model_len"]),
             "seed": 0,
-            "skip_tokenizer_init": True,  # it sees token ids alone
+            "skip_tokenizer_init": not self.stops,  # else it sees token ids alone
             "generation_config": "vllm",  # no default of the checkpoint's own
             "logprobs_mode": "processed_logprobs" if self.samples else None,
             "weight_transfer_config": json.dumps({"backend": TRANSFER}) if self.learns else None,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from opd_steps.errors import UserError
 from opd_steps.process import devices, kv, ranks, spans
 from opd_steps.rollout.lengths import longest
+from opd_steps.rollout.stops import for_vllm
 from opd_steps.rollout.threads import Threads
 from opd_steps.rollout.vllm_cache import of_metrics
 from opd_steps.rollout.vllm_link import PATIENCE, ROUTE, UNREACHABLE, Gone, Link
@@ -32,18 +34,29 @@ class VllmStudent(Link):
     options    graph.options.Engine
     ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
+    stops      how many stop strings may be asked for
     listener   told of each row of this rank as it ends, (context, new ids), by another thread; None: nobody
 
     It dies? Then it is started again with the weights that it began with, and `generate` gives None. Raises UserError as Link does.
     """
 
-    def __init__(self, path: str, options: dict, dtype: str, ends: Sequence[int], log: Path, learns: bool = False):
+    def __init__(
+        self,
+        path: str,
+        options: dict,
+        dtype: str,
+        ends: Sequence[int],
+        log: Path,
+        learns: bool = False,
+        stops: int = 0,
+    ):
         self.dtype, self.ends, self.version, self.learns = getattr(torch, dtype), list(ends), 0, learns
         self.tolerance = TOLERANCE[dtype] if options["tolerance"] is None else options["tolerance"]
         self.threads = Threads(options["batch"] * max(1, devices.wanted(options) // options["tensor_parallel"]))
         self.listener: Callable[[Sequence[int], Tensor], None] | None = None
         self.begun: dict[tuple, Future] = {}
-        super().__init__("student", "engine", path, OwnServer(path, options, dtype, 0, log, "engine", True, learns))
+        own = OwnServer(path, options, dtype, 0, log, "engine", True, learns, stops)
+        super().__init__("student", "engine", path, own)
 
     def generate(
         self,
@@ -54,12 +67,13 @@ class VllmStudent(Link):
         temperature: float,
         top_p: float,
         top_k: int = 0,
+        stop: Sequence[str] = (),
     ) -> tuple[list[Tensor], list[Tensor], list[bool]] | None:
         """As VllmEngine does; each rank asks for its share. None: the server died, and has the weights that it began with."""
         if (needed := longest(contexts) + max_new_tokens) > self.limit:
             what = f"a prompt and its answer may have {needed} tokens, the engine takes {self.limit}"
             raise UserError("engine.max_model_len", what)
-        sampling = self._sampling(max_new_tokens, temperature, top_p, top_k)
+        sampling = self._sampling(max_new_tokens, temperature, top_p, top_k, stop)
 
         def draw() -> list:
             rows = self._rows(contexts, seeds, sampling)
@@ -70,7 +84,7 @@ class VllmStudent(Link):
             return None
         return tuple(list(column) for column in zip(*ranks.collect(rows), strict=True))
 
-    def begin(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], **sampling: float) -> None:
+    def begin(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], **sampling: Any) -> None:
         """Sample these rows from now on; `generate` of the same ones waits for them. Those that were begun before are forgotten."""
         self.begun = {key: self.threads.do(row) for key, row in self._rows(contexts, seeds, self._sampling(**sampling))}
 
@@ -82,9 +96,9 @@ class VllmStudent(Link):
         key = lambda i: (tuple(contexts[i]), seeds[i], told)
         return [(key(i), partial(self._row, contexts[i], seeds[i], sampling)) for i in ranks.share(len(contexts))]
 
-    def _sampling(self, max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> dict:
+    def _sampling(self, max_new_tokens: int, temperature: float, top_p: float, top_k: int, stop: Sequence[str] = ()) -> dict:
         found = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-        return found | {"stop_token_ids": self.ends, "ignore_eos": True}
+        return found | {"stop_token_ids": self.ends, "ignore_eos": True} | for_vllm(stop)
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
         """Take the weights of `model`, forget what the old ones computed, and compare both on one fixed sequence, as VllmEngine does.

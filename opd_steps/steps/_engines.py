@@ -37,11 +37,11 @@ def sampling_engine(job: Job, role: str, pool: Pool, answer: int, learns: bool =
     prompt, room = longest(pool.contexts([i])[0] for i in range(len(pool))), row_room(job, answer)
     require_room("engine.max_model_len", path, options["max_model_len"], prompt, room)
     ends = end_ids(load_tokenizer(job.path(role)), stated_ends(path))
-    dtype = options["dtype"] or job.options["dtype"]
+    dtype, stops = options["dtype"] or job.options["dtype"], len(job.options["sampling"]["stop"])
     path = _weights_of(job, role, dtype)
     if options["name"] == "server":
-        return VllmStudent(path, options, dtype, ends, job.work / f"{role}_samples.log", learns)
-    return VllmEngine(path, options, dtype, ends, learns)
+        return VllmStudent(path, options, dtype, ends, job.work / f"{role}_samples.log", learns, stops)
+    return VllmEngine(path, options, dtype, ends, learns, stops=stops)
 
 
 def engine_teacher(

@@ -12,7 +12,7 @@ from opd_steps.store.artifacts import Job
 def run(job: Job) -> None:
     """Load the model, and the teacher that it is compared with, and publish what the suite measures."""
     options = job.options
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": options["max_new_tokens"]}
+    sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": options["max_new_tokens"], "stop": options["stop"]}
     policy, teacher = load_policy(job, "model", sampling, options["batch"]), None
     if "teacher" in job.parents:
         teacher = load_policy(job, "teacher", sampling, options["batch"])

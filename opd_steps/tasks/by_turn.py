@@ -30,5 +30,6 @@ def by_turn(rows: Trajectory) -> Trajectory:
             last.append(stop == count)
     found = rows.rows(owner)
     ended_B = None if found.ended_B is None else found.ended_B & torch.tensor(last)
-    extra = found.extra | {"turn": turn}
-    return replace(found, contexts=contexts, actions=actions, logp=rows.logp and logp, ended_B=ended_B, extra=extra, heard=None)
+    stop = found.stop and [text if end else "" for text, end in zip(found.stop, last, strict=True)]
+    own = {"logp": rows.logp and logp, "ended_B": ended_B, "extra": found.extra | {"turn": turn}, "heard": None, "stop": stop}
+    return replace(found, contexts=contexts, actions=actions, **own)

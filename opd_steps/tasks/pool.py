@@ -121,9 +121,10 @@ class PromptPool(Pool):
         return Written(self, column, loss_on, corpus)
 
     def show(self, rows: Trajectory) -> list[str]:
-        """The completions, what others wrote into them included, without special tokens."""
-        ended = [False] * len(rows) if rows.ended_B is None else rows.ended_B.tolist()
-        return [completion_text(self.tokenizer, tokens, e) for tokens, e in zip(woven(rows)[0], ended, strict=True)]
+        """The completions, what others wrote into them included, without special tokens, each up to the stop string that ended it."""
+        closed = [False] * len(rows) if rows.closed_B is None else rows.closed_B.tolist()
+        texts = [completion_text(self.tokenizer, tokens, end) for tokens, end in zip(woven(rows)[0], closed, strict=True)]
+        return [text.removesuffix(stop) for text, stop in zip(texts, rows.stop or [""] * len(rows), strict=True)]
 
     def taken(self, rows: Trajectory) -> list[str]:
         """What the verifier judges."""

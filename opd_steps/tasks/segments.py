@@ -32,7 +32,8 @@ def _said(rows: Trajectory, i: int, pool: Any, mark: str, in_prompt: bool) -> Sa
     action = rows.actions[i].tolist()
     if in_prompt:
         mark = re.findall(mark, pool.rows[int(rows.prompt_B[i])]["prompt"])[0]
-    if not formatted(completion_text(pool.tokenizer, action, True), mark):
+    closed = rows.closed_B is None or bool(rows.closed_B[i])
+    if not formatted(completion_text(pool.tokenizer, action, closed), mark):
         return None
     answer_T = behind(rows.rows([i]), pool.tokenizer, mark)
     return Said(rows.contexts[i], action, (int((~answer_T).sum()) - 1, len(action) - 1))

@@ -39,9 +39,9 @@ class ShardPool(PromptPool):
             on = [k for k, shards in enumerate(further) if turn < len(shards)]
             seeds_here = [derive(seeds[k], "turn", turn) for k in on]
             said = policy.rollout([contexts[k] for k in on], [ids[k] for k in on], seeds_here, version)
-            for k, reply, ended in zip(on, said.actions, said.ended_B.tolist(), strict=True):
+            for k, reply, closed in zip(on, said.actions, said.closed_B.tolist(), strict=True):
                 tokens = reply.tolist()  # the end token stands in a chat, as its template has it
-                contexts[k] = [*contexts[k], *(tokens[:-1] if ended and not self.task.chat else tokens), *further[k][turn]]
+                contexts[k] = [*contexts[k], *(tokens[:-1] if closed and not self.task.chat else tokens), *further[k][turn]]
         return self.judge(policy.rollout(contexts, ids, seeds, version))
 
     def _further(self, index: int) -> list[list[int]]:

@@ -36,6 +36,7 @@ class _Row:
     heard: list[tuple[int, int]] = field(default_factory=list)
     decisions: int = 0
     ended: bool = False
+    stop: str = ""
 
 
 def converse(
@@ -65,6 +66,7 @@ def converse(
             row.spoken += tails[k][:new]
             if reply is None:
                 row.ended = bool(said.ended_B[k]) and new == len(said.actions[k])
+                row.stop = said.stop[k] if said.stop and row.ended else ""
                 continue
             row.heard += [(row.decisions, token) for token in reply.heard]
             row.spoken += reply.heard
@@ -79,4 +81,5 @@ def converse(
         version_B=torch.full((len(rows),), version),
         ended_B=torch.tensor([row.ended for row in rows]),
         heard=[torch.tensor(row.heard, dtype=torch.long).view(-1, 2) for row in rows],
+        stop=[row.stop for row in rows] if any(row.stop for row in rows) else None,
     )

@@ -106,7 +106,7 @@ class SpanTeacher:
         contexts, actions, spans, teacher_spans = [], [], [], []
         for i, prompt in enumerate(rows.prompt_B.tolist()):
             ids = rows.actions[i].tolist()
-            ended = bool(rows.ended_B[i])
+            ended = bool(rows.closed_B[i])
             text = completion_text(mine, ids, ended)
             said = response_ids(its, text)
             said = said if ended or len(said) == 1 else said[:-1]

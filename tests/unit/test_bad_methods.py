@@ -111,6 +111,7 @@ REFUSED = {
     "no such path": (control("linear", "method.add[0].coef", first=1, last=2), "controllers[0].sets: 'method.add[0].coef' names"),
     "not while it trains": (control("linear", "optim.lr", first=1, last=2), "controllers[0].sets: 'optim.lr' cannot change"),
     "no groups of changing size": (control("linear", "sampling.n", first=2, last=4), "'sampling.n' cannot change"),
+    "no changing stop strings": (control("switch", "sampling.stop", to=["b"]), "'sampling.stop' cannot change"),
     "wrong type": (control("linear", LENGTH, first=2, last=4.5), "controllers[0].last.sampling.max_new_tokens"),
     "wrong plug": (control("switch", "method.signal", to="rlk"), "no signals named 'rlk'. Did you mean: 'rkl'?"),
     "value that cannot work": (control("switch", "method.estimator", to="exact"), "method.support: exact sums over a set"),

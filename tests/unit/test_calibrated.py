@@ -36,3 +36,6 @@ def test_samples_and_demonstration_state_the_rate(monkeypatch, options, stated):
     assert told == [text[:-1] + stated for text in texts]
     assert found.extra["context:teacher"] == ["1+2=3" + stated] * 2
     assert found.logp is None
+    stopped = calibrated.Calibrated(**options).prepare(rows.with_columns(stop=["", "!x"]), pool, 0, "teacher")
+    assert stopped.actions[0].equal(found.actions[0])  # with its end token
+    assert "".join(map(chr, stopped.actions[1].tolist())) == told[1] + "!x"  # which has none

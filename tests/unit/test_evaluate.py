@@ -32,6 +32,7 @@ OPTIONS = {
     "k": 3,
     "temperature": 1.0,
     "top_p": 1.0,
+    "stop": [],
     "max_new_tokens": 6,
     "limit": 0,
     "benchmarks": [],
@@ -147,6 +148,20 @@ def test_top_p_cuts_the_tail_of_the_samples_alone(results, evaluated):
     assert all(set(row["samples"]) == {row["greedy"]} for row in read_jsonl(folder / "samples" / "test.jsonl"))
     whole = read_jsonl(evaluated[0] / "samples" / "test.jsonl")
     assert any(set(row["samples"]) != {row["greedy"]} for row in whole)
+
+
+def test_stop_strings_end_what_is_said_and_judged(results, evaluated):
+    """Texts are those without them up to the string; rows, as their statistics say, end with the token that completes it."""
+    folder, manifest = evaluated
+    before = read_jsonl(folder / "samples" / "test.jsonl")
+    stop = [before[1]["greedy"][0], before[2]["samples"][0][:2]]
+    cut = lambda text: text[: min([len(text), *(text.find(s) for s in stop if s in text)])]
+    ended, after = evaluate(results, "stop", stop=stop)
+    rows = read_jsonl(ended / "samples" / "test.jsonl")
+    assert [row["greedy"] for row in rows] == [cut(row["greedy"]) for row in before]
+    assert [row["samples"] for row in rows] == [[cut(text) for text in row["samples"]] for row in before]
+    assert rows != before and after["metrics"]["own/length"] < manifest["metrics"]["own/length"]
+    assert after["metrics"]["own/truncated"] <= manifest["metrics"]["own/truncated"]
 
 
 def test_without_k_nothing_is_sampled(results):

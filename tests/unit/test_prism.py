@@ -67,6 +67,11 @@ def test_work_ends_at_the_last_mark_and_the_answer_at_the_end():
     assert [each and each.ends for each in found] == [(1, 3), (4, 7), (0, 2), None, None, None]
 
 
+def test_an_answer_that_a_stop_string_ended_is_one_to_its_last_token():
+    rows = texts(("a7b", False), ("a7", False)).with_columns(ended_B=torch.tensor([True, True]), stop=["b", "7"])
+    assert [each and each.ends for each in said(rows)] == [(1, 2), None]
+
+
 def test_a_mark_may_be_what_stands_in_the_prompt():
     pool = SimpleNamespace(tokenizer=load_tokenizer(made_critic()), rows=[{"prompt": "a>b>c"}, {"prompt": "a>d>c"}])
     found = in_segments(texts("abdc", "abdc", prompts=[0, 1]), pool, r">(\w)", in_prompt=True)

@@ -98,6 +98,13 @@ REFUSED = {
     "top_p in per cent": (("evaluate", {"temperature": -1}), "x.temperature: expected at least 0"),
     "no top_p": (("opd", {"sampling": {"top_p": 0}}), "x.sampling.top_p: expected above 0, at most 1, found 0"),
     "no samples": (("rl", {"sampling": {"n": 0}}), "x.sampling.n: expected at least 1, found 0"),
+    "a stop string of nothing": (
+        ("rl", {"sampling": {"stop": ["b", ""]}}),
+        "x.sampling.stop: expected '' not in stop; found stop ['b', '']",
+    ),
+    "one stop string": (("rl", {"sampling": {"stop": "b"}}), "x.sampling.stop: expected a list, found 'b'"),
+    "a stop string that is none": (("opd", {"sampling": {"stop": [1]}}), "x.sampling.stop[0]: expected text, found 1"),
+    "an evaluation's stop string of nothing": (("evaluate", {"stop": [""]}), "x.stop: expected '' not in stop"),
     "no tokens": (("rl", {"sampling": {"max_new_tokens": 0}}), "x.sampling.max_new_tokens: expected at least 1"),
     "rl clip": (("rl", {"clip_low": 5}), "x.clip_low: expected 0 to 1, found 5"),
     "rl kl": (("rl", {"kl": -1}), "x.kl: expected at least 0"),

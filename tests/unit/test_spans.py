@@ -73,6 +73,17 @@ def test_every_text_that_both_spell_has_spans_to_its_end(student, teacher, ended
     assert prepared["context:its"][0] == task.prompt_ids(its, "What is 7 + 5?")
 
 
+def test_a_row_that_a_stop_string_ended_has_no_end_token_to_span():
+    mine, its = made("byte_fallback"), made("sentencepiece")
+    teacher = SpanTeacher(SimpleNamespace(tokenizer=its), PromptPool([{"prompt": "7?"}], Task({}, {}, False, None), mine))
+    cut = Trajectory([[5]], [torch.tensor(encode(mine, "It is 12"))], torch.tensor([0]), ended_B=torch.tensor([False]))
+    expected = teacher.prepare(cut, "its").extra
+    found = teacher.prepare(cut.with_columns(ended_B=torch.tensor([True]), stop=["12"]), "its").extra
+    assert found.keys() == expected.keys() and all(
+        torch.equal(found[k][0], expected[k][0]) for k in found if k != "context:its"
+    )
+
+
 def test_align_by_hand():
     assert align([2, 1, 3], [1, 2, 1, 2]) == ([0, 0, 1], [0, 0, 1, 1])
     assert align([2, 2], [3]) == ([-1, -1], [-1])

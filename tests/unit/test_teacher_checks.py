@@ -57,6 +57,10 @@ REFUSED = {
         {"scores": "scores", "sampling": {"temperature": 0.7}},
         "x.sampling.temperature: the teacher was asked at 1.0, where the student would be at 0.7: expected 1.0",
     ),
+    "stop strings where nobody samples": (
+        {"scores": "scores", "sampling": {"stop": ["b"]}},
+        "x.sampling.stop: with scores nobody samples: leave it out",
+    ),
     "scores of a cooler sampler, and its ratio": (
         {"scores": "of_cool", "method": {"estimator": {"name": "pg", "ratio": "sampler"}}},
         "x.method: the rollouts were drawn at 0.7, the student is asked at 1.0: the sampler's log-probs are of no use",

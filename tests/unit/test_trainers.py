@@ -81,6 +81,7 @@ REFUSED = {
     "minibatches that ranks cannot share": ({"prompts": 2, "minibatches": 2, "sampling": {"n": 1}}, "2 rows of a step in 2"),
     "rows that ranks cannot share": ({"prompts": 3, "sampling": {"n": 1}}, "3 rows of a step"),
     "milestones": ({"keep": {"early": 1}}, "milestones"),
+    "stop strings": ({"sampling": {"stop": ["b"]}}, "sampling.stop: not with trainer verl: its rows end at end tokens alone"),
     "moments in eight bits": ({"optim": {"eight_bit": True}}, "optim.eight_bit: not with trainer verl"),
     "a local sampler": ({"engine": {"name": "local"}}, "engine.name.*vllm"),
     "a teacher behind an address": (

@@ -14,6 +14,7 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import kv
 from opd_steps.rollout.local import decode
 from opd_steps.rollout.vllm_engine import VllmEngine
+from opd_steps.rollout.vllm_student import VllmStudent
 from tests.vllm.conftest import SMALL, engine_options, moved, policy_of, prompts
 
 CLOSE = 1e-4  # nats: both compute in fp32, in another order
@@ -62,6 +63,36 @@ def test_any_of_several_end_tokens_ends_a_row(pair, monkeypatch):
         assert row.tolist() == (all_T.tolist() if at is None else all_T.tolist()[: at + 1]) and stopped == (at is not None)
     assert ([row.tolist() for row in local], local_ended) == ([row.tolist() for row in rows], ended)
     assert sum(ended) >= 3
+
+
+@pytest.mark.parametrize("name", ["vllm", "server"])
+def test_stop_strings_end_rows_where_the_local_engine_ends_them(checkpoints, name, tmp_path):
+    """Greedy rows, token for token; also those that an engine gives, before anybody cuts them."""
+    place, how = checkpoints["tied"], {"max_new_tokens": 24, "temperature": 0.0}
+    policy = policy_of(place, **how)
+    contexts = prompts(40, policy.vocab)
+    texts = [policy.tokenizer.decode(row) for row in policy.rollout(contexts, range(40), range(40)).actions]
+    pairs = [text[k : k + 2] for text in texts for k in range(3, len(text) - 1)]
+    stop = [pair for pair in dict.fromkeys(pairs) if pair.isascii()][::3]
+    policy = policy_of(place, **how, stop=stop)
+    expected = policy.rollout(contexts, range(40), range(40))
+    said = [text for text in expected.stop if text]
+    assert 3 < len(said) < 40 and all(text.startswith(tuple(stop)) for text in said) and len({*expected.length_B.tolist()}) > 3
+    options = engine_options(name=name)
+    if name == "server":
+        engine = VllmStudent(where(place), options, "float32", policy.ends, tmp_path / "log", stops=len(stop))
+    else:
+        engine = VllmEngine(where(place), options, "float32", policy.ends, stops=len(stop))
+    tokens, logp, ended = engine.generate(contexts, range(40), **how, top_p=1.0, stop=stop)
+    policy.engine = engine
+    rows = policy.rollout(contexts, range(40), range(40))
+    engine.own.end() if name == "server" else engine.close()
+    assert [row.tolist() for row in rows.actions] == [row.tolist() for row in expected.actions]
+    assert rows.ended_B.equal(expected.ended_B) and rows.stop == expected.stop
+    assert float((rows.logp_N - expected.logp_N).abs().max()) < CLOSE
+    early = policy.stops.early(tokens, ended, policy.ends)  # of prompts that end within a character
+    assert 0 < len(early) < 8 and [len(p) for p in logp] == [len(row) for row in tokens]
+    assert all(said.equal(row) for i, (said, row) in enumerate(zip(tokens, rows.actions, strict=True)) if i not in early)
 
 
 def test_samples_follow_the_distribution(pair):

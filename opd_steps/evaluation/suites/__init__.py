@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Suite(Protocol):
     """Measures a model on the splits of a task. A metric has a direction: "up" (more is better), "down" (less is), "" (neither).
 
-    READS     options of the evaluate node that it looks at, of k, temperature, top_p, benchmarks, benchmark_data, fewshot, backend, options;
-              splits, limit, max_new_tokens and batch are every suite's. A node that sets one that is not read is refused
+    READS     options of the evaluate node that it looks at, of k, temperature, top_p, stop, benchmarks, benchmark_data, fewshot, backend,
+              options; splits, limit, max_new_tokens and batch are every suite's. A node that sets one that is not read is refused
     METRICS   what it measures of each split (`<split>/<name>`), with its direction
     OWN       what it measures beside, with its direction
     WHEN      metric -> the option, or the role `teacher`, without which it is not measured
@@ -41,7 +41,7 @@ class Suite(Protocol):
     ) -> tuple[dict[str, float], dict]:
         """(metrics, facts); tables and samples go into job.stage. `directions` in the facts: of metrics that only the run knows.
 
-        policy    samples at temperature 1, at most max_new_tokens
+        policy    samples at temperature 1, at most max_new_tokens, to the first stop string
         pools     the node's splits
         teacher   where the node names one; its decisions are those of `policy`
         """

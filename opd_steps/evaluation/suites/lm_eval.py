@@ -39,6 +39,7 @@ class LmEval(Suite):
         "k",
         "temperature",
         "top_p",
+        "stop",
         "benchmarks",
         "benchmark_data",
         "fewshot",
@@ -106,7 +107,7 @@ def _backend(job: Job, policy: LMPolicy, teacher: LMPolicy | None, own: dict[str
     torch.cuda.empty_cache()
     dtype = job.options["dtype"]
     path = weights_at(job.path("model"), job.work, dtype)
-    return vllm_lm(path, derive(job.seed, "vllm"), own, policy.ends, {"dtype": dtype, **options})
+    return vllm_lm(path, derive(job.seed, "vllm"), own, policy.ends, {"dtype": dtype, **options}, job.options["stop"])
 
 
 def _write(job: Job, splits: list[SplitTask], results: dict) -> None:

@@ -30,7 +30,7 @@ class Looks(Suite):
     Facts: `pictures`, of each split a PNG: the first pictures, their crops, and what was said of them.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("k", "temperature")
+    READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "stop")
     METRICS: ClassVar[dict[str, str]] = {"full": "up", "crop": "up", "gap": "down"}
     PROMPTS: ClassVar[dict[str, str]] = {"full": "full", "crop": "crop", "gap": "crop - full"}
 

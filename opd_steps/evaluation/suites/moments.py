@@ -33,7 +33,7 @@ class Moments(Suite):
     Facts: `pictures`, of each split a PNG: frames of the first videos, on the time line below the right interval, and below the one said.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("k", "temperature")
+    READS: ClassVar[tuple[str, ...]] = ("k", "temperature", "stop")
     METRICS: ClassVar[dict[str, str]] = {"iou": "up", "r_at_5": "up", "r_at_7": "up"}
     PROMPTS: ClassVar[dict[str, str]] = {"iou": "iou", "r_at_5": "r_at_5", "r_at_7": "r_at_7"}
 

@@ -29,7 +29,7 @@ class Played(Suite):
     Beside these what the data's verifier measures, where the task has one.
     """
 
-    READS: ClassVar[tuple[str, ...]] = ("k",)
+    READS: ClassVar[tuple[str, ...]] = ("k", "stop")
     METRICS: ClassVar[dict[str, str]] = {"reward": "up", "length": "", "truncated": ""}
     PROMPTS: ClassVar[dict[str, str]] = {"reward": "reward", "length": "length"}
     VERIFIER: ClassVar[str] = "model"

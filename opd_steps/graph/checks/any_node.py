@@ -16,6 +16,7 @@ from opd_steps.graph.checks.machines import check_machines
 from opd_steps.graph.checks.milestones import check_milestones
 from opd_steps.graph.checks.numerics import check_numerics
 from opd_steps.graph.checks.processes import check_processes
+from opd_steps.graph.checks.stops import check_stops
 from opd_steps.graph.checks.trainers import by_verl, check_trainer
 from opd_steps.graph.checks.tune import check_tune
 from opd_steps.store.sources import is_there
@@ -32,6 +33,7 @@ def check_node(node: GraphNode, where: str) -> None:
     check_machines(node, where)
     check_numerics(node, where)
     check_families(node, where)
+    check_stops(node, where)
     check_apart(node, where)
     if node.says.TRAINS:
         check_milestones(node, where)

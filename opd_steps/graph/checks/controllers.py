@@ -16,6 +16,7 @@ from opd_steps.errors import UserError
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
+_FIXED = ("sampling.n", "sampling.top_p", "sampling.top_k", "sampling.stop")
 _SETTABLE = re.compile(r"method\.|sampling\.|learners\.\w+\.method\.")
 
 
@@ -25,7 +26,7 @@ def check_controllers(node: GraphNode, where: str, check: Callable[[dict], None]
     drawn: dict[str, str] = {}
     for i, item in enumerate(node.options["controllers"]):
         at, path = f"{where}.controllers[{i}]", item["sets"]
-        if not _SETTABLE.match(path) or path in ("sampling.n", "sampling.top_p", "sampling.top_k"):
+        if not _SETTABLE.match(path) or path.startswith(_FIXED):
             raise UserError(
                 f"{at}.sets", f"'{path}' cannot change while a node trains; options of method and of sampling's length can"
             )

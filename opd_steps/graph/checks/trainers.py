@@ -72,6 +72,8 @@ def _shapes(o: dict) -> Iterator[tuple[str, str]]:
         yield "spikes.factor", "it makes every update: 0"
     if o["on_nonfinite"] != "stop":
         yield "on_nonfinite", "it ends at what is not finite: stop"
+    if o["sampling"]["stop"]:
+        yield "sampling.stop", "its rows end at end tokens alone"
     if o["engine"]["name"] != "vllm":
         yield "engine.name", "there vLLM samples: vllm"
 

@@ -40,6 +40,7 @@ class EvaluateNode(Running):
         "len(splits) >= 1",
         "unique(splits)",
         "unique(benchmarks)",
+        "'' not in stop",
     )
 
     model: str = ref("model")
@@ -54,6 +55,9 @@ class EvaluateNode(Running):
     k: Annotated[int, "at least 0"] = 8  # samples per prompt for Avg@k and Pass@k; 0 = greedy alone
     temperature: Annotated[float, "at least 0"] = 1.0
     top_p: Annotated[float, "above 0, at most 1"] = 1.0  # of the k samples
+    stop: list[str] = field(
+        default_factory=list
+    )  # strings that end a text on the splits, as sampling.stop does; benchmarks have their own
     benchmarks: list[str] = field(default_factory=list)  # lm-eval's built-in tasks
     benchmark_data: dict[str, str] = field(
         default_factory=dict
@@ -99,7 +103,7 @@ class EvaluateNode(Running):
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
         return measurement(
             node,
-            ("limit", "max_new_tokens", "k", "temperature", "top_p", "fewshot"),
+            ("limit", "max_new_tokens", "k", "temperature", "top_p", "stop", "fewshot"),
             {"suite": node.options["suite"]["name"]},
             ("data", "teacher"),
         )

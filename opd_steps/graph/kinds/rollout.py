@@ -41,7 +41,7 @@ class RolloutNode(Running):
 
     @classmethod
     def budget(cls, node: GraphNode, part: str = "") -> dict[str, Any]:
-        sampling = {key: node.options["sampling"][key] for key in ("n", "temperature", "top_p", "top_k")}
+        sampling = {key: node.options["sampling"][key] for key in ("n", "temperature", "top_p", "top_k", "stop")}
         return measurement(node, ("split", "limit", "keep"), sampling | {"max_new_tokens": tokens_of(node)})
 
     @classmethod

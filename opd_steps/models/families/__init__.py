@@ -31,6 +31,7 @@ class Family(Protocol):
               with one can say what it began as (`begun`)
     NUMERICS  whether its policies are held and computed with as `numerics` says; a node that asks for it of others is refused
     LACKS     of the options of NUMERICS those that it does not know all the same
+    STOPS     whether its policies write texts from left to right, which stop strings can end; a node that asks for it of others is refused
 
     The options of the plug itself are what the node reads beside.
     """
@@ -43,6 +44,7 @@ class Family(Protocol):
     ADAPTS: ClassVar[bool] = False
     NUMERICS: ClassVar[bool] = False
     LACKS: ClassVar[tuple[str, ...]] = ()
+    STOPS: ClassVar[bool] = False
     UNCARRIED: ClassVar[str] = "it trains causal language models"
 
     @abstractmethod

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
-_SAMPLING = ("temperature", "top_p", "top_k", "max_new_tokens")
+_SAMPLING = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class CausalLM(Family):
     PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
+    STOPS: ClassVar[bool] = True
     UNCARRIED: ClassVar[str] = ""
 
     def make(self, job: Job) -> dict:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 FIELDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 SAFELY = {"local_files_only": True, "trust_remote_code": False}
-_SAMPLING = ("temperature", "top_p", "top_k", "max_new_tokens")
+_SAMPLING = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class VL(Family):
     PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
+    STOPS: ClassVar[bool] = True
 
     template: str = "<|im_start|>user\n{seen}{prompt}<|im_end|>\n<|im_start|>assistant\n"
     stamp: str = "<{t:.1f} seconds>"

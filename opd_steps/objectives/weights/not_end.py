@@ -18,4 +18,4 @@ class NotEnd(Weight):
 
     def over_batch(self, rows: Trajectory, found: dict[str, Tensor], moment: Moment) -> tuple[Tensor, dict[str, float]]:
         last_N = rows.step_N == (rows.length_B - 1)[rows.owner_N]
-        return (~(last_N & rows.ended_B[rows.owner_N])).float(), {}
+        return (~(last_N & rows.closed_B[rows.owner_N])).float(), {}

@@ -34,8 +34,10 @@ class Calibrated(TeacherContext):
             rate_G = torch.full_like(rate_G, self.oracle)
         actions, shown = [], []
         for i, (prompt, rate) in enumerate(zip(rows.prompt_B.tolist(), rate_G[group_B].tolist(), strict=True)):
-            edited = encode(pool.tokenizer, verifier.restate(texts[i], rate))
-            actions.append(torch.tensor([*edited, int(rows.actions[i][-1])]) if rows.ended_B[i] else rows.actions[i])
+            stop = rows.stop[i] if rows.stop else ""
+            edited = encode(pool.tokenizer, verifier.restate(texts[i], rate) + stop)
+            end = [int(rows.actions[i][-1])] if rows.closed_B[i] else []
+            actions.append(torch.tensor([*edited, *end]) if rows.ended_B[i] else rows.actions[i])
             demonstration = verifier.restate(pool.rows[prompt]["solution"], rate)
             shown.append(pool.hinted(prompt, right=[demonstration], note=verifier.instruction(rate)))
         return rows.with_context(name, shown).with_columns(actions=actions, logp=None)
