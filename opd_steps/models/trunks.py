@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -59,8 +60,7 @@ def branched(
     bound = [list(range(1, len(text) + 1)) for text in rows]  # how much of the trunk each token sees
     leaves_B, start_B = [], []  # where each row leaves its trunk, and where its branch stands
     for b, (context, tokens, t) in enumerate(zip(contexts, behind, known.of_B, strict=True)):
-        along = known.texts[t][len(context) :]
-        same = next((k for k, (x, y) in enumerate(zip(tokens[:-1], along)) if x != y), min(len(tokens) - 1, len(along)))
+        same = len(commonprefix([tokens[:-1], known.texts[t][len(context) :]]))  # noqa: RUF071   of tokens
         own, n = tokens[same:-1], len(context) + same
         leaves_B.append(n)
         start_B.append(len(rows[t]))
@@ -80,7 +80,8 @@ def branched(
     at = [place(b, len(contexts[b]) - 1 + p) for b, own in enumerate(places) for p in own]
     row = [known.of_B[b] for b, own in enumerate(places) for _ in own]
     how = {"position_ids": fill(position, 0), "attention_mask": sees_TSS[:, None]}
-    return Read(fill(rows, pad_id), torch.tensor(at, device=device), torch.tensor(row, device=device), how)
+    places_N = torch.tensor(at, device=device), torch.tensor(row, device=device)
+    return Read(fill(rows, pad_id), *places_N, how, [len(r) for r in rows])
 
 
 def padded_texts(known: Trunks, pad_id: int) -> Tensor:

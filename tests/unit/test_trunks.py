@@ -75,9 +75,11 @@ def test_packed_rows_of_one_text_have_the_gradient_of_padded_ones(kind):
 
 def test_what_a_text_says_itself_is_no_branch():
     text = list(range(20))
-    pieces = Trajectory([text[:n] for n in range(4, 17)], [torch.tensor(text[n : n + 3]) for n in range(4, 17)], torch.zeros(13))
+    pieces = Trajectory(
+        [text[:n] for n in range(4, 17)], [torch.tensor(text[n : n + 3]) for n in range(4, 17)], torch.zeros(13)
+    )
     read = branched(pieces.contexts, *woven(pieces), 0, "cpu")
-    assert read.tokens_BL.tolist() == [text[:16] + [16] + [16, 17]]  # behind the last place two pieces go on by themselves
+    assert read.tokens_BL.tolist() == [[*text[:16], 16, 16, 17]]  # behind the last place two pieces go on by themselves
     assert read.how["position_ids"][0, read.at_N].tolist() == [n - 1 + k for n in range(4, 17) for k in range(3)]
     assert read.tokens_BL[0, read.at_N].tolist() == [text[n - 1 + k] for n in range(4, 17) for k in range(3)]
 
