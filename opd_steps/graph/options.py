@@ -82,6 +82,7 @@ class Engine:
     kv_cache_mb: Annotated[int, "at least 0"] = 0  # instead of that share; 0 on a CPU: 256
     max_model_len: Annotated[int, "at least 0"] = 0  # tokens of prompt and answer; 0 = the model's own
     eager: bool = False  # no CUDA graphs; always so on a CPU
+    sleep: bool = False  # vllm: while nobody asks it, its weights lie on the host and its cache is given back
     dtype: Optional[Dtype] = None  # null: the node's
     tolerance: Annotated[Optional[float], "above 0"] = None  # nats that log-probs may differ; null: .001, in bfloat16 .5
     port: Annotated[int, "0 to 65535"] = 0  # server: 0 = a free one

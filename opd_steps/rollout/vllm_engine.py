@@ -37,6 +37,7 @@ class VllmEngine:
     ends       end tokens, each of which ends a row
     learns     whether weights will be sent (`sync`)
     stops      how many stop strings may be asked for; 0: no text is made of tokens
+    It is awake while it is asked and while it takes weights, always or with `sleep`: then the card is the trainer's alone in between.
     `version`: optimizer steps behind the weights; None while an update is incomplete, and then nothing is answered.
     `limit`: tokens of the longest row that it takes, prompt and answer.
     """
@@ -67,6 +68,9 @@ class VllmEngine:
             "disable_log_stats": False,  # else nobody counts what its cache holds
             "seed": 0,
         }
+        self.sleeps, self.asleep, self.asked = options["sleep"], False, 0
+        if self.sleeps:
+            arguments["enable_sleep_mode"] = True
         if learns:
             from opd_steps.rollout.vllm_transfer import register
 
@@ -81,6 +85,8 @@ class VllmEngine:
         self.seen = Seen()
         self.llm.llm_engine.logger_manager.stat_loggers = [self.seen]
         self.limit = self.llm.llm_engine.vllm_config.model_config.max_model_len - 1
+        with self._woken():
+            pass
 
     def generate(
         self,
@@ -118,7 +124,9 @@ class VllmEngine:
             for seed in seeds
         ]
         tokens, logp, ended = [], [], []
-        for found in self._ask(contexts, asked, sampling=True):
+        with self._woken():
+            answers = self._ask(contexts, asked, sampling=True)
+        for found in answers:
             row = found.outputs[0]
             first = torch.tensor(row.logprobs.start_indices)
             tokens.append(torch.tensor(list(row.token_ids)))
@@ -134,7 +142,9 @@ class VllmEngine:
         asked = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=k, flat_logprobs=True, detokenize=False
         )
-        out = [of_flat(found.prompt_logprobs, start) for found, start in zip(self._ask(rows, asked), starts, strict=True)]
+        with self._woken():
+            answers = self._ask(rows, asked)
+        out = [of_flat(found.prompt_logprobs, start) for found, start in zip(answers, starts, strict=True)]
         return tuple(list(column) for column in zip(*out, strict=True))
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
@@ -144,21 +154,22 @@ class VllmEngine:
         Raises UserError when the update fails or engine and trainer disagree by more than `tolerance` nats on any token.
         """
         self.version = None
-        try:
-            with own_randomness():
-                self.llm.start_weight_update()
-                self.llm.update_weights({"update_info": {"tensors": self.weights(model)}})
-                self.llm.finish_weight_update(weight_version=str(version))
-                self.llm.reset_prefix_cache()
-        except Exception as error:
-            said = f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}"
-            raise UserError("engine.name", said) from error
-        self.version = version
-        try:
-            require_agreement(self.gap(model), self.tolerance, version)
-        except UserError:
-            self.version = None
-            raise
+        with self._woken(stays=True):  # samples follow
+            try:
+                with own_randomness():
+                    self.llm.start_weight_update()
+                    self.llm.update_weights({"update_info": {"tensors": self.weights(model)}})
+                    self.llm.finish_weight_update(weight_version=str(version))
+                    self.llm.reset_prefix_cache()
+            except Exception as error:
+                said = f"vLLM did not take the weights of step {version}: {type(error).__name__} {error}"
+                raise UserError("engine.name", said) from error
+            self.version = version
+            try:
+                require_agreement(self.gap(model), self.tolerance, version)
+            except UserError:
+                self.version = None
+                raise
 
     def weights(self, model: torch.nn.Module) -> dict[str, Tensor]:
         """By their names in a checkpoint, an adapter merged into them."""
@@ -180,6 +191,19 @@ class VllmEngine:
         self.seen.sampling = sampling
         with own_randomness():
             return self.llm.generate([self._vllm.TokensPrompt(prompt_token_ids=list(r)) for r in rows], asked, use_tqdm=False)
+
+    @contextmanager
+    def _woken(self, stays: bool = False) -> Iterator[None]:
+        """Awake within. Behind the outermost of such it sleeps, if it does at all, unless it `stays` awake for what follows."""
+        if self.asleep:
+            self.llm.wake_up()
+            self.asleep = False
+        self.asked += 1
+        yield
+        self.asked -= 1
+        if self.sleeps and not self.asked and not stays:
+            self.llm.sleep(level=1)  # weights to the host: they may be asked for again before there are new ones
+            self.asleep = True
 
     def close(self) -> None:
         self.llm.llm_engine.engine_core.shutdown()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def check_node(node: GraphNode, where: str) -> None:
     """Raises UserError for what cannot run."""
     for key, engine in engines(node.options).items():
-        check_engine(engine, f"{where}.{key}", by_verl(node.options))
+        check_engine(engine, f"{where}.{key}", by_verl(node.options), node.options["resources"]["gpu"] > 0)
     check_processes(node, where)
     check_machines(node, where)
     check_numerics(node, where)

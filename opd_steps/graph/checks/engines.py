@@ -9,8 +9,10 @@ from opd_steps.config.teachers import Teaching, samples, starts
 from opd_steps.errors import UserError
 
 
-def check_engine(engine: dict, where: str, apart: bool = False) -> None:
-    """Raises UserError for options that do not fit the engine. `apart`: it does not run in the step's own process."""
+def check_engine(engine: dict, where: str, apart: bool = False, gpu: bool = True) -> None:
+    """Raises UserError for options that do not fit the engine. `apart`: it does not run in the step's own process; `gpu`: the node has one."""
+    if engine["sleep"] and (engine["name"] != "vllm" or apart or not gpu):
+        raise UserError(f"{where}.sleep", "what sleeps is vLLM in the step's own process, on a GPU: leave it out")
     if engine["name"] == "vllm" and engine["tensor_parallel"] > 1 and not apart:
         raise UserError(f"{where}.tensor_parallel", "an engine in the step's own process has one GPU; a server takes several")
     if engine["name"] != "server" and (odd := [key for key in ("url", "port", "gpus") if engine.get(key)]):

@@ -64,7 +64,7 @@ def needs_of(node: GraphNode) -> Needs | str | None:
 
 def judged(needs: Needs) -> Fit:
     """The phase that needs most."""
-    moments = {**needs.loading(), **needs.sampling(), **needs.looking(), **needs.reading()}
+    moments = {**needs.loading(), **needs.sampling(), **needs.asking(), **needs.looking(), **needs.reading()}
     moments = moments or {"sampling": Parts()}  # by an engine, which is held
     held = needs.held()
     phase = max(moments, key=lambda name: sum(moments[name].values()))

@@ -1,6 +1,6 @@
 """What a step holds at a time, in bytes by part.
 
-all the time   weights and moments, a shard of them where several processes train; models that stay; engines
+all the time   weights and moments, a shard of them where several processes train; models that stay; engines that never sleep
 loading        adapters, several processes: each has the whole model before it is cut
 sampling       the weights whole, or in the dtype that they are computed with; keys and values; logits
 learning       at the end of the forward pass, at the head, in the backward pass: gradients, what is kept, the head's chunks;
@@ -123,9 +123,8 @@ class Needs:
             name = "teachers" if self.work.trains else "weights"
             found[name] += self.shapes[model.role].parameters * BYTES[model.dtype] / self.ranks
         for served in self.work.served:
-            if devices.wanted(served.options):
-                continue  # it has cards of its own
-            found[f"engine {served.key}"] += self.engine(served)
+            if not devices.wanted(served.options) and not served.options["sleep"]:  # else it has cards of its own
+                found[f"engine {served.key}"] += self.engine(served)
         if self.work.means:
             found["means"] += self.shapes[self.work.still[0].role].parameters * MEAN * self.work.means
         return found
@@ -165,7 +164,15 @@ class Needs:
             found["copy to sample from"] += shape.parameters * BYTES[self.compute] if self.weights != self.compute else 0
         if self.work.samples:
             found += self._decoding(shape)
+        for served in self.work.served:
+            if served.role == who and served.options["sleep"]:
+                found[f"engine {served.key}"] += self.engine(served)
         return {"sampling": found}
+
+    def asking(self) -> dict[str, Parts]:
+        """Engines that sleep while nobody asks them, and are no learner's."""
+        asked = [s for s in self.work.served if s.options["sleep"] and s.role not in self.work.trains]
+        return {"asking an engine": Parts({f"engine {s.key}": self.engine(s) for s in asked})} if asked else {}
 
     def _decoding(self, shape: Shape) -> Parts:
         each = ceil(self.work.drawn / self.ranks)
