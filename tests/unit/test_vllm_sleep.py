@@ -77,7 +77,7 @@ STEP = {"kind": "opd", "student": "small", "teacher": "small", "data": "data"}
 
 
 def test_the_plan_counts_it_where_it_is_awake(tmp_path):
-    with pytest.raises(UserError, match="x would need about .* while learning, at the head: engine engine 40,"):
+    with pytest.raises(UserError, match=r"x would need about .* while learning, at the head: engine engine 40,"):
         built(tmp_path, x=STEP | {"engine": SLEEPS | {"sleep": False}, "resources": CARD})
     found = fit(built(tmp_path, x=STEP | {"engine": SLEEPS, "resources": CARD}).find("toy", "x"))
     assert found.phase == "learning, at the head" and "engine engine" not in found.parts
