@@ -8,7 +8,7 @@ import torch
 from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from torch import nn
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.bases import OF_PEFT, WEIGHTS
@@ -23,7 +23,7 @@ CONFIG = "adapter_config.json"
 _ROUNDING = "nf4"  # in the metadata of an adapter beside weights in four bits: "<block> <dtype of the weights>"
 
 
-def inject(model: PreTrainedModel, config: PeftConfig) -> None:
+def inject(model: nn.Module, config: PeftConfig) -> None:
     """Put fp32 adapters around the layers that a config names; all else is frozen."""
     inject_adapter_in_model(config, model)
     for parameter in model.parameters():
@@ -31,7 +31,7 @@ def inject(model: PreTrainedModel, config: PeftConfig) -> None:
             parameter.data = parameter.data.float()
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+def save_adapter(model: nn.Module, folder: Path) -> None:
     """Write the adapter of a model alone; equal weights give equal bytes. Called by all processes."""
     tensors = ranks.for_writing(_weights(model))
     if not ranks.first():
@@ -47,7 +47,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 @torch.no_grad()
-def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
+def merge_adapter(model: nn.Module, folder: Path) -> None:
     """Put the update that an adapter's folder holds into the model's own weights. Raises UserError where it does not fit them."""
     try:
         found = {name.removeprefix(OF_PEFT): value for name, value in load_file(folder / WEIGHTS).items()}
@@ -72,9 +72,9 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
     del model.peft_config  # it is a plain model again
 
 
-def _quantised(model: PreTrainedModel) -> list[Nf4]:
+def _quantised(model: nn.Module) -> list[Nf4]:
     return [layer.base_layer for layer in layers(model).values() if isinstance(layer.base_layer, Nf4)]
 
 
-def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ from torch import Tensor, nn
 
 from opd_steps.config.asks import NOTHING, Asks
 from opd_steps.errors import UserError
+from opd_steps.models.bases import Base
 from opd_steps.models.flow_steps import is_ode, transition
+from opd_steps.models.numerics import FP32, Numerics, computing, dtype_of
+from opd_steps.nouns.adapted import switched_off
 from opd_steps.nouns.dist import DiagGaussian
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import rng
@@ -34,8 +39,12 @@ class FlowPolicy:
         sampling: Mapping | None,
         batch: int,
         link: dict | None = None,
+        numerics: Numerics = FP32,
+        base: Base | None = None,
     ):
         self.link = link  # where what stands around the model lies
+        self.numerics, self.compute = numerics, dtype_of(numerics.compute)
+        self.base, self._view = base, nullcontext  # what an adapter stands on; what is set aside while the model is asked
         self.model, self.scheduler, self.encoder, self.family, self.batch = model, scheduler, encoder, family, batch
         self.level, self.max_new_tokens = family.noise, 1
         if sampling:
@@ -44,6 +53,12 @@ class FlowPolicy:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def begun(self) -> FlowPolicy:
+        """What the training of an adapter began from, of the same weights in memory: it never moves."""
+        start = copy.copy(self)
+        start._view = switched_off
+        return start
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,9 +88,10 @@ class FlowPolicy:
         return plain_ND + g * (with_ND - plain_ND)
 
     def _model(self, x_ND: Tensor, sigma_N: Tensor, tokens_NSD: Tensor, pooled_NP: Tensor) -> Tensor:
-        x = x_ND.unflatten(1, self.shape)
+        x, *told = (part.to(self.model.dtype) for part in (x_ND.unflatten(1, self.shape), tokens_NSD, pooled_NP))
         time_N = sigma_N * self.scheduler.config.num_train_timesteps
-        return self.model(x, tokens_NSD, pooled_NP, time_N, return_dict=False)[0].flatten(1).float()
+        with self._view(self.model), computing(self.model, self.compute):
+            return self.model(x, *told, time_N, return_dict=False)[0].flatten(1).float()
 
     @torch.no_grad()
     def rollout(self, contexts: Sequence, prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0) -> Trajectory:

@@ -12,9 +12,11 @@ import re
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -29,6 +31,7 @@ from opd_steps.store.files import write_json
 from opd_steps.store.fingerprint import digest, file_sha256
 
 MODEL, LINK = "model", "link.json"
+Model = TypeVar("Model", bound=nn.Module)
 _BUFFER = re.compile(r"rotary_emb\.inv_freq$|\bmasked_bias$")  # constants that old checkpoints hold and no model reads
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _TRACES = ("is_local", "local_files_only", "name_or_path")  # how a tokenizer was loaded: no part of what it is
@@ -77,14 +80,18 @@ def load_model(
     Raises UserError.
     """
     path = where(folder)
-    model = read_model(path, attention, auto, own_code, dtype=dtype).to(ranks.device()).eval()
-    if adapters := stacked(Path(folder)):
-        from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
-
-        for adapter in adapters:
-            merge_adapter(model, adapter)
+    model = with_adapters(read_model(path, attention, auto, own_code, dtype=dtype).to(ranks.device()).eval(), folder)
     if name := not_finite(model.named_parameters()):
         raise NotFinite(path, f"the weight {name} is not finite")
+    return model
+
+
+def with_adapters(model: Model, folder: Path | str) -> Model:
+    """The model under a node's adapters, with all of them merged into it."""
+    for adapter in stacked(Path(folder)):
+        from opd_steps.models.adapters import merge_adapter  # peft takes a second to import
+
+        merge_adapter(model, adapter)
     return model
 
 

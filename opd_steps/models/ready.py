@@ -5,7 +5,7 @@ trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -48,7 +48,12 @@ def publish(policy: LMPolicy, folder: Path) -> None:
     """Write a policy's model with its tokenizer; of an adapter it alone, and what it stands on."""
     if policy.base is None:
         save_model(policy.model, policy.tokenizer, folder / MODEL, policy.numerics.published)
-        return
+    else:
+        publish_adapter(policy, folder)
+
+
+def publish_adapter(policy: Any, folder: Path) -> None:
+    """Write what was trained beside a policy's model, and which node's that is."""
     from opd_steps.models.adapters import save_adapter  # peft takes a second to import
 
     save_adapter(policy.model, folder / ADAPTER)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from opd_steps.errors import UserError
@@ -16,8 +17,9 @@ from opd_steps.tune import Tune
 class Lora(Tune):
     """A low-rank update beside each frozen matrix: W + (alpha / r) B A, A [r, in] drawn and B [out, r] 0 at first (arXiv 2106.09685, peft).
 
-    `targets`: last parts of the layers' names, as [q_proj, v_proj]; [] = every linear layer but the head. Head and embedding stay as
-    they are: losses read their weights in chunks (loop.chunked), past any layer around them. A and B are fp32 in a model of any dtype.
+    `targets`: last parts of the layers' names, as [q_proj, v_proj], where that is a number with the part before, as [to_out.0]; [] = every
+    linear layer but the head. Head and embedding stay as they are: losses read their weights in chunks (loop.chunked), past any layer
+    around them. A and B are fp32 in a model of any dtype.
     """
 
     DROPOUT: ClassVar[str] = "dropout"
@@ -40,7 +42,7 @@ class Lora(Tune):
             lora_dropout=self.dropout,
             target_modules=self._names(model),
             fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
-            task_type="CAUSAL_LM",
+            task_type="CAUSAL_LM" if isinstance(model, PreTrainedModel) else None,
         )
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "lora"))
@@ -48,12 +50,19 @@ class Lora(Tune):
         model.eval()
 
     def _names(self, model: nn.Module) -> list[str]:
-        outer = (model.get_input_embeddings(), model.get_output_embeddings())
+        text = isinstance(model, PreTrainedModel)
+        outer = (model.get_input_embeddings(), model.get_output_embeddings()) if text else ()
         linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m not in outer]
-        there = sorted({name.rpartition(".")[2] for name in linear})
+        there = sorted({_last(name) for name in linear})
         if strange := [name for name in self.targets if name not in there]:
             has = ", ".join(there) or "none"
             raise UserError("tune.targets", f"the model has no linear layer '{strange[0]}' beside its head; it has {has}")
         if not there:
             raise UserError("tune", "the model has no linear layers beside its head: full")
         return list(self.targets) or there
+
+
+def _last(name: str) -> str:
+    """What peft takes for the end of a layer's name: of one in a list of layers a number alone would be any layer's of that number."""
+    parts = name.split(".")
+    return ".".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:])

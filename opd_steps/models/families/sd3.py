@@ -13,10 +13,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from opd_steps.errors import NotFinite, UserError
+from opd_steps.models.bases import base_of
 from opd_steps.models.external import locate
 from opd_steps.models.families import Family
 from opd_steps.models.flow_policy import FlowPolicy
-from opd_steps.models.folder import LINK, MODEL
+from opd_steps.models.folder import LINK, MODEL, with_adapters
+from opd_steps.models.numerics import FP32, Numerics, cast, dtype_of
+from opd_steps.models.ready import publish_adapter
 from opd_steps.models.sd3_encoder import SD3Encoder
 from opd_steps.models.word_vectors import WordVectors
 from opd_steps.process import ranks
@@ -25,6 +28,7 @@ from opd_steps.seeds import derive
 from opd_steps.store.files import write_json
 
 if TYPE_CHECKING:
+    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 TRANSFORMER, SCHEDULER = "transformer", "scheduler"
@@ -46,6 +50,9 @@ class SD3(Family):
     """
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
+    ADAPTS: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
+    LACKS: ClassVar[tuple[str, ...]] = ("attention", "packed", "micro_tokens")
 
     shift: Annotated[float, "above 0"] = 3.0  # of the scheduler's times towards noise
     noise: Annotated[float, "above 0"] = 0.7  # level of the SDE's noise at temperature 1 (models/flow_steps.py)
@@ -76,22 +83,37 @@ class SD3(Family):
         return {"kind": "external", "source": path, "revision": link["revision"]}
 
     def policy(
-        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
+        tuning: Tuning | None = None,
     ) -> FlowPolicy:
-        folder, place, source = Path(folder), Path(folder) / MODEL, None
-        if (folder / LINK).is_file():
-            link = json.loads((folder / LINK).read_text())
+        folder = root = Path(folder)
+        while below := base_of(root):
+            root = below
+        place, source = root / MODEL, None
+        if (root / LINK).is_file():
+            link = json.loads((root / LINK).read_text())
             source = locate(link["path"], link["revision"], cached=True)
             place = place if place.is_dir() else source
         if not (place / TRANSFORMER).is_dir():
             raise UserError(str(folder), f"holds no flow: expected {MODEL}/{TRANSFORMER}")
-        how, device = {"local_files_only": True}, ranks.device()
-        model = SD3Transformer2DModel.from_pretrained(place / TRANSFORMER, dtype=torch.float32, use_safetensors=True, **how)
-        model = model.to(device).requires_grad_(train).eval()
+        how, device, dtype = {"local_files_only": True}, ranks.device(), dtype_of(numerics.weights)
+        model = SD3Transformer2DModel.from_pretrained(place / TRANSFORMER, dtype=dtype, use_safetensors=True, **how)
+        model = with_adapters(model.to(device), folder).requires_grad_(train).eval()
         if name := not_finite(model.named_parameters()):
             raise NotFinite(str(place), f"the weight {name} is not finite")
+        if tuning:
+            tuning.plug.adapt(model, tuning.seed)
+        if numerics.recompute and train:
+            model.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place / SCHEDULER, **how)
-        return FlowPolicy(model, scheduler, self._encoder(model.config, source, device), self, sampling, batch, source and link)
+        around = scheduler, self._encoder(model.config, source, device), self, sampling, batch, source and link
+        return FlowPolicy(model, *around, numerics, tuning and tuning.base)
 
     def _encoder(self, config, source: Path | None, device: str):
         if source is None:
@@ -99,7 +121,11 @@ class SD3(Family):
         return SD3Encoder(str(source), device)
 
     def save(self, policy: FlowPolicy, folder: Path) -> None:
-        self._write(policy.model, folder)
+        if policy.base:
+            publish_adapter(policy, folder)
+            return
+        held = policy.numerics.published
+        self._write(cast(policy.model, dtype_of(held)) if held else policy.model, folder)
         if policy.link:
             write_json(folder / LINK, policy.link)
 
