@@ -30,6 +30,7 @@ from opd_steps.models.tokenizers import CHATML
 from opd_steps.store.files import write_jsonl
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
 from tests.unit.llada_toys import write_llada
+from tests.unit.sd3_toys import write_judge, write_pipeline
 
 ROWS = 6
 OF_ALL = {"answers", "texts"}  # roles of samples of all prompts
@@ -56,12 +57,18 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
                 "path": str(write_gallery(folder / f"sets/{node.name}", options["verifier"]["name"])),
                 "test": 2,
             }
+        elif node.kind == "data" and options["task"]["name"] == "captions":
+            judge = str(write_judge(folder / "judge"))
+            options["task"] |= {"path": str(write_captions(folder / "captions.jsonl")), "test": 2}
+            options["task"]["judges"] = dict.fromkeys(options["task"]["judges"], judge)
         elif node.kind == "data":
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
         elif node.kind == "drafter":
             options["family"]["layers"] = []
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
+            if "side" in options["family"]:
+                options["family"]["side"] = 0
             if "block" in options["family"]:  # of a text that is cut, too
                 options["family"]["block"] = 4
         if node.says.TRAINS:
@@ -185,6 +192,12 @@ def write_gallery(folder: Path, verifier: str) -> Path:
     return folder / "rows.jsonl"
 
 
+def write_captions(file: Path) -> Path:
+    """Prompts of two tasks, of words that the toys know."""
+    write_jsonl(file, [{"prompt": ("a red cat", "a cat")[i % 2], "task": ("first", "second")[i % 2]} for i in range(2 * ROWS)])
+    return file
+
+
 def write_code(folder: Path, source: dict, name: str) -> Path:
     """One function to be written, as HumanEval has them."""
     task = {"prompt": f"def {name}(x):\n", "entry_point": name, "canonical_solution": "    return x\n"}
@@ -214,6 +227,8 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
     if "LLaDA" in name:
         size, sizes = (SIZE, WIDE_LLADA) if wide else (SMALL, {})
         return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
+    if "stable-diffusion" in name:
+        return write_pipeline(folder)
     if published()[name]["model_type"] == "qwen3_vl":
         return write_seeing(folder, published()[name], wide)
     gpt2 = published()[name]["model_type"] == "gpt2"

@@ -7,18 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from PIL import Image
-from transformers import (
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from opd_steps.errors import UserError
 from opd_steps.models.families.sd3 import SD3
@@ -26,6 +17,7 @@ from opd_steps.models.flow_policy import FlowPolicy
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.tasks.clip_judge import MEAN, STD, UNIT, ClipJudge
 from opd_steps.tasks.worlds.captions import Captions
+from tests.unit.sd3_toys import write_judge, write_pipeline
 
 MEDIUM = {  # transformer/config.json of stable-diffusion-3.5-medium
     "sample_size": 128,
@@ -42,42 +34,11 @@ MEDIUM = {  # transformer/config.json of stable-diffusion-3.5-medium
     "dual_attention_layers": tuple(range(13)),
     "qk_norm": "rms_norm",
 }
-WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "red</w>", "cat</w>"]
-
-
-def clip_tokenizer():
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(WORDS)}, merges=[], model_max_length=77)
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """A folder with all parts of the pipeline."""
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, projection_dim=8
-    )
-    t5 = T5Config(vocab_size=16, d_model=24, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    vae = {
-        "block_out_channels": (4,),
-        "norm_num_groups": 2,
-        "latent_channels": 4,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-    }
-    pipe = StableDiffusion3Pipeline(
-        transformer=SD3Transformer2DModel(8, 2, 4, 1, 8, 2, 24, 16, 16, 4, 4),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=AutoencoderKL(in_channels=3, out_channels=3, scaling_factor=1.5, shift_factor=0.06, **vae),
-        text_encoder=CLIPTextModelWithProjection(text),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer_2=clip_tokenizer(),
-        text_encoder_3=T5EncoderModel(t5),
-        tokenizer_3=T5Tokenizer(),
-    )
-    folder = tmp_path_factory.mktemp("hub")
-    pipe.save_pretrained(folder)
-    return folder
+    return write_pipeline(tmp_path_factory.mktemp("hub"))
 
 
 def linked(hub, folder, family, **options):
@@ -152,26 +113,7 @@ def test_a_batch_of_stable_diffusion_3_5_medium_goes_through():
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    torch.manual_seed(0)
-    folder, text = (
-        tmp_path_factory.mktemp("judge"),
-        {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
-    )
-    from transformers import CLIPConfig
-
-    vision = {
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 16,
-        "patch_size": 8,
-    }
-    CLIPModel(
-        CLIPConfig(text_config=text | {"num_attention_heads": 2, "eos_token_id": 1}, vision_config=vision, projection_dim=8)
-    ).save_pretrained(folder)
-    clip_tokenizer().save_pretrained(folder)
-    return folder
+    return write_judge(tmp_path_factory.mktemp("judge"))
 
 
 def test_a_judge_is_the_scaled_cosine(judge):
