@@ -1,4 +1,4 @@
-"""The model of a node, or of a part of it, as one whole checkpoint in the HF format, adapters merged into it; on the hub, too.
+"""The model of a node, or of a part of it, as one whole checkpoint as its library reads it, adapters merged into it; on the hub, too.
 
 python -m opd_steps.models.export results/quickstart/opd/vopd/seed0 my_model [--dtype bfloat16] [--hub owner/name [--revision v1]]
 """
@@ -7,19 +7,41 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 from pathlib import Path
 
+from opd_steps.config import plugs
 from opd_steps.errors import UserError, disk_errors, one_line_errors
-from opd_steps.models.folder import load_model, load_tokenizer, save_model
+from opd_steps.models.families import Family
+from opd_steps.models.folder import MODEL
+from opd_steps.models.numerics import Numerics
+from opd_steps.store.artifacts import MANIFEST, read_manifest
 
 
 def export(folder: Path, to: Path, dtype: str = "float32") -> None:
-    """Raises UserError for a folder without a model, and for a place where something stands already."""
+    """Raises UserError for a folder without a model, one whose family writes no checkpoint, and a place where something stands already."""
     if to.exists():
         raise UserError(str(to), "is there already: name another folder")
-    model, tokenizer = load_model(folder, dtype), load_tokenizer(folder)
+    family, part = _family(folder), to.with_name(f"{to.name}.part")
+    policy = family.policy(folder, numerics=Numerics(dtype, dtype))
     with disk_errors(to):
-        save_model(model, tokenizer, to)
+        shutil.rmtree(part, ignore_errors=True)
+        family.save(policy, part)
+        if whole := (part / MODEL).is_dir():
+            os.rename(part / MODEL, to)
+        shutil.rmtree(part)
+    if not whole:
+        raise UserError(str(folder), "its model is no checkpoint of a library's; what is to be had of it lies there")
+
+
+def _family(folder: Path) -> Family:
+    """That of a node's model, or of the part of a node that lies there."""
+    node, part = (folder, "") if (folder / MANIFEST).is_file() else (folder.parents[1], folder.name)
+    facts = read_manifest(node)["facts"]
+    if not (found := (facts.get("parts", {}).get(part, {}) if part else facts).get("family")):
+        raise UserError(str(folder), "holds no model")
+    return plugs.load("models/families", found)
 
 
 def upload(folder: Path, repo: str, revision: str | None = None) -> str:
@@ -29,8 +51,9 @@ def upload(folder: Path, repo: str, revision: str | None = None) -> str:
     from huggingface_hub import HfApi  # slow to import
     from huggingface_hub.errors import HTTPError
 
-    api, record = HfApi(), json.loads((folder / "config.json").read_text())
-    what = f"{record['architectures'][0]}, {record['dtype']}"
+    api, file = HfApi(), next(folder / name for name in ("config.json", "model_index.json") if (folder / name).exists())
+    record = json.loads(file.read_text())
+    what = record.get("_class_name") or f"{record['architectures'][0]}, {record['dtype']}"
     try:
         api.create_repo(repo, private=True, exist_ok=True)
         if revision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,9 +16,11 @@ import pytest
 
 from opd_steps.errors import UserError
 from opd_steps.models import export
+from opd_steps.models.families.drafter import Drafter
 from opd_steps.models.folder import save_model
 from opd_steps.models.tokenizers import char_tokenizer
 from tests.unit.tiny import qwen
+from tests.unit.tiny_results import publish
 
 OID = "0123456789abcdef0123456789abcdef01234567"
 
@@ -65,6 +68,7 @@ def hub(monkeypatch) -> Iterator[type[Hub]]:
 @pytest.fixture
 def node(tmp_path) -> Path:
     save_model(qwen(), char_tokenizer("abcdef"), tmp_path / "node" / "model")
+    publish(tmp_path / "node", {"family": {"name": "causal_lm"}})
     return tmp_path / "node"
 
 
@@ -105,3 +109,24 @@ def test_a_branch_of_no_repository(node, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, node, tmp_path / "mine", "--revision", "v1")
     assert ended.value.code == 2 and not (tmp_path / "mine").exists()
+
+
+def test_a_part_of_a_node_and_what_holds_no_model(node, tmp_path):
+    shutil.copytree(node / "model", node / "parts/half/model")
+    publish(node, {"family": {"name": "causal_lm"}, "parts": {"half": {"family": {"name": "causal_lm"}}}})
+    export.export(node / "parts/half", tmp_path / "half")
+    assert (tmp_path / "half/model.safetensors").read_bytes() == (node / "model/model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="does not exist yet"):
+        export.export(tmp_path / "nowhere/at/all", tmp_path / "mine")
+    publish(node, {"splits": {}})
+    with pytest.raises(UserError, match=r"node: holds no model"):
+        export.export(node, tmp_path / "mine")
+
+
+def test_a_drafter_is_no_checkpoint_of_a_librarys(node, tmp_path, monkeypatch):
+    publish(node, {"family": {"name": "drafter"}})
+    monkeypatch.setattr(Drafter, "policy", lambda *_, **__: None)
+    monkeypatch.setattr(Drafter, "save", lambda self, policy, folder: folder.mkdir())
+    with pytest.raises(UserError, match="its model is no checkpoint of a library's"):
+        export.export(node, tmp_path / "mine")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["node"]

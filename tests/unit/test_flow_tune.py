@@ -6,13 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import StableDiffusion3Pipeline
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from peft import PeftModel
 from safetensors.torch import load_file
 
 from opd_steps.loop.objective import Objective
 from opd_steps.models.bases import ADAPTER, Base, Tuning, weights_digest
-from opd_steps.models.families.sd3 import SD3
+from opd_steps.models.export import export
+from opd_steps.models.families import named
+from opd_steps.models.families.sd3 import LEFT_OUT, SD3
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.tune.lora import Lora
@@ -81,6 +84,20 @@ def test_it_is_published_alone_and_read_as_one_model(start):
     x, (tokens, pooled) = torch.randn(2, 3, 8, 8), FAMILY.policy(start).encoder.encode(["red block", "block northwest"])
     said = [m(x, tokens, pooled, torch.tensor([500.0, 20.0]), return_dict=False)[0] for m in (theirs, read.model)]
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_exported_as_a_whole_folder_of_diffusers(start, tmp_path):
+    student = moved(adapted(start))
+    folder = start.parents[2] / "opd/sent/seed0"
+    FAMILY.save(student, folder)
+    publish(folder, {"family": named(FAMILY)})
+    export(folder, tmp_path / "mine")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine"]
+    read = SD3Transformer2DModel.from_pretrained(tmp_path / "mine/transformer")
+    whole = dict(FAMILY.policy(folder).model.named_parameters())
+    assert all(value.equal(whole[name]) for name, value in read.named_parameters())
+    pipe = StableDiffusion3Pipeline.from_pretrained(tmp_path / "mine", **dict.fromkeys(LEFT_OUT))
+    assert pipe.transformer.config.sample_size == TINY["sample_size"]
 
 
 def test_in_bf16_weights_and_gradients_stay_fp32(start):

@@ -26,6 +26,7 @@ from opd_steps.store.artifacts import read_manifest
 from opd_steps.store.files import write_json
 from opd_steps.tune.lora import Lora
 from tests.unit.opd_toys import PARENTS, Killed, nodes, run, work
+from tests.unit.tiny_results import publish
 
 LORA = {"name": "lora", "r": 4}
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 24, "pad_token_id": 0}
@@ -199,6 +200,7 @@ def test_whole_weights_are_made_once_where_somebody_needs_them_as_files(tmp_path
     assert weights_at(saved, tmp_path / "scratch") == str(made)
     assert weights_at(saved.parents[3] / "p/model/student/seed0", tmp_path / "scratch") == where(saved)  # whole already
     monkeypatch.undo()
+    publish(saved, {"family": {"name": "causal_lm"}})
     export(saved, tmp_path / "mine", "bfloat16")
     assert {v.dtype for v in load_file(tmp_path / "mine/model.safetensors").values()} == {torch.bfloat16}
     with pytest.raises(UserError, match="mine: is there already"):
