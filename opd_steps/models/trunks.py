@@ -16,6 +16,8 @@ from torch import Tensor
 
 from opd_steps.models.packing import Read
 
+SMALL = 1 << 26  # pairs of tokens in a mask of no matter: 64 MB
+
 
 @dataclass(frozen=True)
 class Trunks:
@@ -52,7 +54,8 @@ def branched(
     contexts: Sequence[Sequence[int]], behind: Sequence[list[int]], places: Sequence[Sequence[int]], pad_id: int, device
 ) -> Read | None:
     """Rows as packing.padded reads them, but a row of tokens is a trunk with its branches, of which a mask keeps each apart. None where
-    that would not halve what is read."""
+    that would not halve the tokens, or where attention, which does all of the mask, had more to do: long answers to one prompt.
+    """
     known = trunks(contexts)
     rows = [list(text) for text in known.texts]  # then the branches
     branch = [[-1] * len(text) for text in rows]  # of each token, whose it is
@@ -68,8 +71,10 @@ def branched(
         branch[t] += [b] * len(own)
         position[t] += range(n, n + len(own))
         bound[t] += [n] * len(own)
-    width = max(map(len, rows))
-    if 2 * width * len(rows) > len(contexts) * max(len(c) + len(s) - 1 for c, s in zip(contexts, behind, strict=True)):
+    width, alone_B = max(map(len, rows)), [len(c) + len(s) - 1 for c, s in zip(contexts, behind, strict=True)]
+    if 2 * width * len(rows) > len(alone_B) * max(alone_B):
+        return None
+    if width * width * len(rows) > max(SMALL, sum(n * n for n in alone_B)):
         return None
     fill = lambda columns, value: torch.tensor([c + [value] * (width - len(c)) for c in columns], device=device)
     branch_TS, bound_TS, at_S = fill(branch, -2), fill(bound, 0), torch.arange(width, device=device)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from opd_steps.loop.objective import Objective
+from opd_steps.models import trunks as trunks_module
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.trunks import branched, trunks
 from opd_steps.nouns.heard import woven
@@ -82,6 +83,14 @@ def test_what_a_text_says_itself_is_no_branch():
     assert read.tokens_BL.tolist() == [[*text[:16], 16, 16, 17]]  # behind the last place two pieces go on by themselves
     assert read.how["position_ids"][0, read.at_N].tolist() == [n - 1 + k for n in range(4, 17) for k in range(3)]
     assert read.tokens_BL[0, read.at_N].tolist() == [text[n - 1 + k] for n in range(4, 17) for k in range(3)]
+
+
+def test_long_answers_to_one_prompt_are_read_one_by_one(monkeypatch):
+    answers = Trajectory([[1] * 9] * 8, [torch.full((2 + k,), 2 + k) for k in range(8)], torch.zeros(8))
+    read = lambda: branched(answers.contexts, *woven(answers), 0, "cpu")
+    assert read().tokens_BL.shape == (1, 45)
+    monkeypatch.setattr(trunks_module, "SMALL", 0)  # 45^2 = 2,025 pairs of tokens, and one by one 10^2 + ... + 17^2 = 1,500
+    assert read() is None
 
 
 def test_texts_that_share_little_are_read_one_by_one():
