@@ -56,8 +56,10 @@ def test_trainings_compute_in_bf16_over_fp32_masters_or_adapters_with_blocks_rec
         o = node.options
         if node.paper == "dp_opd":  # GPT-2, and gradients of single records, which one process makes
             continue
-        parallel = constant("models/families", node.root_of(node.says.START).options["family"]["name"], "PARALLEL")
-        assert o["dtype"] == "bfloat16" and o["recompute"] and o["resources"]["gpu"] > parallel, node.key
+        family = node.maker_of(node.says.START).options["family"]["name"]
+        parallel, lacks = (constant("models/families", family, name) for name in ("PARALLEL", "LACKS"))
+        assert o["dtype"] == "bfloat16" and o["resources"]["gpu"] > parallel, node.key
+        assert o["recompute"] or "recompute" in lacks, node.key
         assert o["weights"] == "float32" or o["tune"]["name"] == "lora", node.key
     assert len(trainings) > 20
 
