@@ -7,7 +7,7 @@ sees its text up to its place, and its own tokens (EAGLE-3's training-time test,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +17,11 @@ from opd_steps.models.numerics import computing
 from opd_steps.models.trunks import padded_texts, trunks
 from opd_steps.process import ranks
 
-if TYPE_CHECKING:
-    from opd_steps.models.drafter_policy import DrafterPolicy
-
 
 class Replay:
     """`out_BD`: the drafter's last output at each row's context; each `go_on` leads it over one more token of each row."""
 
-    def __init__(self, policy: DrafterPolicy, contexts: Sequence[Sequence[int]]):
+    def __init__(self, policy: Any, contexts: Sequence[Sequence[int]]):
         self.policy, self.cache, self.said = policy, DynamicCache(), 0
         known, place = trunks(contexts), lambda values: torch.tensor(values, device=policy.device)
         self.count_B = place([len(c) for c in contexts])

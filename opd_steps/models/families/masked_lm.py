@@ -53,6 +53,7 @@ class MaskedLM(CausalLM):
     PARALLEL: ClassVar[bool] = False
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
+    STOPS: ClassVar[bool] = False
     UNCARRIED: ClassVar[str] = "it trains causal language models"
     CHECKS: ClassVar[tuple[str, ...]] = ("block % per_step == 0",)
 
