@@ -12,7 +12,7 @@ from tests.pipeline.checkout import Checkout
 from tests.pipeline.test_resume import killed
 
 PAPER = Path(__file__).parent / "flow.yaml"
-KILLED = [("rl", "teacher"), ("opd", "straight"), ("opd", "routed"), ("opd", "told")]
+KILLED = [("rl", "teacher"), ("opd", "straight"), ("opd", "routed"), ("opd", "told"), ("opd", "adapted")]
 KILLS = 3
 
 
@@ -28,12 +28,14 @@ def test_figures_and_pictures_are_there(ran):
     results = ran.folder / "results"
     for claim in json.loads((results / "report/claims.json").read_text())["claims"]:
         assert claim["direction"]["verdict"] == "not enough evidence", claim  # of one seed: both sides were measured
-    for name in ("base", "routed", "told"):
+    for name in ("base", "routed", "told", "adapted", "both"):
         folder = results / f"flow/evaluate/{name}/seed0"
         shown = json.loads((folder / "manifest.json").read_text())["facts"]["pictures"]
         assert (folder / shown["test"]).read_bytes().startswith(b"\x89PNG")
     index = json.loads((results / "flow/opd/routed/seed0/model/model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusion3Pipeline"
+    adapter = results / "flow/opd/adapted/seed0"
+    assert (adapter / "adapter/adapter_model.safetensors").exists() and not (adapter / "model").exists()
 
 
 @pytest.mark.parametrize(("kind", "name"), KILLED)
