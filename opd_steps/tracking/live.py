@@ -69,13 +69,14 @@ class _Sender:
         self.thread.join(0 if self.problem else PATIENCE)
 
     def _work(self) -> None:
-        while not self.over.wait(EVERY):
-            self._try()
-        self._try()
+        over = False
+        while not over:
+            over = self.over.wait(EVERY)
+            self._try(over)
 
-    def _try(self) -> None:
+    def _try(self, over: bool) -> None:
         try:
-            self._look()
+            self._look(over)
             self.problem = ""
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             if not self.problem:
@@ -83,7 +84,8 @@ class _Sender:
                 print(f"MLflow at {self.server.shown} takes nothing ({_line(error)}): {said}", flush=True)
             self.problem = str(error) or "no answer"
 
-    def _look(self) -> None:
+    def _look(self, over: bool) -> None:
+        """`over`: the training ended before this look, which is the last."""
         if not self.run:
             self._find()
         file = self.job.work / "metrics.jsonl"
@@ -95,7 +97,7 @@ class _Sender:
             figures = {f"system/{key}": value for key, value in told.items() if isinstance(value, int | float)}
             self._send([{"step": self.sent} | figures])
             self.told = told
-        if self.over.is_set():
+        if over:
             self.server.ask("runs/update", {"run_id": self.run, "status": self.status, "end_time": int(time.time() * 1000)})
 
     def _send(self, rows: list[dict]) -> None:
