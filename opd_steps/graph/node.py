@@ -72,6 +72,11 @@ class GraphNode:
             node, part = node.parents[start], node.parts.get(start, "")
         return node
 
+    def family_of(self, role: str) -> str | None:
+        """Of the model that it reads in this role; None where nobody says of which family that is."""
+        maker = self.maker_of(role)
+        return dict(used_plugs(maker.says, maker.options)).get(FAMILIES)
+
     @property
     def origin(self) -> GraphNode:
         """Of a node that is read as another is (LIKE), that one; else itself."""

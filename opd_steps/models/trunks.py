@@ -6,7 +6,6 @@ the trunk's, are a branch of it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
@@ -33,7 +32,7 @@ class Trunks:
     @property
     def most(self) -> int:
         """How many rows one of the texts has."""
-        return max(Counter(self.of_B).values(), default=0)
+        return 1 + max(self.slot_B, default=-1)
 
 
 def trunks(contexts: Sequence[Sequence[int]]) -> Trunks:

@@ -124,9 +124,7 @@ class VllmEngine:
             for seed in seeds
         ]
         tokens, logp, ended = [], [], []
-        with self._woken():
-            answers = self._ask(contexts, asked, sampling=True)
-        for found in answers:
+        for found in self._ask(contexts, asked, sampling=True):
             row = found.outputs[0]
             first = torch.tensor(row.logprobs.start_indices)
             tokens.append(torch.tensor(list(row.token_ids)))
@@ -142,9 +140,7 @@ class VllmEngine:
         asked = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=k, flat_logprobs=True, detokenize=False
         )
-        with self._woken():
-            answers = self._ask(rows, asked)
-        out = [of_flat(found.prompt_logprobs, start) for found, start in zip(answers, starts, strict=True)]
+        out = [of_flat(found.prompt_logprobs, start) for found, start in zip(self._ask(rows, asked), starts, strict=True)]
         return tuple(list(column) for column in zip(*out, strict=True))
 
     def sync(self, model: torch.nn.Module, version: int) -> None:
@@ -189,7 +185,7 @@ class VllmEngine:
         if self.version is None:
             raise RuntimeError("vLLM holds the weights of an update that was not completed: nothing it says can be trusted")
         self.seen.sampling = sampling
-        with own_randomness():
+        with self._woken(), own_randomness():
             return self.llm.generate([self._vllm.TokensPrompt(prompt_token_ids=list(r)) for r in rows], asked, use_tqdm=False)
 
     @contextmanager

@@ -9,7 +9,7 @@ from opd_steps.config.teachers import engines
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.numerics import PLAIN
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.code import FAMILIES, used_plugs
+from opd_steps.graph.code import FAMILIES
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -28,8 +28,7 @@ def check_families(node: GraphNode, where: str) -> None:
     for role, parent in node.parents.items():
         if parent.says.PRODUCES != "model":
             continue
-        root = node.maker_of(role)
-        family = next((name for group, name in used_plugs(root.says, root.options) if group == FAMILIES), None)
+        family = node.family_of(role)
         if family is None:
             continue
         says = lambda name, family=family: constant(FAMILIES, family, name)

@@ -60,16 +60,17 @@ def _check_texts(node: GraphNode, where: str) -> None:
     """Raises UserError for samples that nobody reads, or that are not one of each prompt."""
     if "texts" not in node.parents:
         return
-    found, data, each = node.parents["texts"], node.parents["data"], {"split": "train", "limit": 0, "keep": "all"}
+    found, data = node.parents["texts"], node.parents["data"]
     read = [source["name"] for _, method in learners(node.options) for source in sources(method)]
     read = [name for name in read if constant("prefixes", name, "TEXTS")]
     if not read:
         raise UserError(f"{where}.texts", "is read by nothing in this node; leave it out")
     if odd := [name for name in read if not constant("prefixes", name, "TRACES")]:
         raise UserError(f"{where}.texts", f"{odd[0]} reads no samples in a column's place; leave it out")
-    asked = {**{key: found.options[key] for key in each}, "sampling.n": found.options["sampling"]["n"]}
-    if wrong := [key for key, value in (each | {"sampling.n": 1}).items() if asked[key] != value]:
-        what = f"expected one sample of each prompt to train on; {found.name} has {wrong[0]} {asked[wrong[0]]}"
+    each = {"split": "train", "limit": 0, "keep": "all", "sampling.n": 1}
+    has = found.options | {"sampling.n": found.options["sampling"]["n"]}
+    if wrong := [key for key, value in each.items() if has[key] != value]:
+        what = f"expected one sample of each prompt to train on; {found.name} has {wrong[0]} {has[wrong[0]]}"
         raise UserError(f"{where}.texts", what)
     if found.parents["data"].key != data.key:
         of = f"expected answers to the prompts of {data.name}; found those of {found.parents['data'].name}"

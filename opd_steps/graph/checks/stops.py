@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
-from opd_steps.graph.code import FAMILIES, used_plugs
+from opd_steps.graph.code import FAMILIES
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -25,7 +25,6 @@ def check_stops(node: GraphNode, where: str) -> None:
             raise UserError(f"{where}.{key}", "with scores nobody samples: leave it out")
         if parent.says.PRODUCES != "model" or (role not in _SAMPLES and node.says.engine_of(node.options, role) != "engine"):
             continue
-        maker = node.maker_of(role)
-        family = next((name for group, name in used_plugs(maker.says, maker.options) if group == FAMILIES), None)
+        family = node.family_of(role)
         if family and not constant(FAMILIES, family, "STOPS"):
             raise UserError(f"{where}.{key}", f"a {family} model ({role}) writes no text that a string could end: leave it out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.plugs import constant
 from opd_steps.errors import UserError
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.code import FAMILIES, used_plugs
+from opd_steps.graph.code import FAMILIES
 
 if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
@@ -20,8 +20,7 @@ def check_tune(node: GraphNode, where: str) -> None:
     if not says("ADAPTS"):
         return
     for role in (node.says.START, *(f"learners.{learner}.model" for learner in options.get("learners", ()))):
-        root = node.maker_of(role)
-        family = next((plug for group, plug in used_plugs(root.says, root.options) if group == FAMILIES), None)
+        family = node.family_of(role)
         if family and not constant(FAMILIES, family, "ADAPTS"):
             raise UserError(f"{where}.tune", f"{name} adapts no {family} model: use full")
     if options["published"]:
