@@ -13,7 +13,6 @@ import yaml
 from opd_steps.config import plugs
 from opd_steps.config.plugs import plug
 from opd_steps.errors import UserError
-from opd_steps.graph import node as node_module
 from opd_steps.graph import outline, snakemake
 from opd_steps.graph.checked import checked, wanted
 from opd_steps.graph.code import used_plugs
@@ -181,15 +180,13 @@ def test_a_job_reads_the_folder_of_the_part(tmp_path):
 class RootNode(Node):
     PRODUCES: ClassVar[str] = "model"
 
-    family: Any = plug("models/families", "causal_lm")  # checks ask for it
-    speech: Any = plug("objectives/signals", "skew")
+    family: Any = plug("models/families", "masked_lm")
 
 
 def test_whoever_reads_a_model_runs_the_family_that_its_root_names(tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, "root", RootNode)
-    monkeypatch.setattr(node_module, "FAMILIES", "objectives/signals")
     made = graph(tmp_path, TOY.replace("two: {kind: model, data: data, config: {hidden_size: 8}}", "two: {kind: root}"))
-    family = plugs.plug_path("objectives/signals", "skew")
+    family = plugs.plug_path("models/families", "masked_lm")
     runs = {name: family in made.find("toy", name).files for name in ("one", "two", "both", "x")}
     assert runs == {"one": False, "two": True, "both": True, "x": True}
     assert family in made.evaluation("toy", "both", "b").files and family not in made.evaluation("toy", "both").files
