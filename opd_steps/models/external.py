@@ -29,6 +29,11 @@ def locate(path: str, revision: str | None = None, cached: bool = False) -> Path
         raise UserError(path, f"no such folder, and not found on the hub: {str(error).splitlines()[0]}") from None
 
 
+def commit(folder: Path) -> str | None:
+    """Of a snapshot in the hub's cache; None of other folders."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _TOKENIZER)
 

@@ -75,23 +75,19 @@ class FlowPolicy:
 
     def times(self) -> Tensor:
         """sigma before each step and after the last, [steps + 1], as the scheduler has them."""
-        self.scheduler.set_timesteps(self.max_new_tokens)
-        return self.scheduler.sigmas
+        return self.family.times(self.scheduler, self.max_new_tokens)
 
-    def velocity(self, x_ND: Tensor, sigma_N: Tensor, told: tuple[Tensor, Tensor]) -> Tensor:
+    def velocity(self, x_ND: Tensor, sigma_N: Tensor, told: tuple[Tensor, ...]) -> Tensor:
         """What the model says at x, [N, D]; with guidance g: v(nothing) + g (v(prompt) - v(nothing))."""
-        tokens_NSD, pooled_NP = (part.to(self.device) for part in told)
         if (g := self.family.guidance) == 1:
-            return self._model(x_ND, sigma_N, tokens_NSD, pooled_NP)
-        empty = [part.to(self.device).expand(len(x_ND), *part.shape[1:]) for part in self.encoder.encode([NOTHING_SAID])]
-        plain_ND, with_ND = (self._model(x_ND, sigma_N, *part) for part in (empty, (tokens_NSD, pooled_NP)))
+            return self._model(x_ND, sigma_N, told)
+        empty = tuple(part.expand(len(x_ND), *part.shape[1:]) for part in self.encoder.encode([NOTHING_SAID]))
+        plain_ND, with_ND = (self._model(x_ND, sigma_N, part) for part in (empty, told))
         return plain_ND + g * (with_ND - plain_ND)
 
-    def _model(self, x_ND: Tensor, sigma_N: Tensor, tokens_NSD: Tensor, pooled_NP: Tensor) -> Tensor:
-        x, *told = (part.to(self.model.dtype) for part in (x_ND.unflatten(1, self.shape), tokens_NSD, pooled_NP))
-        time_N = sigma_N * self.scheduler.config.num_train_timesteps
+    def _model(self, x_ND: Tensor, sigma_N: Tensor, told: tuple[Tensor, ...]) -> Tensor:
         with self._view(self.model), computing(self.model, self.compute):
-            return self.model(x, *told, time_N, return_dict=False)[0].flatten(1).float()
+            return self.family.velocity(self.model, x_ND.unflatten(1, self.shape), sigma_N, told).flatten(1).float()
 
     @torch.no_grad()
     def rollout(self, contexts: Sequence, prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0) -> Trajectory:

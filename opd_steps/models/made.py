@@ -35,8 +35,7 @@ def linked(job: Job, path: str, revision: str | None) -> dict:
     judge(folder, config, tokenizer)
     if "speaks" in job.manifests:
         tokenizer = write_speaking(folder, tokenizer, job.path("speaks"), job.stage / MODEL)
-    on_hub = folder.parent.name == "snapshots"  # of the hub's cache: the folder's name is the commit
-    link = {"path": path, "revision": folder.name if on_hub else None}
+    link = {"path": path, "revision": external.commit(folder)}
     files = job.sources.get("path") or external.file_hashes(
         folder
     )  # a folder is hashed by its job already, a hub's snapshot is not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -12,6 +13,11 @@ from opd_steps.errors import UserError
 
 DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16}
 KEPT = 4096  # prompts whose encodings stay in memory, about 1 MB each in bfloat16 with T5's
+
+
+@cache  # one for a student and its teachers
+def sd3_encoder(path: str, device: str) -> SD3Encoder:
+    return SD3Encoder(path, device)
 
 
 class SD3Encoder:

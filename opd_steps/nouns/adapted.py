@@ -38,14 +38,23 @@ def merged(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, value) of each parameter that `merged` shows, one at a time: those with an update in fp32, not rounded."""
+    found = layers(model)
+    inside = tuple(f"{name}." for name in found)
+    yield from ((name, p) for name, p in model.named_parameters() if not name.startswith(inside))
+    for name, layer in found.items():
+        yield from ((f"{name}.{own}", p) for own, p in plain(layer, torch.float32).named_parameters())
+
+
 @torch.no_grad()
-def plain(layer: nn.Module) -> nn.Module:
-    """A frozen copy of a layer's base with the update in its weight, summed in fp32."""
+def plain(layer: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A frozen copy of a layer's base with the update in its weight, summed in fp32, of the base's dtype or another."""
     base = layer.base_layer.whole() if quantised(layer) else layer.base_layer
     weight = base.weight
     whole = weight.float() + sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
     made = copy.copy(base)
-    made._parameters = {**base._parameters, "weight": nn.Parameter(whole.to(weight.dtype), requires_grad=False)}
+    made._parameters = {**base._parameters, "weight": nn.Parameter(whole.to(dtype or weight.dtype), requires_grad=False)}
     return made
 
 

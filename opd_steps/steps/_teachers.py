@@ -97,7 +97,7 @@ class Staff:
         moves = plugs.constant(SOURCES, teaching.weights["name"], "MOVES")
         numerics = Numerics.frozen(options, teaching.dtype)
         if moves:  # by less than a bf16 weight can take
-            numerics = replace(numerics, weights=options["weights"])
+            numerics = replace(numerics, weights="float32")
         known = (self.job.path(role), numerics)
         if known in self.still and not moves:
             return self.policies.setdefault(teaching.name, self.still[known])

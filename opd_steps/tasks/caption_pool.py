@@ -22,17 +22,33 @@ if TYPE_CHECKING:
 
 class CaptionPool(FlowPool):
     """`rows`: of a split's file; `judges`: task -> checkpoint; `near`: the folder of their images, each learned from at `draws` times as its
-    middle square of `side` pixels."""
+    middle square of `side` pixels, and `shown` beside its prompt, or not."""
 
-    def __init__(self, policy: FlowPolicy, rows: list[dict], judges: dict[str, str], near: Path, draws: int, side: int):
+    def __init__(
+        self,
+        policy: FlowPolicy,
+        rows: list[dict],
+        judges: dict[str, str],
+        near: Path,
+        draws: int,
+        side: int,
+        shown: bool = False,
+    ):
         super().__init__(policy, rows, draws)
-        self.judges, self.near, self.side = judges, near, side
+        self.judges, self.near, self.side, self.shown = judges, near, side, shown
 
-    def contexts(self, ids: Sequence[int]) -> list[str]:
-        return [self.data[i]["prompt"] for i in ids]
+    def contexts(self, ids: Sequence[int]) -> list[str | dict]:
+        return [self.pictured(i) if self.shown and self.data[i].get("image") else self.data[i]["prompt"] for i in ids]
 
     def show(self, rows: Trajectory) -> list[str]:
-        return self.contexts(rows.prompt_B.tolist())
+        return [self.data[i]["prompt"] for i in rows.prompt_B.tolist()]
+
+    def pictured(self, index: int) -> dict:
+        """The prompt with its own image, as what may see both reads it. Raises UserError where the row names none."""
+        row = self.data[index]
+        if not row.get("image"):
+            raise UserError("context", f"shows the image of a prompt, and {row['id']} names none")
+        return {"prompt": row["prompt"], "image": self._image(row["image"])}
 
     def rewards(self, rows: Trajectory) -> list[float]:
         images_BCHW = self.policy.images(torch.stack([actions[-1] for actions in rows.actions]))

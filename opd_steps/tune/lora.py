@@ -17,7 +17,7 @@ from opd_steps.tune import Tune
 class Lora(Tune):
     """A low-rank update beside each frozen matrix: W + (alpha / r) B A, A [r, in] drawn and B [out, r] 0 at first (arXiv 2106.09685, peft).
 
-    `targets`: last parts of the layers' names, as [q_proj, v_proj], where that is a number with the part before, as [to_out.0]; [] = every
+    `targets`: last parts of the layers' names, as [q_proj, v_proj], where that is no name with the part before, as [to_out.0]; [] = every
     linear layer but the head. Head and embedding stay as they are: losses read their weights in chunks (loop.chunked), past any layer
     around them. A and B are fp32 in a model of any dtype.
     """
@@ -59,10 +59,11 @@ class Lora(Tune):
             raise UserError("tune.targets", f"the model has no linear layer '{strange[0]}' beside its head; it has {has}")
         if not there:
             raise UserError("tune", "the model has no linear layers beside its head: full")
-        return list(self.targets) or there
+        others = {_last(name) for name, m in model.named_modules() if not isinstance(m, nn.Linear | Conv1D)}
+        return list(self.targets) or sorted({name if _last(name) in others else _last(name) for name in linear})
 
 
 def _last(name: str) -> str:
-    """What peft takes for the end of a layer's name: of one in a list of layers a number alone would be any layer's of that number."""
+    """What peft takes for the end of a layer's name: of one in a list or a mapping of layers the last part alone would be any layer's there."""
     parts = name.split(".")
-    return ".".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:])
+    return ".".join(parts[-1:] if parts[-1].isidentifier() else parts[-2:])

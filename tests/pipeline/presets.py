@@ -28,6 +28,7 @@ from opd_steps.models.families.vl import FIELDS, MARKS
 from opd_steps.models.sight import GREY
 from opd_steps.models.tokenizers import CHATML
 from opd_steps.store.files import write_jsonl
+from tests.unit import z_image_toys
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
 from tests.unit.llada_toys import write_llada
 from tests.unit.sd3_toys import write_judge, write_pipeline
@@ -59,7 +60,7 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             }
         elif node.kind == "data" and options["task"]["name"] == "captions":
             judge = str(write_judge(folder / "judge"))
-            options["task"] |= {"path": str(write_captions(folder / "captions.jsonl")), "test": 2}
+            options["task"] |= {"path": str(write_captions(folder / "captions.jsonl")), "test": 2, "side": 8}
             options["task"]["judges"] = dict.fromkeys(options["task"]["judges"], judge)
         elif node.kind == "data":
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
@@ -68,7 +69,9 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         elif node.kind == "model":
             options["path"] = str(write_model(folder / "models" / options["path"].replace("/", "--"), options["path"], wide))
             if "side" in options["family"]:
-                options["family"]["side"] = 0
+                options["family"]["side"] = 8
+            if "eyes" in options["family"]:
+                options["family"]["eyes"] = str(z_image_toys.write_eyes(folder / "eyes"))
             if "block" in options["family"]:  # of a text that is cut, too
                 options["family"]["block"] = 4
         if node.says.TRAINS:
@@ -193,8 +196,10 @@ def write_gallery(folder: Path, verifier: str) -> Path:
 
 
 def write_captions(file: Path) -> Path:
-    """Prompts of two tasks, of words that the toys know."""
-    write_jsonl(file, [{"prompt": ("a red cat", "a cat")[i % 2], "task": ("first", "second")[i % 2]} for i in range(2 * ROWS)])
+    """Prompts of two tasks, of words that the toys know, the first's with an image."""
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(file.with_name("red.png"))
+    kinds = {"prompt": "a red cat", "task": "first", "image": "red.png"}, {"prompt": "a cat", "task": "second"}
+    write_jsonl(file, [kinds[i % 2] for i in range(2 * ROWS)])
     return file
 
 
@@ -229,6 +234,8 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
         return write_llada(folder, chat_tokenizer(CHATML, END_OF_TEXT, size), **sizes)
     if "stable-diffusion" in name:
         return write_pipeline(folder)
+    if "Z-Image" in name:
+        return z_image_toys.write_pipeline(folder)
     if published()[name]["model_type"] == "qwen3_vl":
         return write_seeing(folder, published()[name], wide)
     gpt2 = published()[name]["model_type"] == "gpt2"

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,10 +21,12 @@ from opd_steps.models.bases import Base, Tuning, weights_digest
 from opd_steps.models.export import export
 from opd_steps.models.families.causal_lm import CausalLM
 from opd_steps.models.folder import load_model, weights_at, where
-from opd_steps.nouns.adapted import layers, merged, switched_off
+from opd_steps.nouns.adapted import layers, merged, switched_off, whole_weights
+from opd_steps.nouns.teaching import Given
 from opd_steps.rollout.lean import unknown
 from opd_steps.store.artifacts import read_manifest
 from opd_steps.store.files import write_json
+from opd_steps.teachers.sources.ema import EMA
 from opd_steps.tune.lora import Lora
 from tests.unit.opd_toys import PARENTS, Killed, nodes, run, work
 from tests.unit.tiny_results import publish
@@ -67,6 +70,36 @@ def trained(model) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def logits(model) -> torch.Tensor:
     return model(input_ids=IDS, use_cache=False).logits
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_whole_weights_are_those_of_the_merged_model(architecture):
+    """By names, shapes and values; beside bf16 weights they are not rounded."""
+    for dtype in (torch.float32, torch.bfloat16):
+        model, _ = adapted(architecture, dtype)
+        found = dict(whole_weights(model))
+        with merged(model):
+            want = dict(model.named_parameters())
+        assert found.keys() == want.keys()
+        for name, value in want.items():
+            assert found[name].to(value.dtype).equal(value)
+        assert all(found[f"{name}.weight"].dtype == torch.float32 for name in layers(model))
+
+
+def test_an_average_of_an_adapter_beside_bf16_weights_moves_by_small_steps():
+    """theta_T = theta_0 + (1 - (1 - a)^t) (theta - theta_0) for a student that stands still; in bf16 it would stay where it was."""
+    model, _ = adapted(dtype=torch.bfloat16)
+    teacher = model_of(dtype=torch.bfloat16).float()
+    first, student = ({n: p.clone() for n, p in found} for found in (teacher.named_parameters(), whole_weights(model)))
+    given = Given("teacher", SimpleNamespace(model=model), lambda: SimpleNamespace(model=teacher), None)
+    hook = EMA(rate=1e-3).hook(given)
+    for step in range(1, 11):
+        hook(step, None, {})
+    part, moved = 1 - 0.999**10, 0
+    for name, p in teacher.named_parameters():
+        torch.testing.assert_close(p, first[name] + part * (student[name].float() - first[name]), rtol=1e-5, atol=1e-8)
+        moved += int(((p.bfloat16() == first[name].bfloat16()) & (p != first[name])).sum())
+    assert moved  # weights that bf16 would have left where they were
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

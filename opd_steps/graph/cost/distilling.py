@@ -56,7 +56,7 @@ def _still(node: GraphNode, wanted: list[Teaching], sampling: set[str]) -> tuple
             continue
         who, dtype = (node.parents[t.model].key, node.parts[t.model]), t.dtype or o["dtype"]
         if source["MOVES"]:
-            found[t.name] = Held(t.model, o["weights"])
+            found[t.name] = Held(t.model, "float32")
         elif who not in begun or t.name in sampling or dtype != o["dtype"]:
             found[who, dtype] = Held(t.model, dtype)
     return tuple(found.values())

@@ -96,7 +96,7 @@ class MaskedLM(CausalLM):
         config, tokenizer = self._config(folder), read_tokenizer(str(folder))
         if self.mask not in tokenizer.get_vocab():
             raise UserError("family.mask", f"the tokenizer of {path} has no token {self.mask!r}")
-        revision = folder.name if folder.parent.name == "snapshots" else None
+        revision = external.commit(folder)
         files = job.sources.get("path") or external.file_hashes(folder)
         write_json(job.stage / LINK, {"path": path, "revision": revision, "files": files})
         weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}

@@ -103,7 +103,7 @@ class VL(Family):
         config = AutoConfig.from_pretrained(folder, **SAFELY)
         if config.model_type != "qwen3_vl":
             raise UserError(path, f"expected a model of type qwen3_vl, found {config.model_type}")
-        revision = folder.name if folder.parent.name == "snapshots" else None
+        revision = external.commit(folder)
         files = job.sources.get("path") or external.file_hashes(folder)
         write_json(job.stage / LINK, {"path": path, "revision": revision, "files": files})
         weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}

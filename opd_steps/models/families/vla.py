@@ -68,7 +68,7 @@ class VLA(Family):
         config = json.loads((folder / "config.json").read_text())
         if not isinstance(config.get("vision_config"), dict) or not isinstance(config.get("image_token_index"), int):
             raise UserError(path, "expected a vision-language model of LLaVA's kind (vision_config and image_token_index)")
-        revision = folder.name if folder.parent.name == "snapshots" else None
+        revision = external.commit(folder)
         files = job.sources.get("path") or external.file_hashes(folder)
         write_json(job.stage / LINK, {"path": path, "revision": revision, "files": files})
         weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}

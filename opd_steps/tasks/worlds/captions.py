@@ -24,6 +24,7 @@ class Captions(World):
 
     test, ood   the file's last `test` rows, and as many before them
     only        the one task of the train rows; "" = all
+    pictured    whether prompts that have an image are shown with it, to a model that reads both
     """
 
     CODE: ClassVar[tuple[str, ...]] = ("tasks/caption_pool.py",)
@@ -31,6 +32,7 @@ class Captions(World):
     path: str
     judges: dict[str, str] = field(default_factory=dict)
     only: str = ""
+    pictured: bool = False
     test: Annotated[int, "at least 1"] = 128
     draws: Annotated[int, "at least 1"] = 4  # times at which an image is learned from
     side: Annotated[int, "at least 8"] = 512  # pixels of an image that is learned from: its middle square
@@ -58,4 +60,4 @@ class Captions(World):
         from opd_steps.tasks.caption_pool import CaptionPool
 
         rows, near = read_jsonl(folder / f"{split}.jsonl")[: limit or None], Path(self.path).expanduser().parent
-        return CaptionPool(policy, rows, self.judges, near, self.draws, self.side)
+        return CaptionPool(policy, rows, self.judges, near, self.draws, self.side, self.pictured)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 
 from opd_steps.errors import UserError
-from opd_steps.nouns.adapted import merged
+from opd_steps.nouns.adapted import whole_weights
 from opd_steps.nouns.hook import Hook
 from opd_steps.nouns.policy import Teacher
 from opd_steps.nouns.teaching import Given
@@ -14,12 +14,15 @@ from opd_steps.process import ranks
 from opd_steps.teachers.sources import TeacherSource
 from opd_steps.teachers.view import ModelTeacher
 
+UNLIKE = "an average of the student's weights needs a teacher of the student's own shape"
+
 
 @dataclass(frozen=True)
 class EMA(TeacherSource):
     """The teacher node's weights at first, then theta_T <- (1 - rate) theta_T + rate theta after every step (MOPD, arXiv 2605.12652).
 
-    For self-distillation name the student's own start as the teacher, or `model: self`. Raises UserError when the shapes differ.
+    It is held in fp32, whatever the student is held in: a bf16 weight would round small steps away. For self-distillation name the
+    student's own start as the teacher, or `model: self`. Raises UserError when the shapes differ.
     """
 
     MOVES: ClassVar[bool] = True
@@ -46,12 +49,14 @@ class _Average(Hook):
 
     @torch.no_grad()
     def __call__(self, step: int, policy, metrics: dict[str, float]) -> None:
-        with merged(self.learner):
-            student = dict(self.learner.named_parameters())
-        if {n: p.shape for n, p in student.items()} != {n: p.shape for n, p in self.average.items()}:
-            raise UserError("teacher_source", "an average of the student's weights needs a teacher of the student's own shape")
-        for name, average in self.average.items():
-            average.lerp_(student[name].to(average.dtype), self.rate)
+        left = set(self.average)
+        for name, value in whole_weights(self.learner):
+            if name not in left or value.shape != self.average[name].shape:
+                raise UserError("teacher_source", UNLIKE)
+            left.remove(name)
+            self.average[name].lerp_(value.to(self.average[name].dtype), self.rate)
+        if left:
+            raise UserError("teacher_source", UNLIKE)
 
     def state_dict(self) -> dict:
         return dict(self.average)
