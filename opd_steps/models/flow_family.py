@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from opd_steps.models.external import commit, locate
 from opd_steps.models.families import Family
 from opd_steps.models.flow_policy import FlowPolicy
 from opd_steps.models.folder import LINK, MODEL, with_adapters
-from opd_steps.models.numerics import FP32, Numerics, cast, dtype_of
+from opd_steps.models.numerics import FP32, Numerics, dtype_of
 from opd_steps.models.ready import publish_adapter
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
@@ -117,6 +118,7 @@ class FlowFamily(Family):
             tuning.plug.adapt(model, tuning.seed)
         if numerics.recompute and train:
             model.enable_gradient_checkpointing()
+        model = ranks.shard(model, dtype_of(numerics.compute))
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place / SCHEDULER, **how)
         around = scheduler, self.encoder(model.config, link, device), self, sampling, batch, link
         return FlowPolicy(model, *around, numerics, tuning and tuning.base)
@@ -125,14 +127,22 @@ class FlowFamily(Family):
         if policy.base:
             publish_adapter(policy, folder)
             return
-        held = policy.numerics.published
-        self.write(cast(policy.model, dtype_of(held)) if held else policy.model, folder)
-        if policy.link:
+        self.write(policy.model, folder, policy.numerics.published)
+        if policy.link and ranks.first():
             write_json(folder / LINK, policy.link)
 
-    def write(self, model: nn.Module, folder: Path) -> None:
-        place = folder / MODEL
-        model.save_pretrained(place / TRANSFORMER)
+    def write(self, model: nn.Module, folder: Path, dtype: str | None = None) -> None:
+        """Weights in `dtype`, None: as they are held. Called by all processes."""
+        weights, place = ranks.for_writing(model.state_dict(keep_vars=True)), folder / MODEL
+        if not ranks.first():
+            return
+        if dtype:
+            own = dict(model.named_parameters())
+            weights = {name: w.to(dtype_of(dtype)) if name in own else w for name, w in weights.items()}
+        with torch.device("meta"):
+            whole = self.kind.net.from_config(model.config)
+        whole.load_state_dict({name: w.detach() for name, w in weights.items()}, assign=True)
+        whole.save_pretrained(place / TRANSFORMER)
         config = place / TRANSFORMER / "config.json"
         write_json(config, {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"})
         FlowMatchEulerDiscreteScheduler(shift=self.shift).save_pretrained(place / SCHEDULER)

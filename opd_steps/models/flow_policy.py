@@ -19,6 +19,7 @@ from opd_steps.models.numerics import FP32, Numerics, computing, dtype_of
 from opd_steps.nouns.adapted import switched_off
 from opd_steps.nouns.dist import DiagGaussian
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from opd_steps.seeds import rng
 
 NOTHING_SAID = ""  # what a model without guidance is told
@@ -86,18 +87,30 @@ class FlowPolicy:
         return plain_ND + g * (with_ND - plain_ND)
 
     def _model(self, x_ND: Tensor, sigma_N: Tensor, told: tuple[Tensor, ...]) -> Tensor:
+        x = x_ND.unflatten(1, self.shape).to(self.compute if ranks.is_sharded(self.model) else self.model.dtype)
         with self._view(self.model), computing(self.model, self.compute):
-            return self.family.velocity(self.model, x_ND.unflatten(1, self.shape), sigma_N, told).flatten(1).float()
+            return self.family.velocity(self.model, x, sigma_N, told).flatten(1).float()
 
     @torch.no_grad()
     def rollout(self, contexts: Sequence, prompt_ids: Sequence[int], seeds: Sequence[int], version: int = 0) -> Trajectory:
-        parts = []
-        for i in range(0, len(contexts), self.batch):
-            cut = slice(i, i + self.batch)
-            parts.append(self._draw(list(contexts[cut]), list(prompt_ids[cut]), seeds[cut], version))
-        return Trajectory.concat(parts)
+        made, mine = [], list(ranks.share(len(contexts)))
+        with ranks.whole(self.model):
+            for i in range(0, len(mine), self.batch):
+                cut = mine[i : i + self.batch]
+                made += self._drawn([contexts[k] for k in cut], [seeds[k] for k in cut])
+        actions, logp, states, pairs = (list(column) for column in zip(*ranks.collect(made), strict=True))
+        return Trajectory(
+            list(contexts),
+            actions,
+            torch.tensor(list(prompt_ids)),
+            logp,
+            version_B=torch.full((len(contexts),), version),
+            ended_B=torch.ones(len(contexts), dtype=torch.bool),
+            extra={"latents": states, "sigmas": pairs},
+        )
 
-    def _draw(self, contexts: list, prompt_ids: list[int], seeds: Sequence[int], version: int) -> Trajectory:
+    def _drawn(self, contexts: list, seeds: list[int]) -> list[tuple[Tensor, ...]]:
+        """Of each row the latents after its steps and their log-probs, those before them, and the times."""
         sigma_T, told, size = self.times().to(self.device), self.encoder.encode(contexts), int(np.prod(self.shape))
         noise_BTD = np.stack([rng(seed).standard_normal((self.max_new_tokens + 1, size), dtype=np.float32) for seed in seeds])
         noise_BTD = torch.from_numpy(noise_BTD).to(self.device)
@@ -110,17 +123,9 @@ class FlowPolicy:
             x_BD = step.mean_ND + drawn
             actions.append(x_BD)
             logp.append(step.logp(x_BD))
-        stack = lambda parts: list(torch.stack(parts, 1).cpu())
+        stack = lambda parts: torch.stack(parts, 1).cpu()
         pair_T2 = torch.stack([sigma_T[:-1], sigma_T[1:]], 1).cpu()
-        return Trajectory(
-            contexts,
-            stack(actions),
-            torch.tensor(prompt_ids),
-            stack(logp),
-            version_B=torch.full((len(contexts),), version),
-            ended_B=torch.ones(len(contexts), dtype=torch.bool),
-            extra={"latents": stack(states), "sigmas": [pair_T2] * len(contexts)},
-        )
+        return list(zip(stack(actions), stack(logp), stack(states), [pair_T2] * len(contexts), strict=True))
 
     def dist(self, trajectory: Trajectory, role: str = "student", asks: Asks = NOTHING) -> DiagGaussian:
         contexts = trajectory.extra.get(f"context:{role}", trajectory.contexts)

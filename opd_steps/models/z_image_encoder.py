@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from diffusers import ZImagePipeline
@@ -37,21 +37,26 @@ class ZImageEncoder(SD3Encoder):
     """
 
     def __init__(self, path: str, eyes: str | None, pixels: int, device: str):
-        how = {"dtype": DTYPE[device], **SAFELY}
         try:
-            self.pipe = ZImagePipeline.from_pretrained(path, transformer=None, **how).to(device)
+            self.pipe = ZImagePipeline.from_pretrained(path, transformer=None, dtype=DTYPE[device], **SAFELY).to(device)
         except (OSError, ValueError) as error:
             raise UserError(path, f"cannot load text encoder and VAE of Z-Image: {error}") from None
-        self.known, self.eyes = {}, None
-        if eyes:
-            try:
-                model = AutoModelForImageTextToText.from_pretrained(eyes, **how).to(device).eval().requires_grad_(False)
-            except (OSError, ValueError) as error:
-                raise UserError(eyes, f"cannot load what sees images: {error}") from None
-            self.eyes = VLPolicy(model, read_tokenizer(eyes), family=VL(image_pixels=pixels))
-            width, own = model.config.text_config.hidden_size, self.pipe.text_encoder.config.hidden_size
-            if width != own:
-                raise UserError(eyes, f"says {width} numbers of each token: expected {own}, as the text encoder does")
+        self.known, self.place, self.pixels = {}, eyes, pixels
+
+    @cached_property  # no image, nothing to look with
+    def eyes(self) -> VLPolicy:
+        if self.place is None:
+            raise UserError("family.eyes", "a context shows an image beside the prompt: expected a model that sees it")
+        text, device = self.pipe.text_encoder, self.pipe.text_encoder.device
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(self.place, dtype=text.dtype, **SAFELY)
+        except (OSError, ValueError) as error:
+            raise UserError(self.place, f"cannot load what sees images: {error}") from None
+        width, own = model.config.text_config.hidden_size, text.config.hidden_size
+        if width != own:
+            raise UserError(self.place, f"says {width} numbers of each token: expected {own}, as the text encoder does")
+        model = model.to(device).eval().requires_grad_(False)
+        return VLPolicy(model, read_tokenizer(self.place), family=VL(image_pixels=self.pixels))
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """(tokens [B, S, D], fp32, zeros behind each prompt's own, their number [B]). Raises UserError for an image where it has no eyes,
@@ -77,8 +82,6 @@ class ZImageEncoder(SD3Encoder):
 
     @torch.no_grad()
     def _seen(self, text: str, image_CHW: Tensor) -> Tensor:
-        if self.eyes is None:
-            raise UserError("family.eyes", "a context shows an image beside the prompt: expected a model that sees it")
         context = {"prompt": text, "seen": ((image_CHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[None], "rate": 1.0}
         ids = self.eyes.tokens(context)
         if len(ids) > LENGTH:

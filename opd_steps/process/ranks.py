@@ -113,14 +113,14 @@ def device() -> str:
 
 
 def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
-    """FSDP2 on every block that reads text, and on the rest of it; gradients are summed over ranks, in fp32. `compute`: dtype in which a
-    rank gets the weights that it does not hold. Blocks that see are of the rest: one rank's rows may hold pictures and another's videos,
-    and each goes through them by itself."""
+    """FSDP2 on every block that reads text, or of a model of other things on every block, and on the rest of it; gradients are summed over
+    ranks, in fp32. `compute`: dtype in which a rank gets the weights that it does not hold. Blocks that see are of the rest: one rank's
+    rows may hold pictures and another's videos, and each goes through them by itself. What is no text is given in its own dtypes."""
     if world() == 1:
         return model
-    mesh = init_device_mesh(device(), (world(),))
-    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    for block in blocks(model.get_decoder()):
+    reads, mesh = hasattr(model, "get_decoder"), init_device_mesh(device(), (world(),))
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=reads)
+    for block in blocks(model.get_decoder() if reads else model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     for part in _parts(model):
@@ -128,9 +128,9 @@ def shard(model: nn.Module, compute: torch.dtype = torch.float32) -> nn.Module:
         part.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     model.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank went to
     _set_reshard(model)
-    # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
-    model.hidden_states = partial(_hidden_states, model)
-    register_fsdp_forward_method(model, "hidden_states")
+    if reads:  # the hooks of the root stand around its forward methods; the loop asks for hidden states, not for logits
+        model.hidden_states = partial(_hidden_states, model)
+        register_fsdp_forward_method(model, "hidden_states")
     return model
 
 

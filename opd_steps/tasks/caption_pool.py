@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from opd_steps.errors import UserError
 from opd_steps.nouns.trajectory import Trajectory
+from opd_steps.process import ranks
 from opd_steps.tasks.clip_judge import ClipJudge
 from opd_steps.tasks.flow_pool import FlowPool
 
@@ -51,6 +52,11 @@ class CaptionPool(FlowPool):
         return {"prompt": row["prompt"], "image": self._image(row["image"])}
 
     def rewards(self, rows: Trajectory) -> list[float]:
+        return ranks.collect(self._judged(rows.rows(list(ranks.share(len(rows))))))
+
+    def _judged(self, rows: Trajectory) -> list[float]:
+        if not len(rows):
+            return []
         images_BCHW = self.policy.images(torch.stack([actions[-1] for actions in rows.actions]))
         told = [self.data[i] for i in rows.prompt_B.tolist()]
         score_B = torch.zeros(len(told))

@@ -140,6 +140,9 @@ def test_what_it_cannot_read_is_refused(hub, start, family, tmp_path):
         blind.policy(linked(hub, tmp_path, blind)).encoder.encode([{"prompt": "a cat", "image": torch.zeros(3, 8, 8)}])
     with pytest.raises(UserError, match="path: expected a pipeline of Z-Image"):
         blind.make(SimpleNamespace(stage=tmp_path, seed=0, options={"path": None, "revision": None}))
+    narrow = ZImage(side=8, eyes=str(write_eyes(tmp_path / "narrow", hidden_size=8)))
+    with pytest.raises(UserError, match=r"says 8 numbers of each token: expected 16, as the text encoder does"):
+        narrow.policy(linked(hub, tmp_path, narrow)).encoder.encode([{"prompt": "a cat", "image": torch.zeros(3, 8, 8)}])
     flow = family.policy(start, sampling=FEW)
     with pytest.raises(UserError, match=r"family.pixels: an image and its prompt are \d+ tokens: expected 512 at most"):
         flow.encoder.encode([{"prompt": "a cat " * 100, "image": torch.zeros(3, 16, 16)}])

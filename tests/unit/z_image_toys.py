@@ -35,7 +35,9 @@ def write_pipeline(folder: Path) -> Path:
     return folder
 
 
-def write_eyes(folder: Path) -> Path:
+def write_eyes(folder: Path, **text) -> Path:
     """A model of Qwen3-VL's kind, as wide as the text encoder."""
-    VL().make(SimpleNamespace(stage=folder, seed=0, options={"path": None, "revision": None, "config": SEEING}))
+    config = SEEING | {"text_config": SEEING["text_config"] | text}
+    config["vision_config"] = SEEING["vision_config"] | {"out_hidden_size": config["text_config"]["hidden_size"]}
+    VL().make(SimpleNamespace(stage=folder, seed=0, options={"path": None, "revision": None, "config": config}))
     return folder / MODEL

@@ -32,6 +32,7 @@ class SD3(FlowFamily):
     """
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
+    PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
     LACKS: ClassVar[tuple[str, ...]] = ("attention", "packed", "micro_tokens")
@@ -64,5 +65,5 @@ class SD3(FlowFamily):
         return sd3_encoder(str(locate(link["path"], link["revision"], cached=True)), device)
 
     def velocity(self, model: nn.Module, x_NCHW: Tensor, sigma_N: Tensor, told: tuple[Tensor, Tensor]) -> Tensor:
-        x, tokens_NSD, pooled_NP = (part.to(x_NCHW.device, model.dtype) for part in (x_NCHW, *told))
-        return model(x, tokens_NSD, pooled_NP, sigma_N * TIMES, return_dict=False)[0]
+        tokens_NSD, pooled_NP = (part.to(x_NCHW) for part in told)
+        return model(x_NCHW, tokens_NSD, pooled_NP, sigma_N * TIMES, return_dict=False)[0]

@@ -31,6 +31,7 @@ class ZImage(FlowFamily):
     """
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision")
+    PARALLEL: ClassVar[bool] = True
     ADAPTS: ClassVar[bool] = True
     NUMERICS: ClassVar[bool] = True
     LACKS: ClassVar[tuple[str, ...]] = ("attention", "packed", "micro_tokens")
@@ -65,7 +66,5 @@ class ZImage(FlowFamily):
     def velocity(self, model: nn.Module, x_NCHW: Tensor, sigma_N: Tensor, told: tuple[Tensor, Tensor]) -> Tensor:
         """The pipeline counts time from noise to image, and its model says where the image lies: the other way round."""
         tokens_NSD, length_N = told
-        tokens_NSD = tokens_NSD.to(x_NCHW.device, model.dtype)
-        texts = [row_SD[:length] for row_SD, length in zip(tokens_NSD, length_N.tolist(), strict=True)]
-        images = list(x_NCHW.to(model.dtype)[:, :, None])
-        return -torch.stack(model(images, 1 - sigma_N, texts, return_dict=False)[0])[:, :, 0]
+        texts = [row_SD[:length] for row_SD, length in zip(tokens_NSD.to(x_NCHW), length_N.tolist(), strict=True)]
+        return -torch.stack(model(list(x_NCHW[:, :, None]), 1 - sigma_N, texts, return_dict=False)[0])[:, :, 0]
