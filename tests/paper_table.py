@@ -23,7 +23,7 @@ HEAD = """<!-- Written by `python -m tests.paper_table` from workflow/papers; a 
 
 `snakemake all --config papers=[vopd,tip]` runs some of them, `papers=all` all of this page. They share one data set, base model, teacher and
 cold start with the quickstart where their claims allow it; each adds the variants named here. What came out:
-[claims.md](claims.md) and [claims_teachers.md](claims_teachers.md), each claim with its verdict.
+[claims.md](claims.md), each claim with its verdict.
 
 *plugs*: the files beside vanilla's that the variants name. *own code*: those of them that no other paper names, with their lines; the others
 are the field's common stock. All else of a method is its YAML. All this is of scale tiny.

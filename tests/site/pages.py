@@ -13,7 +13,7 @@ from tests.site.text import toctree, verbatim
 DOCS = ROOT / "docs"
 ORDER = {
     "Use it": "concepts report options faq data verifiers tune watching precision parallel scale plan fit tracking slurm vllm cut_off smollm2",
-    "Papers": "papers claims claims_teachers results estimators",
+    "Papers": "papers claims results estimators",
     "Add to it": "extend architecture kinds plugs code speed",
 }
 """The side's order of the pages that are there. One of docs/ that is not named here comes under "More"."""

@@ -27,10 +27,8 @@ from tests.unit.test_flow import EXACT, TINY
 
 NUMERICS = {
     "sd3": Numerics(),
-    "sd3 recomputed": Numerics(recompute=True),
-    "sd3 lora": Numerics(),
+    "sd3 lora": Numerics(recompute=True),
     "sd3 bfloat16": Numerics(compute="bfloat16", published="bfloat16"),
-    "z_image": Numerics(),
     "z_image lora": Numerics(recompute=True),
 }
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3}
