@@ -29,6 +29,11 @@ def locate(path: str, revision: str | None = None, cached: bool = False) -> Path
         raise UserError(path, f"no such folder, and not found on the hub: {str(error).splitlines()[0]}") from None
 
 
+def followed(link: dict) -> Path:
+    """Where a node's link leads, {path, revision}, without a download. Raises UserError."""
+    return locate(link["path"], link["revision"], cached=True)
+
+
 def commit(folder: Path) -> str | None:
     """Of a snapshot in the hub's cache; None of other folders."""
     return folder.name if folder.parent.name == "snapshots" else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.bases import base_of
-from opd_steps.models.external import commit, locate
+from opd_steps.models.external import commit, followed, locate
 from opd_steps.models.families import Family
 from opd_steps.models.flow_policy import FlowPolicy
 from opd_steps.models.folder import LINK, MODEL, with_adapters
@@ -106,7 +106,7 @@ class FlowFamily(Family):
         place, link = root / MODEL, None
         if (root / LINK).is_file():
             link = json.loads((root / LINK).read_text())
-            place = place if place.is_dir() else locate(link["path"], link["revision"], cached=True)
+            place = place if place.is_dir() else followed(link)
         if not (place / TRANSFORMER).is_dir():
             raise UserError(str(folder), f"holds no flow: expected {MODEL}/{TRANSFORMER}")
         how, device, dtype = {"local_files_only": True}, ranks.device(), dtype_of(numerics.weights)

@@ -23,7 +23,7 @@ from transformers.utils import logging
 from opd_steps.errors import NotFinite, UserError
 from opd_steps.models.bases import ADAPTER, BASE, WEIGHTS, base_of, stacked
 from opd_steps.models.ends import state_ends
-from opd_steps.models.external import file_hashes, has_tokenizer, locate
+from opd_steps.models.external import file_hashes, followed, has_tokenizer
 from opd_steps.models.numerics import dtype_of
 from opd_steps.process import ranks
 from opd_steps.process.finite import not_finite
@@ -57,7 +57,7 @@ def where(folder: Path | str) -> str:
         link = json.loads((folder / LINK).read_text())
     except FileNotFoundError:
         raise UserError(str(folder), f"holds no model: neither {MODEL}/ nor {LINK}") from None
-    target = locate(link["path"], link["revision"], cached=True)
+    target = followed(link)
     now = file_hashes(target)
     for name, entry in link["files"].items():
         if now.get(name) != entry:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -12,7 +13,6 @@ from torch import Tensor
 from opd_steps.errors import UserError
 
 DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16}
-KEPT = 4096  # prompts whose encodings stay in memory, about 1 MB each in bfloat16 with T5's
 
 
 @cache  # one for a student and its teachers
@@ -22,6 +22,8 @@ def sd3_encoder(path: str, device: str) -> SD3Encoder:
 
 class SD3Encoder:
     """`path`: a folder of StableDiffusion3Pipeline, of which all but the transformer is loaded. `length`: tokens that T5 reads."""
+
+    KEPT = 4096  # prompts whose encodings stay in memory, about 1 MB each in bfloat16 with T5's
 
     def __init__(self, path: str, device: str, length: int = 128):
         how = {"dtype": DTYPE[device], "local_files_only": True, "use_safetensors": True}
@@ -36,16 +38,21 @@ class SD3Encoder:
         """(tokens [B, S, D] of CLIP's and T5's, pooled [B, P] of both CLIPs), fp32. Raises UserError for a prompt with an image."""
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise UserError("teachers", "Stable Diffusion 3 reads text alone; a context shows it an image")
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
-        if len(self.known) + len(new) > KEPT:
-            self.known, new = {}, list(dict.fromkeys(prompts))
-        for prompt in new:  # each alone: its bits hang on no other, and a run that goes on finds the same
-            tokens_1SD, _, pooled_1P, _ = self.pipe.encode_prompt(
-                [prompt], None, None, do_classifier_free_guidance=False, max_sequence_length=self.length
-            )
-            self.known[prompt] = tokens_1SD[0].cpu(), pooled_1P[0].cpu()
-        found = [self.known[prompt] for prompt in prompts]
+        found = [self.kept(prompt, self._text, prompt) for prompt in prompts]
         return torch.stack([tokens for tokens, _ in found]).float(), torch.stack([pooled for _, pooled in found]).float()
+
+    def _text(self, prompt: str) -> tuple[Tensor, Tensor]:
+        how = {"do_classifier_free_guidance": False, "max_sequence_length": self.length}
+        tokens_1SD, _, pooled_1P, _ = self.pipe.encode_prompt([prompt], None, None, **how)
+        return tokens_1SD[0].cpu(), pooled_1P[0].cpu()
+
+    def kept(self, key: Hashable, read: Callable, *prompt: Any) -> Any:
+        """What was read of a prompt, each alone: its bits hang on no other, and a run that goes on finds the same."""
+        if key not in self.known:
+            if len(self.known) >= self.KEPT:
+                self.known.clear()
+            self.known[key] = read(*prompt)
+        return self.known[key]
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

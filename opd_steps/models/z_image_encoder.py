@@ -20,7 +20,6 @@ from opd_steps.models.word_vectors import Prompt
 
 LAYER = -2  # whose hidden states are a prompt's encoding, as the pipeline has it
 LENGTH = 512  # tokens of a prompt, at most; the pipeline cuts longer texts
-KEPT = 1024  # encodings that stay in memory, up to 3 MB each in bfloat16
 SAFELY = {"local_files_only": True, "use_safetensors": True}
 
 
@@ -35,6 +34,8 @@ class ZImageEncoder(SD3Encoder):
     eyes     folder of a model of Qwen3-VL's kind that reads a prompt behind its image, as wide as the text encoder; None: images are refused
     pixels   of an image, at most, when it is looked at
     """
+
+    KEPT = 1024  # up to 3 MB each in bfloat16
 
     def __init__(self, path: str, eyes: str | None, pixels: int, device: str):
         try:
@@ -69,16 +70,11 @@ class ZImageEncoder(SD3Encoder):
         seen = isinstance(prompt, dict) and prompt["image"].numel() > 0
         text = prompt["prompt"] if isinstance(prompt, dict) else prompt
         key = (text, prompt["image"].numpy().tobytes()) if seen else text
-        if key not in self.known:
-            if len(self.known) >= KEPT:
-                self.known.clear()
-            self.known[key] = (self._seen(text, prompt["image"]) if seen else self._text(text)).cpu()
-        return self.known[key]
+        return self.kept(key, self._seen, text, prompt["image"]) if seen else self.kept(key, self._text, text)
 
     @torch.no_grad()
     def _text(self, text: str) -> Tensor:
-        """Alone: its bits hang on no other prompt, and a run that goes on finds the same."""
-        return self.pipe.encode_prompt([text], do_classifier_free_guidance=False, max_sequence_length=LENGTH)[0][0]
+        return self.pipe.encode_prompt([text], do_classifier_free_guidance=False, max_sequence_length=LENGTH)[0][0].cpu()
 
     @torch.no_grad()
     def _seen(self, text: str, image_CHW: Tensor) -> Tensor:
@@ -88,4 +84,4 @@ class ZImageEncoder(SD3Encoder):
             raise UserError("family.pixels", f"an image and its prompt are {len(ids)} tokens: expected {LENGTH} at most")
         how, _ = self.eyes.shown([context], len(ids))
         how |= {"input_ids": torch.tensor([ids], device=self.eyes.device), "output_hidden_states": True, "use_cache": False}
-        return self.eyes.model.base_model(**how).hidden_states[LAYER][0]
+        return self.eyes.model.base_model(**how).hidden_states[LAYER][0].cpu()

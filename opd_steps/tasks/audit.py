@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
-from opd_steps.models.external import locate
+from opd_steps.models.external import followed
 from opd_steps.models.folder import LINK, MODEL, read_tokenizer
 from opd_steps.models.special import names_in
 from opd_steps.nouns.trajectory import Trajectory
@@ -29,7 +29,7 @@ def model_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if (folder / MODEL).is_dir():
         return read_tokenizer(str(folder / MODEL))
     link = json.loads((folder / LINK).read_text())
-    return read_tokenizer(str(locate(link["path"], link["revision"], cached=True)))
+    return read_tokenizer(str(followed(link)))
 
 
 @dataclass

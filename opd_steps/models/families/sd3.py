@@ -11,7 +11,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
 from opd_steps.errors import UserError
-from opd_steps.models.external import locate
+from opd_steps.models.external import followed
 from opd_steps.models.flow_family import FlowFamily, Kind
 from opd_steps.models.sd3_encoder import sd3_encoder
 from opd_steps.models.word_vectors import WordVectors
@@ -62,7 +62,7 @@ class SD3(FlowFamily):
     def encoder(self, config: Mapping, link: dict | None, device: str) -> Any:
         if link is None:
             return WordVectors(self.words, self.patches, config.joint_attention_dim, config.pooled_projection_dim)
-        return sd3_encoder(str(locate(link["path"], link["revision"], cached=True)), device)
+        return sd3_encoder(str(followed(link)), device)
 
     def velocity(self, model: nn.Module, x_NCHW: Tensor, sigma_N: Tensor, told: tuple[Tensor, Tensor]) -> Tensor:
         tokens_NSD, pooled_NP = (part.to(x_NCHW) for part in told)

@@ -12,7 +12,7 @@ from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sig
 from torch import Tensor, nn
 
 from opd_steps.errors import UserError
-from opd_steps.models.external import commit, locate
+from opd_steps.models.external import commit, followed, locate
 from opd_steps.models.flow_family import FlowFamily, Kind
 from opd_steps.models.z_image_encoder import z_image_encoder
 
@@ -54,7 +54,7 @@ class ZImage(FlowFamily):
         return self.link(job, path, eyes=eyes)
 
     def encoder(self, config: Mapping, link: dict, device: str) -> Any:
-        pipe, eyes = (of and str(locate(of["path"], of["revision"], cached=True)) for of in (link, link["eyes"]))
+        pipe, eyes = (of and str(followed(of)) for of in (link, link["eyes"]))
         return z_image_encoder(pipe, eyes, self.pixels, device)
 
     def times(self, scheduler: Any, steps: int) -> Tensor:
