@@ -51,6 +51,17 @@ verl: .venv/verl/ready
 	@.venv/bin/python -m pip --python .venv/verl/bin/python install --quiet --disable-pip-version-check --no-deps -r envs/lock-verl.txt
 	@touch $@
 
+libero: .venv/libero/ready
+
+# as verl's; the meshes come from the hub when a simulator first starts
+.venv/libero/ready: envs/lock-libero.txt .venv/ready
+	@echo "installing the simulator of LIBERO into .venv/libero (about .6 GB)"
+	@rm -rf .venv/libero
+	@.venv/bin/python -m venv --without-pip .venv/libero
+	@cd .venv/libero/lib/python3*/site-packages && (cd ../../../../lib/python3*/site-packages && pwd) > distillery.pth
+	@.venv/bin/python -m pip --python .venv/libero/bin/python install --quiet --disable-pip-version-check --no-deps -r envs/lock-libero.txt
+	@touch $@
+
 lint: setup
 	@ruff check .
 	@ruff format --check .

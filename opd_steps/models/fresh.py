@@ -42,11 +42,27 @@ def fresh_model(architecture: str, options: dict, tokenizer: PreTrainedTokenizer
 def _check(architecture: str, options: dict) -> None:
     if architecture not in CONFIG_MAPPING_NAMES:
         raise UserError("architecture", f"transformers has no '{architecture}'." + _near(architecture, CONFIG_MAPPING_NAMES))
-    default = AutoConfig.for_model(architecture)
-    known = _fields(default)
-    for key in options:
-        if key not in known:
-            raise UserError(f"config.{key}", f"{architecture} has no such field that may be set." + _near(key, known))
+    require_fields(options, AutoConfig.for_model(architecture))
+
+
+def require_fields(options: dict, known: PreTrainedConfig, key: str = "config") -> None:
+    """Raises UserError for a field that configs of the kind of `known` have not, nor those within them: transformers would take it."""
+    names = _fields(known)
+    for name, value in options.items():
+        if name not in names:
+            raise UserError(f"{key}.{name}", f"{known.model_type} has no such field that may be set." + _near(name, names))
+        if name in known.sub_configs and isinstance(value, dict):
+            require_fields(value, _within(known, name, value, f"{key}.{name}"), f"{key}.{name}")
+
+
+def _within(known: PreTrainedConfig, name: str, value: dict, key: str) -> PreTrainedConfig:
+    """A config of the kind that `value` describes, where `known` has it."""
+    own = getattr(known, name)
+    if (kind := value.get("model_type", own.model_type)) == own.model_type:
+        return type(own)()
+    if kind not in CONFIG_MAPPING_NAMES:
+        raise UserError(f"{key}.model_type", f"transformers has no '{kind}'." + _near(str(kind), CONFIG_MAPPING_NAMES))
+    return AutoConfig.for_model(kind)
 
 
 def _fields(config: PreTrainedConfig) -> set[str]:

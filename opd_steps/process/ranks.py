@@ -153,7 +153,9 @@ def hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int] = (
 
 def _hidden_states(model: nn.Module, tokens_BL: Tensor, layers: Iterable[int], **how) -> tuple[Tensor, dict[int, Tensor]]:
     how |= {"output_hidden_states": True} if layers else {}
-    found = model.base_model(input_ids=tokens_BL, use_cache=False, **how)
+    base = model.base_model
+    ask = base.forward if base is model else base  # inside its hooks already
+    found = ask(input_ids=tokens_BL, use_cache=False, **how)
     return found.last_hidden_state, {layer: found.hidden_states[layer] for layer in layers}
 
 

@@ -12,6 +12,7 @@ from opd_steps.errors import UserError
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, rng
+from opd_steps.tasks.episodes import shared
 
 if TYPE_CHECKING:
     from opd_steps.models.families.vla import VLA
@@ -67,6 +68,9 @@ class GoToPool(Pool):
 
     def play(self, policy: VLAPolicy, ids: Sequence[int], seeds: Sequence[int], version: int = 0) -> Trajectory:
         """As all of `Pool`; which motions slip, and where to, is a function of seeds[i] and of the action's number alone."""
+        return shared(lambda mine, chance: self._episodes(policy, mine, chance, version), policy, ids, seeds)
+
+    def _episodes(self, policy: VLAPolicy, ids: list[int], seeds: list[int], version: int) -> Trajectory:
         chance = [rng(seed, "slips").random((policy.horizon, 1 + DIMS)).tolist() for seed in seeds]
         paths = [[list(self.data[i]["cells"][0])] for i in ids]
         parts: list[list[Trajectory]] = [[] for _ in ids]
@@ -86,7 +90,7 @@ class GoToPool(Pool):
         rows = Trajectory(
             self.contexts(ids),
             join(lambda p: p.actions[0]),
-            torch.tensor(list(ids)),
+            torch.tensor(ids),
             join(lambda p: p.logp[0]),
             version_B=torch.full((len(ids),), version),
             ended_B=torch.tensor([w not in going for w in range(len(ids))]),

@@ -31,6 +31,7 @@ from opd_steps.store.files import write_jsonl
 from tests.unit import z_image_toys
 from tests.unit.chat_tokenizers import END_OF_TEXT, IM_END, SIZE, THINKING_BEGUN, THINKING_SWITCH, chat_tokenizer
 from tests.unit.llada_toys import write_llada
+from tests.unit.openvla_toys import write_openvla
 from tests.unit.sd3_toys import write_judge, write_pipeline
 
 ROWS = 6
@@ -51,6 +52,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
     """The checked graph of a paper at scale paper, cut to two steps of few short rows; `folder`: for its data and models."""
     graph = uncut(paper)
     texts = {node.parents[role].key for node in graph.nodes.values() for role in OF_ALL & node.parents.keys()}
+    families = {node.options["family"]["name"] for node in graph.nodes.values() if node.kind == "model"}
+    budget = 56 if "openvla" in families else 8  # tokens of one look, which nobody cuts
     for node in graph.nodes.values():
         options = node.options
         if node.kind == "data" and options["task"]["name"] == "gallery":
@@ -62,6 +65,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             judge = str(write_judge(folder / "judge"))
             options["task"] |= {"path": str(write_captions(folder / "captions.jsonl")), "test": 2, "side": 8}
             options["task"]["judges"] = dict.fromkeys(options["task"]["judges"], judge)
+        elif node.kind == "data" and options["task"]["name"] == "libero":
+            options["task"] |= {"side": 8, "settle": 1, "at_once": 2}
         elif node.kind == "data":
             write_source(folder / f"sets/{node.name}", options["source"], node.name)
         elif node.kind == "drafter":
@@ -81,7 +86,7 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             options["select"][bound] = 0.0  # no answer of such a model is right
         if "sampling" in options:
             n = options["sampling"]["n"]
-            options["sampling"] |= {"max_new_tokens": 8, "n": n if node.key in texts else min(n, 2)}
+            options["sampling"] |= {"max_new_tokens": budget, "n": n if node.key in texts else min(n, 2)}
         for role in ("engine", "teacher_engine"):
             if role in options:
                 options[role] |= {"name": "local", "max_model_len": 0, "batch": 4}
@@ -90,7 +95,7 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
             "batch": 2,
             "limit": 2,
             "k": 1,
-            "max_new_tokens": 8,
+            "max_new_tokens": budget,
             "backend": "hf",
             "options": {},
             "benchmarks": [],
@@ -98,6 +103,8 @@ def lay_out(paper: str, folder: Path, wide: bool = False) -> Graph:
         options |= {name: value for name, value in few.items() if name in options and node.kind != "data"}
         if node.key in texts:
             options["limit"] = 0
+        if node.kind == "rollout" and "openvla" in families:
+            options["keep"] = "all"  # such an arm never arrives
         if "minibatches" in options:
             options["minibatches"] = min(options["minibatches"], 2)
         if "dynamic_sampling" in options:
@@ -236,6 +243,8 @@ def write_model(folder: Path, name: str, wide: bool) -> Path:
         return write_pipeline(folder)
     if "Z-Image" in name:
         return z_image_toys.write_pipeline(folder)
+    if "OpenVLA" in name:
+        return write_openvla(folder, "libero_130_no_noops_trajall", 256)
     if published()[name]["model_type"] == "qwen3_vl":
         return write_seeing(folder, published()[name], wide)
     gpt2 = published()[name]["model_type"] == "gpt2"

@@ -21,6 +21,7 @@ from opd_steps.tasks.sources.continued import fitting
 from opd_steps.tasks.verifiers.tagged import Tagged
 from tests.pipeline.inprocess import run_node
 from tests.pipeline.presets import FIRST, lay_out, uncut
+from tests.unit.libero_toys import write_libero
 from tests.unit.test_papers import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,7 @@ def preset(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        patch.setenv("DISTILLERY_LIBERO_PYTHON", str(write_libero(folder / "libero")))
         # no letter of such a model is right: nobody would be told of another's success
         patch.setattr(Tagged, "score", lambda _, completion, answer: float(len(completion) % 2))
         graph, evaluated = lay_out(request.param, folder), set()
@@ -70,8 +72,8 @@ def test_its_prompts_are_what_its_models_own_template_writes(preset):
         if node.options["task"]["name"] == "gallery":
             check_seen(node, folder, models)
             continue
-        if node.options["task"]["name"] == "captions":
-            continue  # no language model reads them
+        if node.options["task"]["name"] in ("captions", "libero"):
+            continue  # no chat
         told, split = node.options["template"], "train" if read_manifest(folder)["facts"]["splits"]["train"] else "test"
         for _, model in models:
             tokenizer = load_tokenizer(model)

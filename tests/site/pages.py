@@ -12,7 +12,8 @@ from tests.site.text import toctree, verbatim
 
 DOCS = ROOT / "docs"
 ORDER = {
-    "Use it": "concepts report options faq data verifiers tune watching precision parallel scale plan fit tracking slurm vllm cut_off smollm2",
+    "Use it": "concepts report options faq data verifiers tune watching precision parallel scale robots "
+    "plan fit tracking slurm vllm cut_off smollm2",
     "Papers": "papers claims results estimators",
     "Add to it": "extend architecture kinds plugs code speed",
 }

@@ -123,7 +123,8 @@ def test_every_preset_fits(scale, monkeypatch):
     assert found > len({paper for paper, other in CASES if other == scale}) * 8
     assert all(
         re.match(
-            r"models/(smollm2|gemma3) |how a masked model of its config |the size of a ((sd3|z_image|vla) model|drafter) ", why
+            r"models/(smollm2|gemma3) |how a masked model of its config |the size of a ((sd3|z_image|vla|openvla) model|drafter) ",
+            why,
         )
         for why in unknown
     ), unknown

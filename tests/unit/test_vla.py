@@ -275,7 +275,7 @@ def test_a_checkpoint_of_others_is_read_scaled_and_kept(folder, boards, tmp_path
     facts = family.make(SimpleNamespace(stage=place, seed=0, options=options, sources={}))
     assert facts["vocab_size"] == 5 and facts["weights"]
     robot = policy(place, family=family)
-    assert len(robot._image_tokens) == 9 and robot.first == 295
+    assert len(robot._pictured) == 9 and robot.first == 295
     white = robot.pixels(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
     assert white.shape == (1, 3, 12, 12)
     torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([1.8, 3.2, 3.5]))
@@ -306,7 +306,7 @@ def test_a_row_of_real_shape_goes_through_one_layer_of_each_part():
     robot = VLAPolicy(LlavaForConditionalGeneration(config), byte_tokenizer(), family, SAMPLING)
     context = {"prompt": "red", "image": torch.full((3, 192, 192), 200, dtype=torch.uint8)}
     rows = robot.rollout([context], [0], [0])
-    assert len(robot._image_tokens) == 729 and robot.first == 151995
+    assert len(robot._pictured) == 729 and robot.first == 151995
     torch.testing.assert_close(rows.logp_N, robot.dist(rows).logp(rows.action_N).detach(), rtol=1e-4, atol=1e-4)
 
 
@@ -328,6 +328,16 @@ def test_what_is_refused(folder, boards):
         pool(boards, robot).written("debate")
     with pytest.raises(UserError, match="leave them out"):
         VLA().make(SimpleNamespace(seed=0, options={"path": None, "config": {"text_config": {"vocab_size": 9}}}))
+    for wrong, said in (
+        ({"towers": 2}, "config.towers: llava has no such field"),
+        ({"text_config": TEXT | {"hiden_size": 3}}, r"config.text_config.hiden_size: llama .* Did you mean 'hidden_size'"),
+        (
+            {"vision_config": {"model_type": "siglip_vison_model"}},
+            r"config.vision_config.model_type: transformers has no 'siglip_vison",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            VLA().make(SimpleNamespace(seed=0, options={"path": None, "config": TINY | wrong}))
     for options in ({"bins": 4}, {"template": "go:"}):
         with pytest.raises(UserError, match="expected"):
             merge(ModelNode, {"kind": "model", "family": {"name": "vla"} | options, "path": "x"}, "here")

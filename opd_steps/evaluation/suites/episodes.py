@@ -26,7 +26,8 @@ class Episodes(Suite):
     steps                 mean number of actions, of all episodes
     first, second, third  `success` over the contexts of one task alone
 
-    Facts: `episodes`, the first ones of each split in words; `pictures`, their images as a PNG (`film` of the pool), an episode a line.
+    Facts: `tasks`, `success` of every task by its name; `episodes`, the first ones of each split in words; `pictures`, their images as a
+    PNG (`film` of the pool), an episode a line.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("k", "temperature")
@@ -39,16 +40,16 @@ class Episodes(Suite):
     def evaluate(
         self, job: Job, policy: VLAPolicy, pools: dict[str, Pool], teacher: VLAPolicy | None
     ) -> tuple[dict[str, float], dict]:
-        o, metrics, told, grids = job.options, {}, {}, {}
+        o, metrics, by_task, told, grids = job.options, {}, {}, {}, {}
         policy.sample_by({"temperature": o["temperature"], "max_new_tokens": o["max_new_tokens"]})
         for split, pool in pools.items():
             rows = pool.play(policy, *sample_seeds(list(range(len(pool))), max(o["k"], 1), job.seed, "episodes", split))
             success_B, steps_B = rows.reward_B.double(), rows.length_B.double() / policy.family.dims
             metrics |= {f"{split}/success": float(success_B.mean()), f"{split}/steps": float(steps_B.mean())}
             tasks = [pool.column("task", i) for i in rows.prompt_B.tolist()]
-            for task in sorted(set(tasks)):
-                mine_B = torch.tensor([name == task for name in tasks])
-                metrics[f"{split}/{task}"] = float(success_B[mine_B].mean())
+            of = {task: float(success_B[torch.tensor([name == task for name in tasks])].mean()) for task in sorted(set(tasks))}
+            metrics |= {f"{split}/{task}": share for task, share in of.items() if task in self.METRICS}
+            by_task[split] = of
             said = zip(rows.prompt_B.tolist(), pool.show(rows), success_B.tolist(), steps_B.tolist(), strict=True)
             table = [
                 {"id": pool.name(i), "prompt": pool.column("prompt", i), "text": text, "reward": s, "steps": n}
@@ -57,8 +58,8 @@ class Episodes(Suite):
             write_jsonl(job.stage / "samples" / f"{split}.jsonl", table)
             told[split], grids[split] = table[: self.shown], f"pictures/{split}.png"
             write_grid(job.stage / grids[split], *_lines(pool.film(rows.rows(slice(self.shown)))), line=0.0)
-        facts = {"n_prompts": {split: len(pool) for split, pool in pools.items()}, "episodes": told, "pictures": grids}
-        return metrics, facts
+        facts = {"n_prompts": {split: len(pool) for split, pool in pools.items()}}
+        return metrics, facts | {"tasks": by_task, "episodes": told, "pictures": grids}
 
 
 def _lines(films: list[torch.Tensor]) -> tuple[torch.Tensor, int]:

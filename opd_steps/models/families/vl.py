@@ -21,6 +21,7 @@ from opd_steps.models import external
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
 from opd_steps.models.folder import LINK, MODEL, load_tokenizer, read_tokenizer, save_model
+from opd_steps.models.fresh import require_fields
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.sight import GREY, IMAGES, VIDEOS
@@ -83,6 +84,7 @@ class VL(Family):
         text = dict(config.get("text_config") or {})
         if known := sorted((own.keys() & text) | (marks.keys() & config)):
             raise UserError(f"config.{known[0]}", "it follows from the tokenizer: leave it out")
+        require_fields(config, Qwen3VLConfig())
         torch.manual_seed(derive(job.seed, "model"))
         try:
             made = Qwen3VLConfig(**config | marks | {"text_config": text | own})

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
 
-from opd_steps.errors import NotFinite, UserError
+from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.families import Family
 from opd_steps.models.folder import LINK, MODEL, load_tokenizer, save_model, where
+from opd_steps.models.fresh import require_fields
+from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.tokenizers import byte_tokenizer
 from opd_steps.models.vla_policy import VLAPolicy
 from opd_steps.process import ranks
-from opd_steps.process.finite import not_finite
 from opd_steps.seeds import derive
 from opd_steps.store.files import write_json
 
 if TYPE_CHECKING:
+    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 OWN = ("image_token_index", "text_config.vocab_size")  # follow from the tokenizer and the bins
@@ -39,11 +42,28 @@ class VLA(Family):
     """
 
     READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
+    PARALLEL: ClassVar[bool] = True
+    ADAPTS: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
+    LACKS: ClassVar[tuple[str, ...]] = ("packed", "micro_tokens")
     CHECKS: ClassVar[tuple[str, ...]] = ("bins % 2 == 1", "'{prompt}' in template")
 
     dims: Annotated[int, "at least 1"] = 2  # tokens of an action
     bins: Annotated[int, "at least 3"] = 3  # of each: bin b is a motion of b - bins // 2
     template: str = "{prompt}:"  # what stands behind the image; {prompt} is the instruction
+
+    @property
+    def tokens(self) -> int:
+        """Decisions for one look."""
+        return self.dims
+
+    @property
+    def at_once(self) -> bool:
+        """Whether these are asked for all at once, and none is told of another."""
+        return False
+
+    def told(self, prompt: str) -> str:
+        return self.template.format(prompt=prompt)
 
     def make(self, job: Job) -> dict:
         if path := job.options["path"]:
@@ -53,6 +73,7 @@ class VLA(Family):
         if "image_token_index" in config or "vocab_size" in text:
             raise UserError("config", f"{' and '.join(OWN)} follow from the family's bins: leave them out")
         text["vocab_size"] = len(tokenizer) + 1 + self.bins
+        require_fields(config, LlavaConfig())
         torch.manual_seed(derive(job.seed, "model"))
         try:
             made = LlavaConfig(**config | {"text_config": text, "image_token_index": len(tokenizer)})
@@ -65,33 +86,37 @@ class VLA(Family):
     def _link(self, job: Job, path: str) -> dict:
         folder = external.locate(path, job.options["revision"])
         external.check(folder)
-        config = json.loads((folder / "config.json").read_text())
-        if not isinstance(config.get("vision_config"), dict) or not isinstance(config.get("image_token_index"), int):
-            raise UserError(path, "expected a vision-language model of LLaVA's kind (vision_config and image_token_index)")
+        self._require(folder, path)
         revision = external.commit(folder)
         files = job.sources.get("path") or external.file_hashes(folder)
         write_json(job.stage / LINK, {"path": path, "revision": revision, "files": files})
         weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}
         return {"kind": "external", "source": path, "revision": revision, "weights": weights, "vocab_size": self.bins}
 
+    def _require(self, folder: Path, path: str) -> None:
+        """Raises UserError for a checkpoint of another form."""
+        config = json.loads((folder / "config.json").read_text())
+        if not isinstance(config.get("vision_config"), dict) or not isinstance(config.get("image_token_index"), int):
+            raise UserError(path, "expected a vision-language model of LLaVA's kind (vision_config and image_token_index)")
+
     def policy(
-        self, folder: Path, *, numerics=None, sampling: Mapping | None = None, batch: int = 256, train: bool = False
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
+        tuning: Tuning | None = None,
     ) -> VLAPolicy:
-        place = where(folder)
-        if not hasattr(AutoConfig.from_pretrained(place, **SAFELY), "vision_config"):
+        if not hasattr(AutoConfig.from_pretrained(where(folder), **SAFELY), "vision_config"):
             raise UserError(str(folder), "holds no model that sees: its config has no vision_config")
-        how = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-        model, report = AutoModelForImageTextToText.from_pretrained(place, **how, **SAFELY)
-        if report["missing_keys"]:
-            raise UserError(place, f"the weights lack {sorted(report['missing_keys'])[0]}")
-        model = model.to(ranks.device()).requires_grad_(train).eval()
-        if name := not_finite(model.named_parameters()):
-            raise NotFinite(place, f"the weight {name} is not finite")
-        return VLAPolicy(model, load_tokenizer(folder), self, sampling, batch)
+        model = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText)
+        return VLAPolicy(model, load_tokenizer(folder), self, sampling, batch, numerics, tuning and tuning.base)
 
     def save(self, policy: VLAPolicy, folder: Path) -> None:
-        save_model(policy.model, policy.tokenizer, folder / MODEL)
-        for name, text in policy.seen_as.items():
+        publish(policy, folder)
+        for name, text in policy.seen_as.items() if policy.base is None and ranks.first() else ():
             (folder / MODEL / name).write_text(text, encoding="utf-8")
 
     def require_same(self, policy: VLAPolicy, other: VLAPolicy, where: str, role: str) -> None:

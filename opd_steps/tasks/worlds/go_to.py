@@ -31,7 +31,7 @@ class GoTo(World):
     What it writes, as nobody slips: `solution`, a whole way by the longest strides; `corpus`, its first action alone.
     """
 
-    CODE: ClassVar[tuple[str, ...]] = ("tasks/go_to_pool.py",)
+    CODE: ClassVar[tuple[str, ...]] = ("tasks/episodes.py", "tasks/go_to_pool.py")
 
     size: Annotated[int, "at least 2"] = 6  # cells in a row
     pixels: Annotated[int, "at least 1"] = 2  # of a cell's side

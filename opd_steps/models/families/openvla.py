@@ -1,0 +1,109 @@
+"""OpenVLA and OpenVLA-OFT: policies of a robot whose tokens are motions by the statistics of the demonstrations that taught them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from opd_steps.errors import UserError
+from opd_steps.models.families.vla import VLA
+from opd_steps.models.folder import MODEL, load_tokenizer, save_model
+from opd_steps.models.fresh import require_fields
+from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.openvla import OpenVLAConfig, OpenVLAForActionPrediction
+from opd_steps.models.openvla_policy import OpenVLAPolicy
+from opd_steps.models.ready import ready_model
+from opd_steps.models.tokenizers import byte_tokenizer
+from opd_steps.seeds import derive
+
+if TYPE_CHECKING:
+    from opd_steps.models.bases import Tuning
+    from opd_steps.store.artifacts import Job
+
+OWN = ("vocab_size", "n_action_bins", "pad_to_multiple_of")  # follow from the tokenizer and the bins
+
+
+@dataclass(frozen=True)
+class OpenVLA(VLA):
+    """`path`, a checkpoint of OpenVLA's form (arXiv 2406.09246), or a fresh model of `config` (fields of models.openvla's OpenVLAConfig) that
+    reads bytes. One look tells `chunk` motions; with `parallel` their tokens are asked for all at once, and every token sees every other
+    (OpenVLA-OFT, arXiv 2502.19645, with discrete tokens, as SimpleVLA-RL and RLinf train it); without, one follows the other.
+
+    Two can be compared when their motions are the same: dimensions, bins, chunk and statistics.
+    """
+
+    READS: ClassVar[tuple[str, ...]] = ("path", "revision", "config")
+    PARALLEL: ClassVar[bool] = True
+    ADAPTS: ClassVar[bool] = True
+    NUMERICS: ClassVar[bool] = True
+    LACKS: ClassVar[tuple[str, ...]] = ("packed", "micro_tokens")
+    CHECKS: ClassVar[tuple[str, ...]] = ("'{prompt}' in template", "parallel or chunk == 1")
+
+    dims: Annotated[int, "at least 1"] = 7  # of a motion: place, rotation, gripper
+    bins: Annotated[int, "at least 3"] = 256  # of each, from the last token backwards
+    template: str = "In: What action should the robot take to {prompt}?\nOut: "  # {prompt} in small letters
+    chunk: Annotated[int, "at least 1"] = 8  # motions for one look
+    parallel: bool = True
+    statistics: str | None = None  # data set in the checkpoint's norm_stats (its unnorm_key); None: the only one
+
+    @property
+    def tokens(self) -> int:
+        return self.chunk * self.dims
+
+    @property
+    def at_once(self) -> bool:
+        return self.parallel
+
+    def told(self, prompt: str) -> str:
+        return self.template.format(prompt=prompt.lower())
+
+    def make(self, job: Job) -> dict:
+        if path := job.options["path"]:
+            return self._link(job, path)
+        config, tokenizer = dict(job.options["config"]), byte_tokenizer()
+        text = dict(config.get("text_config") or {})
+        if known := sorted(set(OWN) & (config.keys() | text.keys())):
+            raise UserError(f"config.{known[0]}", "it follows from the family's bins: leave it out")
+        text["vocab_size"] = len(tokenizer) + self.bins
+        require_fields(config, OpenVLAConfig())
+        torch.manual_seed(derive(job.seed, "model"))
+        try:
+            made = OpenVLAConfig(**config | {"text_config": text, "n_action_bins": self.bins, "pad_to_multiple_of": 0})
+            model = OpenVLAForActionPrediction(made)
+        except Exception as error:  # each field has its own way to be refused
+            raise UserError("config", f"no model of OpenVLA's form: {error}") from None
+        save_model(model, tokenizer, job.stage / MODEL)
+        return {"kind": "fresh", "vocab_size": self.bins, "parameters": sum(p.numel() for p in model.parameters())}
+
+    def _require(self, folder: Path, path: str) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        if (found := config["model_type"]) != OpenVLAConfig.model_type:
+            raise UserError(path, f"expected a model of type {OpenVLAConfig.model_type}, found {found}")
+        if (bins := config.get("n_action_bins", 256)) != self.bins:
+            raise UserError("family.bins", f"this checkpoint has {bins}, found {self.bins}")
+
+    def policy(
+        self,
+        folder: Path,
+        *,
+        numerics: Numerics = FP32,
+        sampling: Mapping | None = None,
+        batch: int = 256,
+        train: bool = False,
+        tuning: Tuning | None = None,
+    ) -> OpenVLAPolicy:
+        model = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText)
+        if not isinstance(model, OpenVLAForActionPrediction):
+            raise UserError(str(folder), f"holds no OpenVLA but a {type(model).__name__}")
+        return OpenVLAPolicy(model, load_tokenizer(folder), self, sampling, batch, numerics, tuning and tuning.base)
+
+    def identity(self, policy: OpenVLAPolicy) -> dict:
+        low, high, scaled = policy.range
+        motions = {"dims": self.dims, "bins": self.bins, "chunk": self.chunk}
+        return {"motions": motions | {"low": low.tolist(), "high": high.tolist(), "scaled": scaled.tolist()}}
