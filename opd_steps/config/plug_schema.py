@@ -10,7 +10,7 @@ from dataclasses import field, make_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from opd_steps.config.plugs import PACKAGE, class_def, constant, items, plug
+from opd_steps.config.plugs import PACKAGE, class_def, constant, items, literal, plug, plug_path
 from opd_steps.errors import UserError
 
 _TYPES = {"Any": Any, "Annotated": Annotated, "Literal": Literal, "list": list, "dict": dict}
@@ -29,23 +29,36 @@ def schema(group: str, name: str) -> type:
     for node in class_def(group, name).body:
         if not isinstance(node, ast.AnnAssign) or "ClassVar" in ast.unparse(node.annotation):
             continue
-        kind = eval(ast.unparse(node.annotation), {"__builtins__": {}}, {**_TYPES, "None": None})
-        if node.value is None:
+        where, value = f"{plug_path(group, name)}: {ast.unparse(node.target)}", node.value
+        kind = _kind(node.annotation, where)
+        if value is None:
             fields.append((node.target.id, kind, "???"))
-            continue
-        value = node.value
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "plug":
-            said = {k.arg: ast.literal_eval(k.value) for k in value.keywords}
-            fields.append((node.target.id, kind, plug(*map(ast.literal_eval, value.args), **said)))
-        elif isinstance(value, ast.Call):  # field(default_factory=lambda: <literal>) or field(default_factory=list)
-            factory = next(k.value for k in value.keywords if k.arg == "default_factory")
-            literal = (
-                ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else {"list": [], "dict": {}}[factory.id]
-            )
-            fields.append((node.target.id, kind, field(default_factory=lambda literal=literal: type(literal)(literal))))
+        elif isinstance(value, ast.Call) and ast.unparse(value.func) == "plug":
+            said = {k.arg: literal(k.value, where) for k in value.keywords}
+            fields.append((node.target.id, kind, plug(*(literal(arg, where) for arg in value.args), **said)))
+        elif isinstance(value, ast.Call):
+            made = _made(value, where)
+            fields.append((node.target.id, kind, field(default_factory=lambda made=made: type(made)(made))))
         else:
-            fields.append((node.target.id, kind, ast.literal_eval(value)))
+            fields.append((node.target.id, kind, literal(value, where)))
     return make_dataclass(name, fields, namespace={"CHECKS": constant(group, name, "CHECKS")})
+
+
+def _kind(annotation: ast.expr, where: str) -> Any:
+    try:
+        return eval(ast.unparse(annotation), {"__builtins__": {}}, {**_TYPES, "None": None})
+    except (NameError, TypeError) as error:
+        found = ast.unparse(annotation)
+        raise UserError(where, f"expected a type made of {', '.join(_TYPES)}; found {found} ({error})") from None
+
+
+def _made(call: ast.Call, where: str) -> Any:
+    """What field(default_factory=lambda: <literal>) or field(default_factory=list) gives."""
+    factory = next((k.value for k in call.keywords if k.arg == "default_factory"), None)
+    empty = {"list": [], "dict": {}}
+    if isinstance(factory, ast.Name) and factory.id in empty:
+        return empty[factory.id]
+    return literal(factory.body if isinstance(factory, ast.Lambda) else call, where)
 
 
 def inside(group: str, options: dict, way: str = "") -> Iterator[tuple[str, str, dict]]:

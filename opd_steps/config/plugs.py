@@ -92,20 +92,29 @@ def _methods(cls: ast.ClassDef, decorator: str | None = None) -> set[str]:
     return {n.name for n in found if decorator is None or decorator in map(ast.unparse, n.decorator_list)}
 
 
-def _literals(cls: ast.ClassDef) -> dict[str, Any]:
+def literal(node: ast.expr, where: str) -> Any:
+    """The value of an expression. Raises UserError, naming `where`, for one that only running the file could tell."""
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise UserError(where, f"expected a literal, for plugs are read and not run; found {ast.unparse(node)}") from None
+
+
+def _literals(cls: ast.ClassDef, path: Path) -> dict[str, Any]:
     """What stands in a class beside its fields, by name; REQUIRED where it has no value."""
     found = {}
     for node in cls.body:
         if isinstance(node, ast.Assign) or (isinstance(node, ast.AnnAssign) and "ClassVar" in ast.unparse(node.annotation)):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            found[ast.unparse(target)] = ast.literal_eval(node.value) if node.value else REQUIRED
+            name = ast.unparse(target)
+            found[name] = literal(node.value, f"{path}: {name}") if node.value else REQUIRED
     return found
 
 
 @cache
 def declared(group: str) -> dict[str, Any]:
     """The constants that the Protocol of a group knows, with their defaults, or REQUIRED."""
-    return OF_ALL | _literals(protocol_def(group))
+    return OF_ALL | _literals(protocol_def(group), PACKAGE / group / "__init__.py")
 
 
 @cache
@@ -114,7 +123,7 @@ def constants(group: str, name: str) -> dict[str, Any]:
 
     Raises UserError for one that the Protocol does not know, and for one that it requires and the plug lacks.
     """
-    own, known = _literals(class_def(group, name)), declared(group)
+    own, known = _literals(class_def(group, name), plug_path(group, name)), declared(group)
     where = str(plug_path(group, name))
     if wrong := [attribute for attribute in own if attribute not in known]:
         raise UserError(

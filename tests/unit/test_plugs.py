@@ -130,6 +130,15 @@ def test_constants_are_the_plugs_own_else_its_protocols(toys):
         (toy("COLOUR: ClassVar[str] = 'blue'"), r"ball.py: SIZE: this constant is required: see Toy in opd_steps/toys"),
         (toy("SIZE: ClassVar[int] = 3", base=""), r"ball.py: class Ball: expected a subclass of Toy"),
         (toy("SIZE: ClassVar[int] = 3", method="roll"), r"ball.py: class Ball: lacks play: see Toy in opd_steps/toys"),
+        (toy("SIZE: ClassVar[int] = MOST"), r"ball.py: SIZE: expected a literal, for plugs are read and not run; found MOST"),
+        (
+            toy("SIZE: ClassVar[int] = 3\n    x: tuple[int, ...] = ()"),
+            r"ball.py: x: expected a type made of .*found tuple\[int",
+        ),
+        (toy("SIZE: ClassVar[int] = 3\n    x: int = MOST + 1"), r"ball.py: x: expected a literal, .*; found MOST \+ 1"),
+        (toy("SIZE: ClassVar[int] = 3\n    x: list[int] = field(default_factory=make)"), r"ball.py: x: .*; found field\("),
+        (toy("SIZE: ClassVar[int] = 3\n    x: list[int] = field(default_factory=lambda: [MOST])"), r"x: .*found \[MOST\]"),
+        (toy("SIZE: ClassVar[int] = 3\n    x: Any = plug(GROUP)"), r"ball.py: x: expected a literal, .*; found GROUP"),
         ("x = 1\n", "expected exactly one dataclass, found 0"),
     ],
 )
