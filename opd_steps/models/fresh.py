@@ -15,6 +15,10 @@ from opd_steps.seeds import derive
 
 _OURS = {"pad_token_id", "eos_token_id", "bos_token_id", "dtype", "transformers_version", "architectures", "_name_or_path"}
 
+_UNDECLARED = {
+    "siglip_vision_model": {"vision_use_head"}
+}  # by model_type: what models look for in a config without such a field
+
 
 def fresh_model(architecture: str, options: dict, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """A randomly initialised fp32 model of transformers type `architecture`; its weights depend on `seed` and shapes alone.
@@ -68,7 +72,7 @@ def _within(known: PreTrainedConfig, name: str, value: dict, key: str) -> PreTra
 def _fields(config: PreTrainedConfig) -> set[str]:
     rope = {"rope_theta"} if "rope_parameters" in config.to_dict() else set()  # taken in by rope_parameters
     own = set(config.to_dict()) | set(inspect.signature(type(config)).parameters) | set(config.attribute_map)
-    return (own | rope) - _OURS
+    return (own | rope | _UNDECLARED.get(config.model_type, set())) - _OURS
 
 
 def _near(name: str, known) -> str:
