@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
 IMAGES, VIDEOS = "preprocessor_config.json", "video_preprocessor_config.json"
 GREY = [0.5, 0.5, 0.5]
@@ -34,9 +34,9 @@ class Sight:
     video: tuple[int, int]
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Sight:
-        """By the checkpoint's own files, where it has them."""
-        vision, place = model.config.vision_config, Path(model.config._name_or_path)
+    def of(cls, config: PreTrainedConfig, place: Path) -> Sight:
+        """By the files of the checkpoint in `place`, where it has them."""
+        vision = config.vision_config
         said = {name: json.loads((place / name).read_text()) if (place / name).is_file() else {} for name in (IMAGES, VIDEOS)}
         sizes = [said[name].get("size", {}) for name in (IMAGES, VIDEOS)]
         image, video = [(size.get("shortest_edge", 0), size.get("longest_edge", 1 << 62)) for size in sizes]

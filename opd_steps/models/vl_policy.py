@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,14 +12,10 @@ from transformers import PreTrainedModel
 
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.packing import Read, padded
-from opd_steps.models.sight import Sight
-from opd_steps.models.tokenizers import encode, encode_markup
+from opd_steps.models.vl_reading import Context, VLReading
 from opd_steps.nouns.heard import woven
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.rollout.lean import Plain
-
-Context = dict
-"""{prompt: text, seen: [T, 3, H, W] uint8, rate: frames a second}; T = 1: an image."""
 
 
 class VLPolicy(LMPolicy):
@@ -28,30 +25,11 @@ class VLPolicy(LMPolicy):
 
     def __init__(self, model: PreTrainedModel, tokenizer, **how):
         super().__init__(model, tokenizer, **how)
-        self._texts, self._placed, self._seen = {}, {}, []
-        self.sight = Sight.of(model).within(self.family.image_pixels, self.family.video_pixels)
-        config = model.config
-        self._pads = config.image_token_id, config.video_token_id
-        self._marks = config.vision_start_token_id, config.vision_end_token_id
+        self._placed, self._seen = {}, []
+        self.reading = VLReading(tokenizer, self.family, model.config, Path(model.config._name_or_path))
+        self.sight, self.tokens = self.reading.sight, self.reading.tokens
+        self._pads, self._marks = self.reading.pads, self.reading.marks
         self._first = model.get_input_embeddings().num_embeddings  # number of picture 0
-
-    def tokens(self, context: Context, pad: int | None = None) -> list[int]:
-        """The prompt as the family's template has it; `pad` stands for what is seen."""
-        key = context["prompt"], tuple(context["seen"].shape), context["rate"]
-        if key not in self._texts:
-            before, between, behind = (encode_markup(self.tokenizer, text) for text in self.family.parts)
-            said = encode(self.tokenizer, context["prompt"])
-            self._texts[key] = [*before, *self._pictured(*key[1:]), *between, *said, *behind]
-        found = self._texts[key]
-        return found if pad is None else [pad if token in self._pads else token for token in found]
-
-    def _pictured(self, shape: tuple[int, ...], rate: float) -> list[int]:
-        _, h, w = self.sight.grid(shape)
-        (start, end), many = self._marks, h * w // self.sight.merge**2
-        if shape[0] == 1:
-            return [start, *[self._pads[0]] * many, end]
-        stamps = (self.family.stamp.format(t=time) for time in self.sight.times(shape[0], rate))
-        return [x for stamp in stamps for x in (*encode(self.tokenizer, stamp), start, *[self._pads[1]] * many, end)]
 
     def _places(self, context: Context) -> Tensor:
         """Positions of the prompt's tokens, [3, L]: time, row and column."""

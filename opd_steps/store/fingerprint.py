@@ -59,6 +59,7 @@ CHOSEN = (
     "tasks/picture_pool.py",
     "tasks/caption_pool.py",
     "tasks/go_to_pool.py",
+    "tasks/libero_pool.py",
 )
 """The code of nodes whose options choose it (graph/code.py), though others import it: engines, what makes a model to start from, what
 writes and what reads prompts."""

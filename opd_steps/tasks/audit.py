@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
@@ -24,12 +23,11 @@ from opd_steps.tasks.pool import PromptPool
 from opd_steps.tasks.render import response_ids
 
 
-def model_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """A model node's tokenizer; linked weights are not read (the jobs that load them compare their hashes)."""
+def model_place(folder: Path) -> Path:
+    """A model node's checkpoint; linked weights are not read (the jobs that load them compare their hashes)."""
     if (folder / MODEL).is_dir():
-        return read_tokenizer(str(folder / MODEL))
-    link = json.loads((folder / LINK).read_text())
-    return read_tokenizer(str(followed(link)))
+        return folder / MODEL
+    return followed(json.loads((folder / LINK).read_text()))
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Audit:
 
     def __post_init__(self):
         """Raises UserError for a chat template that cannot show the data."""
-        self.facts, self.tokenizer = read_manifest(self.model)["facts"], model_tokenizer(self.model)
+        self.facts, self.tokenizer = read_manifest(self.model)["facts"], read_tokenizer(str(model_place(self.model)))
         task = load_task(self.data)
         if not task.chat:
             return

@@ -13,8 +13,8 @@ from opd_steps.errors import UserError
 from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive
+from opd_steps.tasks import libero
 from opd_steps.tasks.episodes import shared
-from opd_steps.tasks.simulators import Simulators
 
 if TYPE_CHECKING:
     from opd_steps.models.families.vla import VLA
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 DIMS = 7  # a motion: place, rotation, gripper
 FRAMES, FILMED = 10, 64  # of a film at most; their side in pixels
-
-_simulators = Simulators("opd_steps.tasks.libero_worker", "libero")  # those of this process
-
-
-def known_tasks(suite: str) -> list[tuple[str, int]]:
-    """Instruction and number of initial states of each task of a suite."""
-    return _simulators.ask({0: ("tasks", suite)})[0]
 
 
 class LiberoPool(Pool):
@@ -72,7 +65,7 @@ class LiberoPool(Pool):
     def _episodes(self, policy: VLAPolicy, ids: list[int], seeds: list[int], version: int) -> Trajectory:
         rows = [self.data[i] for i in ids]
         begin = (("begin", row["suite"], row["number"], row["state"], self.settle, self.side) for row in rows)
-        image = {w: torch.from_numpy(seen) for w, seen in _simulators.ask(dict(enumerate(begin))).items()}
+        image = {w: torch.from_numpy(seen) for w, seen in libero.simulators.ask(dict(enumerate(begin))).items()}
         parts: list[list[Trajectory]] = [[] for _ in ids]
         reached = [False for _ in ids]
         for t in range(policy.horizon):
@@ -81,7 +74,7 @@ class LiberoPool(Pool):
                 break
             now = [{"prompt": rows[w]["prompt"], "image": image[w]} for w in going]
             said = policy.rollout(now, [ids[w] for w in going], [derive(seeds[w], t) for w in going], version)
-            found = _simulators.ask({w: ("act", policy.motions(said.actions[k])) for k, w in enumerate(going)})
+            found = libero.simulators.ask({w: ("act", policy.motions(said.actions[k])) for k, w in enumerate(going)})
             for k, w in enumerate(going):
                 seen, done, reached[w] = found[w]
                 image[w], count = torch.from_numpy(seen), done * DIMS

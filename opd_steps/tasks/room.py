@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from opd_steps.config import plugs
 from opd_steps.errors import UserError
 from opd_steps.graph.row_lengths import Rows
 from opd_steps.store.artifacts import read_manifest
-from opd_steps.tasks.audit import Audit
+from opd_steps.tasks.audit import Audit, model_place
+from opd_steps.tasks.seen_audit import longest_seen
 
 
 def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]:
     """(longest row of each, notes). Raises UserError naming node, row and figures of what does not fit, and what Audit refuses."""
     audits: dict[tuple, Audit] = {}
+    readings: dict[str, Any] = {}
     measured: dict[tuple, tuple[int, str]] = {}
     found = []
     for rows in asked:
         facts = read_manifest(results / rows.tokens)["facts"]
         task = read_manifest(results / rows.data)["facts"]["task"]
-        if not plugs.constant("tasks/worlds", task["name"], "TEXTS"):
-            continue
-        if rows.answer:
-            rows = replace(rows, answer=plugs.load("tasks/worlds", task).room(rows.answer))
-        key = (
-            rows.data,
-            facts["tokenizer"]["digest"],
-            tuple(facts["ends"]),
-            facts["vocab_size"],
-        )  # two models may have one tokenizer
+        # two models may have one tokenizer
+        key = rows.data, facts.get("tokenizer", {}).get("digest"), tuple(facts.get("ends", ())), facts.get("vocab_size")
         what = rows.split, rows.column, rows.limit, rows.context
         try:
-            if key not in audits:
-                audits[key] = Audit(results / rows.data, results / rows.tokens)
+            if plugs.constant("tasks/worlds", task["name"], "TEXTS"):
+                if rows.answer:
+                    rows = replace(rows, answer=plugs.load("tasks/worlds", task).room(rows.answer))
+                if key not in audits:
+                    audits[key] = Audit(results / rows.data, results / rows.tokens)
+                longest = audits[key].longest
+            else:
+                if rows.tokens not in readings:
+                    readings[rows.tokens] = _reading(results / rows.tokens, facts)
+                key, longest = (rows.data, rows.tokens), partial(longest_seen, results / rows.data, readings[rows.tokens])
+                if readings[rows.tokens] is None:
+                    continue
             if (*key, *what) not in measured:
-                measured[*key, *what] = audits[key].longest(*what)
+                measured[*key, *what] = longest(*what)
         except UserError as error:
             raise UserError(f"node {rows.node}", f"{error.where}: {error.message}") from None
         length, place = measured[*key, *what]
@@ -43,6 +49,11 @@ def check_rows(results: Path, asked: list[Rows]) -> tuple[list[dict], list[str]]
         inside = place.removeprefix(f"{results}/")
         found.append({"node": rows.node, "longest": length, "place": inside, "answer": rows.answer, "model": rows.tokens})
     return found, [note.replace(f"{results}/", "") for audit in audits.values() for note in audit.notes]
+
+
+def _reading(model: Path, facts: dict) -> Any:
+    """What tells the tokens of contexts that are no text; None where the model's family has none."""
+    return plugs.load("models/families", facts["family"]).reading(model_place(model)) if "tokenizer" in facts else None
 
 
 def require_room(rows: Rows, length: int, place: str, rooms: dict[str, int]) -> None:

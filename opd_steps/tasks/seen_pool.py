@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from opd_steps.errors import UserError
@@ -15,15 +16,27 @@ from opd_steps.tasks.pool import PromptPool
 @dataclass
 class SeenPool(PromptPool):
     """`scene`, `crop`: of a row, [T, 3, H, W] uint8: all that there is to see, and the part of it that tells the answer. `rate`: frames
-    a second. `view`: what is shown of a row that does not say so itself."""
+    a second. `view`: what is shown of a row that does not say so itself. `shape`: of (a row, scene or crop), without looking at it."""
 
     scene: Callable[[dict], Tensor] | None = None
     crop: Callable[[dict], Tensor] | None = None
     rate: float = 1.0
     view: str = ""
+    shape: Callable[[dict, str], tuple[int, ...]] | None = None
 
     def contexts(self, ids: Sequence[int], corpus: bool = False) -> list[dict]:
-        return [self.shown(i, self.view or self.rows[i].get("view", "scene")) for i in ids]
+        return [self.shown(i, self._view(i)) for i in ids]
+
+    def _view(self, index: int) -> str:
+        return self.view or self.rows[index].get("view", "scene")
+
+    def sized(self, index: int, view: str = "") -> dict:
+        """As `shown`, but what is seen has no values, if its shape is known without a look."""
+        view = view or self._view(index)
+        if self.shape is None:
+            return self.shown(index, view)
+        seen = torch.empty(self.shape(self.rows[index], view), device="meta")
+        return {"prompt": self.rows[index]["prompt"], "seen": seen, "rate": self.rate}
 
     def shown(self, index: int, view: str) -> dict:
         """The question beside its `scene` or its `crop`. Raises UserError for a crop of what has none."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Simulators:
         while len(self._sockets) <= max(questions):
             self._start()
         for number, question in questions.items():
-            self._sockets[number].send(question)
+            with suppress(ConnectionError):  # of one that has ended there is no answer
+                self._sockets[number].send(question)
         return {number: self._answer(self._sockets[number]) for number in questions}
 
     def _answer(self, socket: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from opd_steps.errors import UserError
 from opd_steps.models.families.openvla import OpenVLA
 from opd_steps.store.jsonl import read_jsonl
-from opd_steps.tasks import libero_pool
+from opd_steps.tasks import libero
 from opd_steps.tasks.simulators import Simulators
 from opd_steps.tasks.worlds.libero import Libero
 from tests.unit.libero_toys import write_libero
@@ -23,9 +23,9 @@ SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3 * 14}
 
 
 @pytest.fixture
-def libero(tmp_path, monkeypatch):
+def toy(tmp_path, monkeypatch):
     monkeypatch.setenv(PYTHON, str(write_libero(tmp_path / "libero")))
-    monkeypatch.setattr(libero_pool, "_simulators", Simulators("opd_steps.tasks.libero_worker", "libero"))
+    monkeypatch.setattr(libero, "simulators", Simulators("opd_steps.tasks.libero_worker", "libero"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def written(world, place):
     return world.write(SimpleNamespace(stage=place, seed=0))["splits"]
 
 
-def test_every_initial_state_of_every_task_is_a_context(libero, tmp_path):
+def test_every_initial_state_of_every_task_is_a_context(toy, tmp_path):
     assert written(WORLD, tmp_path / "all") == {"train": 6, "test": 6, "ood": 6}
     rows = read_jsonl(tmp_path / "all/train.jsonl")
     said = {"task": "Move to the right", "prompt": "Move to the right"}
@@ -53,7 +53,7 @@ def test_every_initial_state_of_every_task_is_a_context(libero, tmp_path):
         written(Libero(held_out=3), tmp_path / "held")
 
 
-def test_an_episode_ends_at_its_goal_and_what_came_too_late_is_no_decision(libero, robot, tmp_path, monkeypatch):
+def test_an_episode_ends_at_its_goal_and_what_came_too_late_is_no_decision(toy, robot, tmp_path, monkeypatch):
     written(WORLD, tmp_path / "data")
     pool = WORLD.pool(tmp_path / "data", "train", robot)
     push = torch.tensor([[1.0, *[0.0] * 6], [1.0, *[0.0] * 6]]).numpy()
@@ -74,15 +74,15 @@ def test_an_episode_ends_at_its_goal_and_what_came_too_late_is_no_decision(liber
     assert pool.column("task", 5) == "Move to the right" and pool.name(5) == "libero_spatial/1/2"
 
 
-def test_a_row_depends_on_its_seed_alone_and_two_at_a_time_are_played(libero, robot, tmp_path):
+def test_a_row_depends_on_its_seed_alone_and_two_at_a_time_are_played(toy, robot, tmp_path):
     written(WORLD, tmp_path / "data")
     pool = WORLD.pool(tmp_path / "data", "train", robot)
     rows, alone = pool.play(robot, [0, 4, 2], [1, 2, 3]), pool.play(robot, [2], [3])
     assert rows.actions[2].equal(alone.actions[0]) and rows.extra["end"][2].equal(alone.extra["end"][0])
-    assert len(libero_pool._simulators._sockets) == 2
+    assert len(libero.simulators._sockets) == 2
 
 
-def test_what_goes_wrong_is_one_line(libero, robot, tmp_path, monkeypatch):
+def test_what_goes_wrong_is_one_line(toy, robot, tmp_path, monkeypatch):
     written(WORLD, tmp_path / "data")
     pool = WORLD.pool(tmp_path / "data", "train", robot)
     monkeypatch.setattr(type(robot), "motions", lambda self, action: torch.full((2, 7), 9.0).numpy())

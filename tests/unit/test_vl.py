@@ -13,7 +13,6 @@ from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessorPil
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
 from opd_steps.models.families.vl import VL
-from opd_steps.models.sight import Sight
 from opd_steps.nouns.draw import Draw
 from opd_steps.objectives.stream import VANILLA
 from opd_steps.prefixes.from_crop import FromCrop
@@ -136,7 +135,7 @@ def test_a_video_is_read_behind_its_times(folder):
 
 @pytest.mark.parametrize("shape", [(8, 8), (9, 14), (4, 30)])
 def test_patches_are_those_of_the_librarys_processor(folder, shape):
-    sight = Sight.of(policy(folder).model)
+    sight = policy(folder).sight
     image = torch.randint(0, 256, (1, 3, *shape), dtype=torch.uint8)
     made = Qwen2VLImageProcessorPil.from_pretrained(folder / "model")([image[0].permute(1, 2, 0).numpy()], return_tensors="pt")
     assert made["image_grid_thw"][0].tolist() == list(sight.grid(tuple(image.shape)))
@@ -147,14 +146,14 @@ def test_patches_are_those_of_the_librarys_processor(folder, shape):
 def test_sizes_are_bounded_as_there(folder, least, most):
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-    sight = replace(Sight.of(policy(folder).model), image=(least, most))
+    sight = replace(policy(folder).sight, image=(least, most))
     for high, wide in ((30, 50), (100, 20), (64, 64)):
         h, w = smart_resize(high, wide, 4, least, most)
         assert sight.grid((1, 3, high, wide)) == (1, h // 2, w // 2)
 
 
 def test_frames_stand_in_pairs_and_the_last_is_repeated(folder):
-    sight = Sight.of(policy(folder).model)
+    sight = policy(folder).sight
     frames = torch.arange(3, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 4, 4)
     patches = sight.patches(frames).view(2, 4, 3, 2, 2, 2)  # t, patches of it, channel, frame, row, column
     level = ((patches + 1) / 2 * 255).round().long()

@@ -12,11 +12,13 @@ from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForCond
 
 from opd_steps.errors import UserError
 from opd_steps.loop.objective import Objective
+from opd_steps.models.families import named
 from opd_steps.models.families.vl import MARKS, VL
 from opd_steps.models.folder import save_model
 from opd_steps.models.numerics import Numerics
 from opd_steps.models.tokenizers import byte_tokenizer
 from opd_steps.store.artifacts import MANIFEST
+from opd_steps.tasks.seen_audit import longest_seen
 from opd_steps.tasks.worlds.gallery import Gallery
 from opd_steps.teachers.contexts.crop import Crop
 from tests.unit.test_vl import FAMILY, JSD, TINY, said
@@ -75,6 +77,33 @@ def test_videos_are_folders_of_frames(tmp_path):
         gallery(tmp_path, [row] * 4, most=2).pool(tmp_path, "train", model).shown(0, "scene")
     with pytest.raises(UserError, match="names no box"):
         pool.shown(0, "crop")
+
+
+def test_rows_are_measured_by_the_heads_of_their_files(tmp_path, monkeypatch):
+    """As many tokens as a model reads of them; a picture that is not there is told before anybody looks."""
+    FAMILY.make(SimpleNamespace(stage=tmp_path, seed=0, options={"path": None, "revision": None, "config": TINY}))
+    model = FAMILY.policy(tmp_path)
+    clip = {"prompt": "when?", "answer": "0-1", "frames": "clip"}
+    world = gallery(tmp_path, [ROW, clip, ROW | {"prompt": "what is it in all the world?"}, ROW, ROW])
+    facts = json.loads((tmp_path / MANIFEST).read_text())["facts"] | {"task": named(world)}
+    monkeypatch.setattr("opd_steps.tasks.seen_audit.read_manifest", lambda folder: {"facts": facts})
+    reading, pool = FAMILY.reading(tmp_path / "model"), world.pool(tmp_path, "train", model)
+    counts = [len(model.tokens(context)) for context in pool.contexts(range(3))]
+    with monkeypatch.context() as patch:
+        patch.setattr("opd_steps.tasks.seen_files._read", lambda *_: pytest.fail("it looked"))
+        assert longest_seen(tmp_path, reading, "train") == (
+            max(counts),
+            f"{tmp_path}/train.jsonl:{counts.index(max(counts)) + 1}",
+        )
+        said = len(model.tokenizer("a cat", add_special_tokens=False)["input_ids"]) + 1
+        assert longest_seen(tmp_path, reading, "train", "solution", 1) == (counts[0] + said, f"{tmp_path}/train.jsonl:1")
+        near = len(model.tokens(world.pool(tmp_path, "train", model).sized(0, "crop")))
+        assert longest_seen(tmp_path, reading, "train", limit=1, context='{"name": "crop"}')[0] == near < counts[0]
+    with pytest.raises(UserError, match=r"train.jsonl:2: .*names no box"):
+        longest_seen(tmp_path, reading, "train", context='{"name": "crop"}')
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match=r"train.jsonl:1: .*a.png: not a readable image"):
+        longest_seen(tmp_path, reading, "train")
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,11 @@ class Family(Protocol):
         rows, so that their distributions can be compared. `policy` is of this family, `other` perhaps not.
         """
 
+    def reading(self, place: Path) -> Any:
+        """What tells without weights how many tokens a context that is no text is (`tokens`), of a checkpoint's own folder; None: no
+        room of theirs is measured before they are read."""
+        return None
+
     def identity(self, policy: Policy) -> dict:
         """Facts of what is made by or with this model (trained nodes, rollouts): those that read both must find them equal."""
         return {}

@@ -13,8 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from opd_steps.errors import UserError
 from opd_steps.models.families.vla import VLA
+from opd_steps.models.fields import require_fields
 from opd_steps.models.folder import MODEL, load_tokenizer, save_model
-from opd_steps.models.fresh import require_fields
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.openvla import OpenVLAConfig, OpenVLAForActionPrediction
 from opd_steps.models.openvla_policy import OpenVLAPolicy

@@ -20,13 +20,14 @@ from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.ends import end_ids, stated_ends
 from opd_steps.models.families import Family
+from opd_steps.models.fields import require_fields
 from opd_steps.models.folder import LINK, MODEL, load_tokenizer, read_tokenizer, save_model
-from opd_steps.models.fresh import require_fields
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.sight import GREY, IMAGES, VIDEOS
 from opd_steps.models.tokenizers import byte_tokenizer, describe, digest
 from opd_steps.models.vl_policy import VLPolicy
+from opd_steps.models.vl_reading import VLReading
 from opd_steps.process import ranks
 from opd_steps.rollout.positions import positions
 from opd_steps.seeds import derive
@@ -132,6 +133,9 @@ class VL(Family):
         for name in (IMAGES, VIDEOS) if policy.base is None and ranks.first() else ():  # how pixels are scaled
             if (file := Path(policy.model.config._name_or_path) / name).is_file():
                 (folder / MODEL / name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+
+    def reading(self, place: Path) -> VLReading:
+        return VLReading(read_tokenizer(str(place)), self, AutoConfig.from_pretrained(place, **SAFELY), place)
 
     def require_same(self, policy: VLPolicy, other, where: str, role: str) -> None:
         if other.family.identity(other) != self.identity(policy):

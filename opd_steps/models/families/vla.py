@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, LlavaConfig, L
 from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.families import Family
+from opd_steps.models.fields import require_fields
 from opd_steps.models.folder import LINK, MODEL, load_tokenizer, save_model, where
-from opd_steps.models.fresh import require_fields
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.ready import publish, ready_model
 from opd_steps.models.tokenizers import byte_tokenizer

@@ -64,15 +64,22 @@ class Gallery(World):
             raise UserError(where, f"box: expected left before right and top before bottom, found {box!r}")
 
     def pool(self, folder: Path, split: str, policy: VLPolicy, limit: int = 0) -> SeenPool:
-        from opd_steps.tasks.seen_files import image, video
+        from opd_steps.tasks.seen_files import image, image_shape, video, video_shape
         from opd_steps.tasks.seen_pool import SeenPool
 
         near = Path(self.path).expanduser().parent
         scene = lambda row: video(near / row["frames"], self.most) if "frames" in row else image(near / row["image"])
 
-        def crop(row: dict):
+        def box(row: dict) -> list[int]:
             if "box" not in row:
                 raise UserError(str(folder), f"{row['id']} names no box: its crop is not known")
-            return image(near / row["image"], row["box"])
+            return row["box"]
 
-        return SeenPool.load(folder, split, policy.tokenizer, limit, scene=scene, crop=crop, rate=self.rate)
+        def shape(row: dict, view: str) -> tuple[int, ...]:
+            if "frames" in row and view != "crop":
+                return video_shape(near / row["frames"], self.most)
+            return image_shape(near / row.get("image", ""), box(row) if view == "crop" else None)
+
+        crop = lambda row: image(near / row.get("image", ""), box(row))
+        how = {"scene": scene, "crop": crop, "shape": shape, "rate": self.rate}
+        return SeenPool.load(folder, split, policy.tokenizer, limit, **how)

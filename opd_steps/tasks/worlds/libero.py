@@ -29,16 +29,12 @@ class Libero(World):
 
     CODE: ClassVar[tuple[str, ...]] = (
         "tasks/episodes.py",
+        "tasks/libero.py",
         "tasks/libero_pool.py",
         "tasks/libero_worker.py",
         "tasks/simulators.py",
     )
-    WRITTEN_BY: ClassVar[tuple[str, ...]] = (
-        "tasks/episodes.py",
-        "tasks/libero_pool.py",
-        "tasks/libero_worker.py",
-        "tasks/simulators.py",
-    )
+    WRITTEN_BY: ClassVar[tuple[str, ...]] = ("tasks/libero.py", "tasks/libero_worker.py", "tasks/simulators.py")
 
     suite: Literal["libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"] = "libero_spatial"
     other: Literal["libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"] = "libero_goal"
@@ -50,7 +46,7 @@ class Libero(World):
     at_once: Annotated[int, "at least 1"] = 8  # simulators of a process, each a process of 1.5 GB
 
     def write(self, job: Job) -> dict:
-        from opd_steps.tasks.libero_pool import known_tasks
+        from opd_steps.tasks.libero import known_tasks
 
         mine = self._rows(self.suite, known_tasks(self.suite))
         if strange := sorted(set(self.tasks) - {row["number"] for row in mine}):
