@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 
 from opd_steps.graph.cost.shape import ANY
 
-IMAGE, TEXT, BOTH, ONE = "image", "text", "both", "one"  # tokens that a layer is given: of the image, of its prompt, all; one of each image
+IMAGE, TEXT, BOTH, ONE = (
+    "image",
+    "text",
+    "both",
+    "one",
+)  # tokens that a layer is given: of the image, of its prompt, all; one of each image
 ADAPTED = {"float32": (4, 4), "mixed": (2, 2), "bfloat16": (4, 4)}
 """Bytes that an adapter keeps of a token, for each channel of what it is given and for each of its r: a copy in fp32, which autocast makes
 one in bf16. Where the model is in fp32 there is no copy, and layers that are given the same (`Layer.source`) keep it once."""
@@ -128,6 +133,11 @@ class Flow:
         return sum(layer.ins * layer.outs for layer in self.layers)
 
     @property
+    def inner(self) -> int:
+        """Channels of a token at the widest place of a block."""
+        return max(layer.outs for _, block in self.blocks for layer in block.layers if layer.reads != ONE)
+
+    @property
     def block(self) -> int:
         """Parameters of the largest."""
         return max(block.parameters for _, block in self.blocks)
@@ -160,7 +170,9 @@ class Flow:
         """Of a forward pass for one image: 2 for each weight and token that it is multiplied with, 4 tokens^2 width of each attention."""
         tokens = self.tokens(told)
         products = sum(2 * tokens[layer.reads] * layer.ins * layer.outs for layer in self.layers)
-        attentions = [layer for layer in self.layers if layer.name.endswith("to_q")]  # to all tokens that pass, or the image's own
+        attentions = [
+            layer for layer in self.layers if layer.name.endswith("to_q")
+        ]  # to all tokens that pass, or the image's own
         own = lambda layer: tokens[IMAGE] if layer.name.startswith("attn2") else tokens[layer.reads]
         joint = lambda layer: tokens[BOTH] if layer.name.startswith("attn.") else own(layer)
         return products + sum(4 * joint(layer) ** 2 * layer.outs for layer in attentions)

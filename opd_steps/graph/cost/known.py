@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from opd_steps.graph.cost.flow import Flow
+from opd_steps.graph.cost.sd3 import sd3_of
 from opd_steps.graph.cost.shape import Shape, denoising, seeing, shape_of
+from opd_steps.graph.cost.z_image import z_image_of
 from opd_steps.store.sources import here
 
 if TYPE_CHECKING:
@@ -22,14 +25,22 @@ FAMILIES = {
     "text_critic": shape_of,
     "vl": seeing,
     "masked_lm": denoising,
+    "sd3": sd3_of,
+    "z_image": z_image_of,
 }  # of whose models the size may be known
+FLOWS = ("sd3", "z_image")  # whose config is a part's of a pipeline
 SEEN = 1024  # tokens of an image of 1,024 x 1,024 pixels, to Qwen3-VL
 OWN_VOCAB = 512  # of a tokenizer that is made of a data set's characters, of which the node says no number; more than each has
 
 
-def shape(node: GraphNode, role: str) -> Shape | str:
+def shape(node: GraphNode, role: str) -> Shape | Flow | str:
     """Of the model that a node reads in this role; in words, why nobody knows."""
     root = node.maker_of(role)
+    found = _own(root)
+    return found.by(root.options["family"], bool(root.options["path"])) if isinstance(found, Flow) else found
+
+
+def _own(root: GraphNode) -> Shape | Flow | str:
     options = root.options
     if root.kind != "model":
         return f"the size of a {root.kind} is not known here"
@@ -41,12 +52,12 @@ def shape(node: GraphNode, role: str) -> Shape | str:
     return of_path(options["path"], options["revision"], family)
 
 
-def of_path(path: str, revision: str | None = None, family: str = "causal_lm") -> Shape | str:
+def of_path(path: str, revision: str | None = None, family: str = "causal_lm") -> Shape | Flow | str:
     """Of a checkpoint's folder, or of a hub id; of a model of text that is part of a larger one its own."""
-    folder = here(path)
-    config = _read(folder / "config.json") if folder else _cached(path, revision) or published().get(path)
+    place, name = folder_of(path, revision, family), config_of(family)
+    config = (_read(place / name) if place else None) or (None if here(path) else published().get(path))
     if config is None:
-        return f"{path} has no config.json" if folder else f"{path} is neither on this machine nor in {SHAPES.name}"
+        return f"{path} has no {name}" if here(path) else f"{path} is neither on this machine nor in {SHAPES.name}"
     return FAMILIES[family]((FAMILIES[family] is shape_of and config.get("text_config")) or config)
 
 
@@ -70,13 +81,19 @@ def _vocab(tokenizer: str) -> int:
     return found if isinstance(found, int) else 0 if isinstance(found, str) else found.vocab
 
 
-def _cached(path: str, revision: str | None) -> dict | None:
-    """The config.json of a hub id in the hub's cache, if that holds one."""
+def config_of(family: str) -> str:
+    return "transformer/config.json" if family in FLOWS else "config.json"
+
+
+def folder_of(path: str, revision: str | None, family: str) -> Path | None:
+    """Where a checkpoint lies on this machine: its own folder, or the hub's cache, if that holds its config."""
+    if folder := here(path):
+        return folder
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
     snapshots = cache / f"models--{path.replace('/', '--')}" / "snapshots"
-    files = [snapshots / revision / "config.json"] if revision else sorted(snapshots.glob("*/config.json"))
-    return next(filter(None, map(_read, files)), None)
+    found = [snapshots / revision] if revision else sorted(snapshots.glob("*"))
+    return next((folder for folder in found if _read(folder / config_of(family)) is not None), None)
 
 
 def _read(file: Path) -> dict | None:

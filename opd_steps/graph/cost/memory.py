@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.checks.trainers import by_verl, training_gpus
 from opd_steps.graph.cost import known
+from opd_steps.graph.cost.drawing import drawing
+from opd_steps.graph.cost.flow import Flow
 from opd_steps.graph.cost.needs import Needs, Parts
 from opd_steps.graph.cost.rows import length_of
 from opd_steps.graph.cost.seconds import seconds
@@ -54,6 +56,8 @@ def needs_of(node: GraphNode) -> Needs | str | None:
     shapes = {role: known.shape(node, role) for role in dict.fromkeys(work.roles)}
     if unknown := [found for found in shapes.values() if isinstance(found, str)]:
         return unknown[0]
+    if any(isinstance(found, Flow) for found in shapes.values()):
+        return drawing(node, work, shapes)
     length = length_of(node).seeing(max((known.seen(node, role, s) for role, s in shapes.items()), default=0))
     length = length.within(min((s.longest for s in shapes.values()), default=ANY))
     if by_verl(node.options):  # a teacher's vLLM has GPUs of its own there

@@ -78,23 +78,19 @@ class Needs:
         """(how many weights of a learner are trained, bytes of each)."""
         if not self.adapts:
             return shape.parameters, BYTES[self.weights]
-        own = self.rank * shape.layers * sum(a + b for a, b in self._adapted(shape))
-        sees = shape.tower and not self.options["tune"].get("targets")
-        return own + (shape.tower.adapters(self.rank) if sees else 0), ADAPTER
-
-    def _adapted(self, shape: Shape) -> list[tuple[int, int]]:
-        """(in, out) of the layers of a block that have an adapter."""
         targets = self.options["tune"].get("targets")
-        return [(a, b) for name, a, b in shape.matrices if not targets or name in targets]
+        own = self.rank * sum(a + b for a, b in shape.adapted(targets))
+        sees = shape.tower and not targets
+        return own + (shape.tower.adapters(self.rank) if sees else 0), ADAPTER
 
     def frozen(self, shape: Shape) -> tuple[float, float]:
         """Bytes of a learner's own weights beside its adapter, and of the largest that is made whole for a product."""
         whole = shape.parameters * BYTES[self.weights]
         if not (block := self.options["tune"].get("block")):
             return whole, 0
-        each = [a * b for a, b in self._adapted(shape)]
+        each = [a * b for a, b in shape.adapted(self.options["tune"].get("targets"))]
         short = 0.5 + SCALE / block
-        return whole - shape.layers * sum(each) * (BYTES[self.weights] - short), max(each) * WHOLE
+        return whole - sum(each) * (BYTES[self.weights] - short), max(each) * WHOLE
 
     @property
     def at_once(self) -> int:

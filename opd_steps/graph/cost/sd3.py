@@ -106,7 +106,8 @@ def _kept(b: _Bytes, heads: int, d: int, normed: bool, dual: bool, last: bool) -
 
     def of(attentions: int, less: tuple[int, int]) -> Kept:
         each = [
-            d * (b.block[k] + attentions * normed * b.normed[k] + (attentions - 1) * b.second[k] - less[k]) + attentions * figures
+            d * (b.block[k] + attentions * normed * b.normed[k] + (attentions - 1) * b.second[k] - less[k])
+            + attentions * figures
             for k in (0, 1)
         ]
         return Kept(*each, 0 if any(less) else d * b.gates)

@@ -94,6 +94,10 @@ class Shape:
         attention = (("q_proj", d, q), ("k_proj", d, kv), ("v_proj", d, kv), ("o_proj", q, d))
         return (*attention, ("gate_proj", d, i), ("up_proj", d, i), ("down_proj", i, d))
 
+    def adapted(self, targets: list[str] | None) -> list[tuple[int, int]]:
+        """(in, out) of the layers of all blocks that have an adapter; no targets are all."""
+        return [(a, b) for name, a, b in self.matrices if not targets or name in targets] * self.layers
+
     def _linear(self, experts: int) -> int:
         attention, mlp = self.matrices[: -3 if self.style.gated else -2], self.matrices[-3 if self.style.gated else -2 :]
         router = self.width * self.experts if self.experts > 1 else 0

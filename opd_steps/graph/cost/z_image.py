@@ -44,7 +44,11 @@ def z_image_of(config: dict[str, Any], _: int = 0) -> Flow | str:
         Layer("all_final_layer.2-1.adaLN_modulation.1", time, d),
     )
     refined = config["n_refiner_layers"]
-    blocks = ((refined, _block(d, heads, IMAGE)), (refined, _block(d, heads, TEXT)), (config["n_layers"], _block(d, heads, BOTH)))
+    blocks = (
+        (refined, _block(d, heads, IMAGE)),
+        (refined, _block(d, heads, TEXT)),
+        (config["n_layers"], _block(d, heads, BOTH)),
+    )
     return Flow(
         blocks=blocks,
         width=d,
