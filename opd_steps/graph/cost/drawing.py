@@ -1,4 +1,4 @@
-"""What a step of flows holds at a time (as needs.py), and how long it takes: a decision is an image's next latent.
+"""What a step of flows holds at a time (as needs.py), and how long it takes: a decision is an image's next latent."""
 
 from __future__ import annotations
 
