@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from opd_steps.config.teachers import method_of, origin, sources
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.cost.around import around, pictured, shows
+from opd_steps.graph.cost.flow import BOTH
 from opd_steps.graph.cost.needs import MEAN, Needs, Parts
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import BYTES
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from opd_steps.graph.node import GraphNode
 
 PIXEL, SIDE = 3 * 256, 8  # numbers of a pixel at the VAE's widest place; pixels of a latent's
-ALIVE, HEARD = 12, 1  # latents of each decision while a loss looks at it; of each teacher's answer
-"""tests/unit/test_cost_drawing.py"""
+ALIVE, HEARD = 14, 1  # latents of each decision while a loss looks at it; of each teacher's answer
+DRAWN = {
+    True: 3,
+    False: 6,
+}  # and while it is drawn, on a GPU: noise, states, their copy for the host; without one with what goes on with them
+# measured: tests/unit/test_cost_drawing.py
 
 
 def drawing(node: GraphNode, work: Work, shapes: dict[str, Flow]) -> Drawing | str:
@@ -71,9 +76,11 @@ class Drawing(Needs):
         flow, learns = self.shapes[self.work.samples], self.work.samples in self.work.trains
         rows = min(self.work.at_once, ceil(self.work.drawn / self.ranks) or self.work.at_once)
         found = Parts(activations=flow.through(rows, self.length.context, self.mode if learns else self.compute))
-        found["latents"] = rows * (3 * self.length.answer + 1) * flow.numbers * 4  # noise, states, and these side by side
+        found["latents"] = rows * (DRAWN[self.cuda] * self.length.answer + 2) * flow.numbers * 4
         if learns:
-            found["copy to sample from"] = flow.parameters * BYTES[self.compute] if self.ranks > 1 else self._cast(flow, 1)
+            found["copy to sample from"] = (
+                flow.parameters * BYTES[self.compute] if self.ranks > 1 else self._cast(flow, not self.adapts)
+            )
         size = BYTES["bfloat16" if self.cuda else "float32"]
         made = (
             Parts(activations=PIXEL * (SIDE * flow.side) ** 2 * size) if self.beside else Parts()
@@ -98,15 +105,18 @@ class Drawing(Needs):
         others = [m.role for m in self.work.still] if others is None else others
         decided, told, size = self.at_once * self.length.answer, self.length.context, BYTES[self.compute]
         again, targets = self.options.get("recompute", False), self.options.get("tune", {}).get("targets")
-        stays, more = flow.kept(decided * flow.passes, told, self.mode, again, self.rank, targets)
+        stays, more = flow.kept(decided, told, self.mode, again, self.rank, targets)
         many, each = self.trained(flow) if self.work.trains else (flow.parameters, BYTES[self.compute])
         gradient = many * each / self.ranks
         heard = ceil(self.work.read.total / self.ranks) * self.length.answer if self.work.read.survey else decided
         latents = flow.numbers * 4 * (ALIVE * decided + HEARD * heard * len(others))
-        begun = Parts(gradient=gradient if self.passes > 1 else 0, activations=stays, latents=latents) + self._gathered(flow)
+        begun = Parts(
+            gradient=gradient if self.passes > 1 else 0, activations=stays * flow.passes, latents=latents
+        ) + self._gathered(flow)
         cast = 0 if again else self._cast(flow, flow.passes)
-        tokens = flow.tokens(told)["both"]
-        widest = decided * tokens * 2 * (flow.width + flow.inner) * size
+        widest = (
+            decided * flow.tokens(told)[BOTH] * (flow.width + flow.inner) * size
+        )  # gradients; what was kept goes as they come
         more += flow.block * 2 if again and self.mode == "mixed" else 0
         asked = Parts(activations=max((self._asked(role, decided) for role in others), default=0)) + self._gathered(flow)
         last = MEAN * max(layer.ins * layer.outs for layer in flow.layers)
@@ -124,7 +134,7 @@ class Drawing(Needs):
         return self.shapes[role].through(decided, self.length.teacher, mode)
 
     def _cast(self, flow: Flow, times: int) -> int:
-        """What autocast makes of fp32 weights, once for each pass."""
+        """What autocast makes of fp32 weights and keeps: of those that are trained, or while a backward pass is to come."""
         return flow.linear * BYTES[self.compute] * times if self.mode == "mixed" else 0
 
     def _gathered(self, flow: Flow) -> Parts:

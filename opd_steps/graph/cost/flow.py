@@ -110,7 +110,7 @@ class Flow:
     channels: int
     side: int
     told: int
-    ends: dict[str, int]
+    ends: dict[str, tuple[int, int]]
     stream: dict[str, int]
     passing: dict[str, tuple[int, int]]
     shown: int = 0
@@ -183,7 +183,7 @@ class Flow:
         """(bytes after a forward pass with gradient, more while a block is computed again)."""
         tokens = self.tokens(told)
         each = [(count, block, block.bytes(tokens, mode, rank, targets)) for count, block in self.blocks]
-        ends = 0 if rank else tokens[IMAGE] * self.ends[mode]
+        ends = 0 if rank else sum(tokens[reads] * size for reads, size in zip((IMAGE, TEXT), self.ends[mode], strict=True))
         if not recompute:
             return images * (sum(count * size for count, _, size in each) + ends), 0
         passed = lambda block: sum(tokens[reads] for reads in block.kept[mode]) * self.stream[mode] * self.width

@@ -80,7 +80,7 @@ def sd3_of(config: dict[str, Any], _: int = 0) -> Flow | str:
         side=config["sample_size"],
         told=TOLD,
         shown=TOLD,
-        ends={mode: b.end * d for mode, b in _MODES.items()},
+        ends={mode: (b.end * d, b.stream * config["joint_attention_dim"]) for mode, b in _MODES.items()},
         stream={mode: b.stream for mode, b in _MODES.items()},
         passing={mode: b.passing for mode, b in _MODES.items()},
     )

@@ -21,7 +21,7 @@ _KEPT = {"float32": ((88, 16), (40, 12), 16), "mixed": ((92, 8), (40, 6), 16), "
 """Bytes that a block keeps of a token: weights trained, frozen, each for a channel of the width and of the MLP; with trained gates.
 Measured, and linear in both: tests/unit/test_cost_flow.py."""
 _ONCE = {"float32": 16, "mixed": 8, "bfloat16": 8}  # of an image, for each channel
-_END = {"float32": 12, "mixed": 10, "bfloat16": 6}
+_END = {"float32": (12, 16), "mixed": (10, 14), "bfloat16": (6, 10)}  # of a channel of an image's token, of a prompt's
 _STREAM = {"float32": 4, "mixed": 4, "bfloat16": 2}
 _PASSING = {"float32": (66, 66), "mixed": (43, 43), "bfloat16": (34, 34)}
 
@@ -43,7 +43,10 @@ def z_image_of(config: dict[str, Any], _: int = 0) -> Flow | str:
         Layer("all_final_layer.2-1.linear", d, numbers, BOTH),
         Layer("all_final_layer.2-1.adaLN_modulation.1", time, d),
     )
-    refined = config["n_refiner_layers"]
+    refined, angles = (
+        config["n_refiner_layers"],
+        2 * 4 * d // heads,
+    )  # of positions: two fp32 for each pair, apart and as one row
     blocks = (
         (refined, _block(d, heads, IMAGE)),
         (refined, _block(d, heads, TEXT)),
@@ -60,7 +63,7 @@ def z_image_of(config: dict[str, Any], _: int = 0) -> Flow | str:
         side=SIDE,
         told=PROMPT,
         shown=PROMPT + SHOWN // 2,  # an image of 512 x 512 pixels is 256
-        ends={mode: size * d for mode, size in _END.items()},
+        ends={mode: tuple(size * d + angles for size in sizes) for mode, sizes in _END.items()},
         stream=_STREAM,
         passing=_PASSING,
         whole=WHOLE,
