@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.teachers import method_of, origin, sources
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.cost.around import around, pictured, shows
+from opd_steps.graph.cost.around import ALIKE, around, pictured, shows
 from opd_steps.graph.cost.flow import BOTH
 from opd_steps.graph.cost.needs import MEAN, Needs, Parts
 from opd_steps.graph.cost.rows import Length
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 PIXEL, SIDE = 3 * 256, 8  # numbers of a pixel at the VAE's widest place; pixels of a latent's
 ALIVE, HEARD = 14, 1  # latents of each decision while a loss looks at it; of each teacher's answer
-DRAWN = {
-    True: 3,
-    False: 6,
-}  # and while it is drawn, on a GPU: noise, states, their copy for the host; without one with what goes on with them
+DRAWN, KEPT = 6, 3  # and while it is drawn; on a GPU: noise, states, their copy for the host, which keeps the rest
 # measured: tests/unit/test_cost_drawing.py
 
 
 def drawing(node: GraphNode, work: Work, shapes: dict[str, Flow]) -> Drawing | str:
     """What is to be added up; in words, why nobody knows it."""
-    beside = around(node, work.roles, bool(work.samples))
+    beside = around(node, work.roles, judged=bool(work.samples or work.drawn))
     if isinstance(beside, str):
         return beside
     told = max((s.shown if pictured(node) else s.told for s in shapes.values()), default=0)
@@ -70,22 +67,33 @@ class Drawing(Needs):
 
     # ---- sampling
 
+    @property
+    def drawer(self) -> str:
+        """Who draws images: the student, or a teacher whose images are learned from; "": nobody."""
+        return self.work.samples or (self.work.still[0].role if self.work.drawn and self.work.still else "")
+
+    @property
+    def steps(self) -> int:
+        """From noise to an image."""
+        return self.options["sampling"]["max_new_tokens"] if "sampling" in self.options else self.length.answer
+
     def sampling(self) -> dict[str, Parts]:
-        if not self.work.samples:
+        if not self.drawer:
             return {}
-        flow, learns = self.shapes[self.work.samples], self.work.samples in self.work.trains
-        rows = min(self.work.at_once, ceil(self.work.drawn / self.ranks) or self.work.at_once)
+        flow, learns = self.shapes[self.drawer], self.drawer in self.work.trains
+        at_once = self.work.at_once or self.options["engine"]["batch"]
+        rows = min(at_once, ceil(self.work.drawn / self.ranks) or at_once)
         found = Parts(activations=flow.through(rows, self.length.context, self.mode if learns else self.compute))
-        found["latents"] = rows * (DRAWN[self.cuda] * self.length.answer + 2) * flow.numbers * 4
-        if learns:
-            found["copy to sample from"] = (
-                flow.parameters * BYTES[self.compute] if self.ranks > 1 else self._cast(flow, not self.adapts)
-            )
-        size = BYTES["bfloat16" if self.cuda else "float32"]
-        made = (
-            Parts(activations=PIXEL * (SIDE * flow.side) ** 2 * size) if self.beside else Parts()
-        )  # else latents are the pixels
-        return {"sampling": found, "making images": made}
+        found["latents"] = rows * ((KEPT if self.cuda else DRAWN) * self.steps + 2) * flow.numbers * 4
+        if self.ranks > 1:
+            found["copy to sample from"] = flow.parameters * BYTES[self.compute]
+        elif learns:
+            found["copy to sample from"] = self._cast(flow, not self.adapts)
+        return {"sampling": found, "making images": Parts(activations=self._image(flow))}
+
+    def _image(self, flow: Flow) -> int:
+        """At the VAE's widest place; of a flow without one, latents are the pixels."""
+        return PIXEL * (SIDE * flow.side) ** 2 * ALIKE[self.cuda] if self.beside else 0
 
     def looking(self) -> dict[str, Parts]:
         return {}
@@ -110,18 +118,17 @@ class Drawing(Needs):
         gradient = many * each / self.ranks
         heard = ceil(self.work.read.total / self.ranks) * self.length.answer if self.work.read.survey else decided
         latents = flow.numbers * 4 * (ALIVE * decided + HEARD * heard * len(others))
-        begun = Parts(
-            gradient=gradient if self.passes > 1 else 0, activations=stays * flow.passes, latents=latents
-        ) + self._gathered(flow)
+        before = Parts(gradient=gradient if self.passes > 1 else 0) + self._gathered(flow)
+        begun = before + Parts(activations=stays * flow.passes, latents=latents)
         cast = 0 if again else self._cast(flow, flow.passes)
         widest = (
             decided * flow.tokens(told)[BOTH] * (flow.width + flow.inner) * size
         )  # gradients; what was kept goes as they come
         more += flow.block * 2 if again and self.mode == "mixed" else 0
-        asked = Parts(activations=max((self._asked(role, decided) for role in others), default=0)) + self._gathered(flow)
+        asked = max((self._asked(role, decided) for role in others), default=0)
         last = MEAN * max(layer.ins * layer.outs for layer in flow.layers)
         return {
-            "asking teachers": asked + Parts(gradient=gradient if self.passes > 1 else 0),
+            "asking teachers": before + Parts(activations=asked),
             "learning, forward": begun + Parts(activations=cast),
             "learning, backward": begun + Parts(activations=cast + more + widest, gradient=gradient if self.passes == 1 else 0),
             "updating": Parts({"gradient": gradient, "gradient's variance": 0 if self.adapts else last / self.ranks}),
@@ -150,9 +157,9 @@ class Drawing(Needs):
         """Of a step, on a process: samples, the learners' passes, those of the models that are asked beside."""
         work, told = self.work, self.length.context
         one = lambda role, told: self.shapes[role].passes * self.shapes[role].operations(told)
-        drawn = ceil(work.drawn / self.ranks) * one(work.samples, told) if work.samples else 0.0
+        drawn = ceil(work.drawn / self.ranks) * self.steps * one(self.drawer, told) if self.drawer else 0.0
         rows = self.options.get("minibatches", 1) * work.read.total / self.ranks if work.trains else 0
         each = (2 if self.adapts else 3) + self.options.get("recompute", False) + (work.read.survey and self.passes > 1)
         learned = sum(each * one(role, told) for role in work.trains)
         asked = sum(one(model.role, self.length.teacher) for model in work.still)
-        return self.length.answer * (drawn + rows * (learned + asked))
+        return drawn + self.length.answer * rows * (learned + asked)
