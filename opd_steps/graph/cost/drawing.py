@@ -121,9 +121,8 @@ class Drawing(Needs):
         before = Parts(gradient=gradient if self.passes > 1 else 0) + self._gathered(flow)
         begun = before + Parts(activations=stays * flow.passes, latents=latents)
         cast = 0 if again else self._cast(flow, flow.passes)
-        widest = (
-            decided * flow.tokens(told)[BOTH] * (flow.width + flow.inner) * size
-        )  # gradients; what was kept goes as they come
+        # gradients, as wide as a block is; what was kept goes as they come
+        widest = decided * flow.tokens(told)[BOTH] * (flow.width + flow.inner) * size
         more += flow.block * 2 if again and self.mode == "mixed" else 0
         asked = max((self._asked(role, decided) for role in others), default=0)
         last = MEAN * max(layer.ins * layer.outs for layer in flow.layers)
