@@ -28,22 +28,19 @@ from opd_steps.models.numerics import Numerics, dtype_of
 from opd_steps.models.word_vectors import WordVectors
 from opd_steps.nouns.batch import Batch
 from opd_steps.tune.lora import Lora
+from tests.unit.flow_kept import ATTENTION, DEEP
 from tests.unit.live_bytes import LiveBytes
-from tests.unit.test_cost_flow import TARGETS
 from tests.unit.test_cost_memory import EXACT
 from tests.unit.test_papers import ROOT, graph
 
 WORDS, ROWS, AT_ONCE = 8, 4, 2
-DEEP = {"sample_size": 32, "patch_size": 2, "in_channels": 4, "out_channels": 4, "num_layers": 4, "attention_head_dim": 32}
-DEEP |= {"num_attention_heads": 4, "joint_attention_dim": 64, "caption_projection_dim": 128, "pooled_projection_dim": 32}
-DEEP |= {"pos_embed_max_size": 16, "dual_attention_layers": (0, 1), "qk_norm": "rms_norm"}
 LARGE = {"sample_size": 128, "patch_size": 16, "in_channels": 16, "out_channels": 16, "num_layers": 1, "attention_head_dim": 4}
 LARGE |= {"num_attention_heads": 2, "joint_attention_dim": 8, "caption_projection_dim": 8, "pooled_projection_dim": 8}
 LARGE |= {"pos_embed_max_size": 8}  # images, and hardly a model
 
 
 def tune(rank: int) -> dict:
-    return {"name": "lora", "r": rank, "targets": TARGETS["sd3"]} if rank else {"name": "full"}
+    return {"name": "lora", "r": rank, "targets": ATTENTION} if rank else {"name": "full"}
 
 
 def estimate(config: dict, dtype: str, weights: str, recompute: bool, rank: int, guidance: float, steps: int) -> Drawing:
@@ -64,7 +61,7 @@ def most(config: dict, dtype: str, weights: str, recompute: bool, rank: int, gui
     with LiveBytes() as live:
         own, other = make(weights), make(dtype).requires_grad_(False)
         if rank:
-            Lora(r=rank, targets=TARGETS["sd3"]).adapt(own.requires_grad_(False), 0)
+            Lora(r=rank, targets=ATTENTION).adapt(own.requires_grad_(False), 0)
         if recompute:
             own.enable_gradient_checkpointing()
         student = FlowPolicy(own, *around, sampling, ROWS, numerics=Numerics(weights, dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 
 import pytest
@@ -26,16 +27,13 @@ from opd_steps.graph.cost import sd3, z_image
 from opd_steps.graph.cost.around import JUDGES, _numbers
 from opd_steps.graph.cost.flow import Flow
 from opd_steps.graph.cost.known import of_path, published
-from opd_steps.models.numerics import computing
+from opd_steps.process.launch import launch
 from opd_steps.tune.lora import Lora
+from tests.unit.flow_kept import ATTENTION, CASES, DEEP, HOW, bytes_kept, prepared
 from tests.unit.test_cost_kept import MODES
 
 MEDIUM, TURBO = "stabilityai/stable-diffusion-3.5-medium", "Tongyi-MAI/Z-Image-Turbo"
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-TARGETS = {
-    "sd3": [*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
-    "z_image": [*ATTENTION, "w1", "w2", "w3"],
-}
+TARGETS = {"sd3": ATTENTION, "z_image": [*ATTENTION[:4], "w1", "w2", "w3"]}
 RANK, IMAGES = 8, 2
 SMALL = {  # family, sizes, side of a latent, tokens of a prompt; no product of these is a weight's
     "plain": ("sd3", {"num_attention_heads": 3, "attention_head_dim": 20, "num_layers": 2}, 16, 9),
@@ -165,43 +163,16 @@ def test_parameters_of_what_stands_around(tmp_path):
 
 
 def measured(case: str, mode: str, recompute: bool, targets: list[str] | None) -> tuple[int, Flow]:
-    """Bytes of all storages that are saved; without weights and what autocast makes of them. The inputs of blocks that are computed again
-    are saved as such."""
+    """Bytes that are kept, and the model's shape."""
     family, config, side, told = SMALL[case]
     model = made(family, config | ({"qk_norm": "rms_norm"} if case in ("dual", "wide") else {}))
     flow = replace(flow_of(family, model), side=side)
-    model = model.to(getattr(torch, MODES[mode][0])).eval()
-    if targets is not None:
-        Lora(r=RANK, targets=targets).adapt(model.requires_grad_(False), 0)
-    if recompute:
-        model.enable_gradient_checkpointing()
-    weights = [p.detach() for p in model.parameters() if p.ndim == 2]
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    found: dict[int, torch.Tensor] = {}
-
-    def cast(tensor: torch.Tensor) -> bool:
-        if mode != "mixed" or tensor.dtype != torch.bfloat16 or tensor.ndim < 2:
-            return False
-        flat = tensor[0] if tensor.ndim == 3 and tensor.stride(0) == 0 else tensor
-        return any(flat.shape == w.shape and flat.equal(w.bfloat16()) for w in [*weights, *(w.T for w in weights)])
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        found.setdefault(tensor.untyped_storage().data_ptr(), tensor)
-        return tensor
-
-    dtype, c = getattr(torch, MODES[mode][0]), model.config
-    x_NCHW, sigma_N = torch.randn(IMAGES, 4, side, side, dtype=dtype), torch.rand(IMAGES)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), computing(model, getattr(torch, MODES[mode][1])):
-        if family == "sd3":
-            said = torch.randn(IMAGES, told, c.joint_attention_dim, dtype=dtype), torch.randn(IMAGES, 24, dtype=dtype)
-            model(x_NCHW, *said, sigma_N * 1000)
-        else:
-            model(list(x_NCHW[:, :, None]), sigma_N, list(torch.randn(IMAGES, told, c.cap_feat_dim, dtype=dtype)))
-    return sum(t.untyped_storage().nbytes() for at, t in found.items() if at not in own and not cast(t)), flow
+    model = prepared(model, MODES[mode][0], recompute, RANK, targets)
+    return bytes_kept(model, getattr(torch, MODES[mode][1]), IMAGES, side, told), flow
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize("case", ["plain", "dual", "wide", "narrow", "broad"])
 def test_what_a_forward_pass_keeps(case, mode):
     family, told = SMALL[case][0], SMALL[case][3]
     for targets in (None, TARGETS[family], []):
@@ -218,3 +189,15 @@ def test_what_blocks_that_are_computed_again_keep(case, mode):
     assert found == pytest.approx(there, rel=0.1)
     whole, _ = flow.kept(IMAGES, SMALL[case][3], mode)
     assert again < whole < again * sum(count for count, _ in flow.blocks) * 1.1
+
+
+def test_what_each_of_several_processes_keeps(tmp_path):
+    """Blocks are given weights and adapters in the dtype that they compute in."""
+    file = tmp_path / "kept.json"
+    assert launch(2, "tests.unit.flow_kept", [str(file)]) == 0
+    for (weights, dtype, recompute, targets), there in zip(CASES, json.loads(file.read_text()), strict=True):
+        rank = RANK if targets else 0
+        images, side, told = HOW
+        flow = replace(sd3.sd3_of(DEEP), side=side)
+        found, _ = flow.kept(images, told, dtype, recompute, rank, targets or (), gathered=True)
+        assert found == pytest.approx(there, rel=0.05), (weights, dtype, recompute, targets)

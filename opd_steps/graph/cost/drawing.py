@@ -113,7 +113,7 @@ class Drawing(Needs):
         others = [m.role for m in self.work.still] if others is None else others
         decided, told, size = self.at_once * self.length.answer, self.length.context, BYTES[self.compute]
         again, targets = self.options.get("recompute", False), self.options.get("tune", {}).get("targets")
-        stays, more = flow.kept(decided, told, self.mode, again, self.rank, targets)
+        stays, more = flow.kept(decided, told, self.mode, again, self.rank, targets, self.ranks > 1)
         many, each = self.trained(flow) if self.work.trains else (flow.parameters, BYTES[self.compute])
         gradient = many * each / self.ranks
         heard = ceil(self.work.read.total / self.ranks) * self.length.answer if self.work.read.survey else decided

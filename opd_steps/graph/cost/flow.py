@@ -14,9 +14,10 @@ IMAGE, TEXT, BOTH, ONE = (
     "both",
     "one",
 )  # tokens that a layer is given: of the image, of its prompt, all; one of each image
-ADAPTED = {"float32": (4, 4), "mixed": (2, 2), "bfloat16": (4, 4)}
-"""Bytes that an adapter keeps of a token, for each channel of what it is given and for each of its r: a copy in fp32, which autocast makes
-one in bf16. Where the model is in fp32 there is no copy, and layers that are given the same (`Layer.source`) keep it once."""
+ADAPTED = {"float32": (4, 4), "mixed": (2, 2), "bfloat16": (4, 4), "gathered": (2, 2)}
+"""Bytes that an adapter keeps of a token, for each channel of what it is given and for each of its r: a copy in its own dtype, fp32, which
+autocast makes one in bf16. Where states are in that dtype there is no copy, and layers that are given the same (`Layer.source`) keep it
+once: in fp32, and where several processes gather adapters in bf16."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ class Block:
     def parameters(self) -> int:
         return sum(layer.parameters for layer in self.layers) + self.norms
 
-    def bytes(self, tokens: dict[str, int], mode: str, rank: int, targets: Iterable[str]) -> int:
+    def bytes(self, tokens: dict[str, int], mode: str, rank: int, targets: Iterable[str], gathered: bool) -> int:
         """Of an image with so many tokens; `rank` of adapters beside frozen weights, 0: all is trained."""
         adapted = [layer for layer in self.layers if rank and layer.named(targets)]
         gates = any(layer.reads == ONE for layer in adapted)
         per = lambda kept: kept.frozen + gates * kept.gates if rank else kept.trained
         found = self.once[mode] + sum(tokens[reads] * per(kept) for reads, kept in self.kept[mode].items())
-        of_input, of_rank = ADAPTED[mode]
-        given = {(layer.reads, layer.source): layer for layer in adapted}.values() if mode == "float32" else adapted
+        of_input, of_rank = ADAPTED["gathered" if gathered and mode == "bfloat16" else mode]
+        alike = gathered or mode == "float32"
+        given = {(layer.reads, layer.source): layer for layer in adapted}.values() if alike else adapted
         found += sum(tokens[layer.reads] * of_input * layer.ins for layer in given)
         return found + sum(tokens[layer.reads] * of_rank * rank for layer in adapted)
 
@@ -178,16 +180,26 @@ class Flow:
         return products + sum(4 * joint(layer) ** 2 * layer.outs for layer in attentions)
 
     def kept(
-        self, images: int, told: int, mode: str, recompute: bool = False, rank: int = 0, targets: Iterable[str] = ()
+        self,
+        images: int,
+        told: int,
+        mode: str,
+        recompute: bool = False,
+        rank: int = 0,
+        targets: Iterable[str] = (),
+        gathered: bool = False,
     ) -> tuple[int, int]:
-        """(bytes after a forward pass with gradient, more while a block is computed again)."""
+        """(bytes after a forward pass with gradient, more while a block is computed again). `gathered`: by several processes."""
         tokens = self.tokens(told)
-        each = [(count, block, block.bytes(tokens, mode, rank, targets)) for count, block in self.blocks]
+        each = [(count, block, block.bytes(tokens, mode, rank, targets, gathered)) for count, block in self.blocks]
         ends = 0 if rank else sum(tokens[reads] * size for reads, size in zip((IMAGE, TEXT), self.ends[mode], strict=True))
         if not recompute:
             return images * (sum(count * size for count, _, size in each) + ends), 0
         passed = lambda block: sum(tokens[reads] for reads in block.kept[mode]) * self.stream[mode] * self.width
         inputs = sum(count * passed(block) for count, block, _ in each)
+        ends = (
+            ends or tokens[IMAGE] * self.stream[mode] * self.width
+        )  # what goes into the last norm; else the first block keeps less
         return images * (inputs + ends), images * max(size for _, _, size in each)
 
     def through(self, images: int, told: int, mode: str) -> int:

@@ -54,10 +54,10 @@ def _own(root: GraphNode) -> Shape | Flow | str:
 
 def of_path(path: str, revision: str | None = None, family: str = "causal_lm") -> Shape | Flow | str:
     """Of a checkpoint's folder, or of a hub id; of a model of text that is part of a larger one its own."""
-    place, name = folder_of(path, revision, family), config_of(family)
-    config = (_read(place / name) if place else None) or (None if here(path) else published().get(path))
+    folder, name = folder_of(path, revision, family), config_of(family)
+    config = _read(folder / name) if folder else published().get(path)
     if config is None:
-        return f"{path} has no {name}" if here(path) else f"{path} is neither on this machine nor in {SHAPES.name}"
+        return f"{path} has no {name}" if folder else f"{path} is neither on this machine nor in {SHAPES.name}"
     return FAMILIES[family]((FAMILIES[family] is shape_of and config.get("text_config")) or config)
 
 
