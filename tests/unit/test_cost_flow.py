@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -24,12 +25,13 @@ from transformers import (
 )
 
 from opd_steps.graph.cost import sd3, z_image
-from opd_steps.graph.cost.around import JUDGES, _numbers
+from opd_steps.graph.cost.around import JUDGES, PARTS, _numbers, _parts
 from opd_steps.graph.cost.flow import Flow
 from opd_steps.graph.cost.known import of_path, published
 from opd_steps.process.launch import launch
 from opd_steps.tune.lora import Lora
 from tests.unit.flow_kept import ATTENTION, CASES, DEEP, HOW, bytes_kept, prepared
+from tests.unit.sd3_toys import write_pipeline
 from tests.unit.test_cost_kept import MODES
 
 MEDIUM, TURBO = "stabilityai/stable-diffusion-3.5-medium", "Tongyi-MAI/Z-Image-Turbo"
@@ -91,6 +93,20 @@ def test_parameters_of_published_flows(name, family, total):
     assert sum(b.numel() for b in model.buffers()) == found.buffers
     assert found.block == max(numbers(m) for m in model.modules() if type(m).__name__ in model._no_split_modules)
     assert found.numbers == model.config.in_channels * 128**2
+
+
+@pytest.mark.parametrize(("name", "family"), [(MEDIUM, "sd3"), (TURBO, "z_image")])
+def test_operations_of_published_flows(name, family):
+    """At 512 pixels; all but the convolution that makes patches."""
+    config, flow = published()[name], replace(of_path(name, family=family), side=64)
+    with torch.device("meta"), FlopCounterMode(display=False) as counted, torch.no_grad():
+        image = torch.empty(1, 16, 64, 64)
+        if family == "sd3":
+            model = SD3Transformer2DModel(**{k: v for k, v in config.items() if k not in ("model_type", "around")})
+            model(image, torch.empty(1, flow.told, 4096), torch.empty(1, 2048), torch.empty(1))
+        else:
+            ZImageTransformer2DModel()(list(image[:, :, None]), torch.empty(1), [torch.empty(flow.told, 2560)])
+    assert flow.operations(flow.told) == pytest.approx(counted.get_total_flops(), rel=0.001)
 
 
 @pytest.mark.parametrize("normed", [None, "rms_norm"])
@@ -157,6 +173,14 @@ def test_parameters_of_what_stands_around(tmp_path):
     save_file({"a": torch.zeros(3, 4), "b": torch.zeros(5, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
     save_file({"a": torch.zeros(3, 4)}, tmp_path / "model.fp16.safetensors")
     assert _numbers(tmp_path) == 17 and _numbers(tmp_path / "none") == 0
+
+
+def test_a_pipeline_on_this_machine_is_read_where_it_lies(tmp_path):
+    hub = write_pipeline(tmp_path)
+    pipe, found = StableDiffusion3Pipeline.from_pretrained(hub), of_path(str(hub), family="sd3")
+    assert found.parameters == numbers(pipe.transformer) and found.side == pipe.transformer.config.sample_size
+    assert _parts(str(hub), None, "sd3") == sum(numbers(getattr(pipe, name)) for name in PARTS)
+    assert of_path(str(tmp_path / "vae"), family="sd3").endswith("has no transformer/config.json")
 
 
 # ---- what is kept

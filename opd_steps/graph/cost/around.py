@@ -36,8 +36,8 @@ def around(node: GraphNode, roles: tuple[str, ...], judged: bool) -> dict[str, f
             if isinstance(sees, str):
                 return sees
             found["eyes"] += size * sees.parameters
-    judges = node.parents["data"].origin.options["task"].get("judges", {}) if judged and "data" in node.parents else {}
-    found["judges"] = sum(JUDGED * JUDGES.get(path, 0) for path in set(judges.values()))
+    judges = task(node).get("judges", {}).values() if judged else ()
+    found["judges"] = sum(JUDGED * JUDGES.get(path, 0) for path in set(judges))
     return {name: many for name, many in found.items() if many}
 
 
@@ -47,7 +47,15 @@ def shows(node: GraphNode) -> bool:
 
 
 def pictured(node: GraphNode) -> bool:
-    return "data" in node.parents and bool(node.parents["data"].origin.options.get("task", {}).get("pictured"))
+    return bool(task(node).get("pictured"))
+
+
+def task(node: GraphNode) -> dict:
+    """Of the data that its prompts are of."""
+    data = node.parents.get("data")
+    while data is not None and data.says.PRODUCES != "data":
+        data = data.parents.get("data")
+    return data.origin.options.get("task", {}) if data else {}
 
 
 def _teachings(node: GraphNode) -> list:

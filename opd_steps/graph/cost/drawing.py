@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opd_steps.config.teachers import method_of, origin, sources
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.cost.around import ALIKE, around, pictured, shows
+from opd_steps.graph.cost.around import ALIKE, around, pictured, shows, task
 from opd_steps.graph.cost.flow import BOTH
 from opd_steps.graph.cost.needs import MEAN, Needs, Parts
 from opd_steps.graph.cost.rows import Length
@@ -45,7 +45,7 @@ def decisions(node: GraphNode) -> int:
         return o["sampling"]["max_new_tokens"] if "sampling" in o else o["max_new_tokens"]
     if data.says.PRODUCES == "rollouts":
         return data.options["sampling"]["max_new_tokens"]
-    return data.origin.options["task"]["draws"]
+    return task(node).get("draws", 1)
 
 
 @dataclass(frozen=True)

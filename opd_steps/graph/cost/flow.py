@@ -8,12 +8,8 @@ from typing import Any, ClassVar
 
 from opd_steps.graph.cost.shape import ANY
 
-IMAGE, TEXT, BOTH, ONE = (
-    "image",
-    "text",
-    "both",
-    "one",
-)  # tokens that a layer is given: of the image, of its prompt, all; one of each image
+IMAGE, TEXT, BOTH, ONE = "image", "text", "both", "one"
+"""What a layer is given: tokens of the image, of its prompt, of both, or one vector of each image."""
 ADAPTED = {"float32": (4, 4), "mixed": (2, 2), "bfloat16": (4, 4), "gathered": (2, 2)}
 """Bytes that an adapter keeps of a token, for each channel of what it is given and for each of its r: a copy in its own dtype, fp32, which
 autocast makes one in bf16. Where states are in that dtype there is no copy, and layers that are given the same (`Layer.source`) keep it
@@ -98,7 +94,7 @@ class Flow:
     told       tokens of a prompt; `shown`: of one with an image beside it
     whole      tokens of a kind are filled up to a multiple of this
     passes     2: with guidance, the model is asked of each state twice
-    ends       mode -> bytes that are kept outside the blocks of an image's token, where all is trained
+    ends       mode -> bytes that are kept outside the blocks, where all is trained: of an image's token, of a prompt's
     stream     mode -> bytes of a channel between blocks
     passing    mode -> bytes of a channel at the widest place of a pass without gradient: of an image's token, of a prompt's
     """
