@@ -86,6 +86,12 @@ def load_model(
     return model
 
 
+def outline(folder: Path | str) -> PreTrainedModel:
+    """A node's model with weights on the meta device, for those who ask it for everything but an output: only their names and shapes are
+    read. Raises UserError."""
+    return read_model(where(folder), device_map="meta").eval()
+
+
 def with_adapters(model: Model, folder: Path | str) -> Model:
     """The model under a node's adapters, with all of them merged into it."""
     for adapter in stacked(Path(folder)):

@@ -39,6 +39,14 @@ def load_policy(
     return found.policy(job.path(role), **how)
 
 
+def load_sampler(job: Job, role: str) -> Policy:
+    """The model of a parent that samples and does nothing else: without weights where an engine does it."""
+    engine, sampling, found = job.options["engine"], job.options["sampling"], family(job, role)
+    if engine["name"] == "local" or engine["name"] not in found.ENGINES:  # such an engine is refused
+        return load_policy(job, role, sampling, engine["batch"])
+    return found.policy(job.path(role), numerics=Numerics.frozen(job.options), sampling=sampling, weights=False)
+
+
 def adapts(job: Job) -> bool:
     """Whether the node trains adapters beside weights that stay."""
     return plugs.constant("tune", job.options["tune"]["name"], "ADAPTS")

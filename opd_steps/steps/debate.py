@@ -12,7 +12,7 @@ from opd_steps.nouns.trajectory import SILENCE, Trajectory
 from opd_steps.seeds import sample_seeds
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, load_pool, require_same, weights_id
+from opd_steps.steps._models import load_pool, load_sampler, require_same, weights_id
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
 from opd_steps.tasks.asking import load_split
@@ -32,7 +32,7 @@ def run(job: Job) -> None:
     """
     options, sampling = job.options, job.options["sampling"]
     roles = [f"experts.{k}" for k in range(len(options["experts"]))]
-    experts = [load_policy(job, role, sampling, options["engine"]["batch"]) for role in roles]
+    experts = [load_sampler(job, role) for role in roles]
     pool = load_pool(job, "train", experts[0], options["limit"])
     for role, expert in zip(roles, experts, strict=True):
         require_same(experts[0], expert, job, role)

@@ -7,7 +7,7 @@ from opd_steps.loop.batches import rollout_metrics, sampled_rows
 from opd_steps.rollout.table import write_rollouts
 from opd_steps.steps._engines import sampling_engine
 from opd_steps.steps._main import main
-from opd_steps.steps._models import load_policy, load_pool, weights_id
+from opd_steps.steps._models import load_pool, load_sampler, weights_id
 from opd_steps.store.artifacts import Job
 from opd_steps.store.files import write_jsonl
 
@@ -15,7 +15,7 @@ from opd_steps.store.files import write_jsonl
 def run(job: Job) -> None:
     """Sample n completions of every prompt and write the rollouts table; facts name the policy by its weights' digest."""
     options, sampling = job.options, job.options["sampling"]
-    policy = load_policy(job, "policy", sampling, options["engine"]["batch"])
+    policy = load_sampler(job, "policy")
     pool = load_pool(job, options["split"], policy, options["limit"])
     policy.engine = sampling_engine(job, "policy", pool, sampling["max_new_tokens"])
     rows = sampled_rows(policy, pool, list(range(len(pool))), sampling["n"], 1, job.seed, "rollout").rows

@@ -101,7 +101,8 @@ def sampled(node: GraphNode, roles: tuple[str, ...], split: str) -> Work:
     """Samples of the prompts of a split, by finished models."""
     o = node.options
     prompts = o["limit"] or rows_of(node.parents["data"], split)
-    work = Work(still=tuple(Held(role, o["dtype"]) for role in roles), prompts=prompts, steps=int(prompts > 0))
+    still = tuple(Held(role, o["dtype"]) for role in roles) if o["engine"]["name"] == "local" else ()
+    work = Work(still=still, prompts=prompts, steps=int(prompts > 0))
     work = replace(work, drawn=prompts * o["sampling"]["n"])
     for role in roles[::-1]:
         work = by_engine(node, role, work)

@@ -70,6 +70,7 @@ class Family(Protocol):
         numerics   dtypes, attention, what is recomputed
         sampling   options of a kind's `sampling`, of which the family takes what it knows; None: nobody will sample
         batch      rows at once where it samples
+        weights    only of a family whose ENGINES are more than the torch model: False where one of them samples and nobody else computes
 
         Raises UserError for a folder that holds no such model, NotFinite for weights that are no numbers.
         """

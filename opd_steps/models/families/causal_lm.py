@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from opd_steps.errors import UserError
 from opd_steps.models.families import Family
-from opd_steps.models.folder import load_model, load_tokenizer
+from opd_steps.models.folder import load_model, load_tokenizer, outline
 from opd_steps.models.lm_policy import LMPolicy
 from opd_steps.models.numerics import FP32, Numerics
 from opd_steps.models.ready import publish, ready_model
@@ -55,8 +55,9 @@ class CausalLM(Family):
         batch: int = 256,
         train: bool = False,
         tuning: Tuning | None = None,
+        weights: bool = True,
     ) -> LMPolicy:
-        model = ready_model(folder, numerics, train, tuning)
+        model = ready_model(folder, numerics, train, tuning) if weights else outline(folder)
         options = {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         base = tuning.base if tuning else None
         return LMPolicy(model, load_tokenizer(folder), family=self, numerics=numerics, batch=batch, base=base, **options)
