@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, LazyCategorical, StepDist, head_logits
+from opd_steps.process.heap import kept_chunks
 
 ChunkLoss = Callable[[StepDist, int, int], Tensor]
 """(distribution of decisions i .. j, i, j) -> their summed loss."""
@@ -25,6 +26,7 @@ ON_GPU = 16  # times as many fill a GPU
 ROWS = 16  # a multiple of it: matrix products are made of such blocks
 
 
+@kept_chunks()
 def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     """Sum of `loss` over all chunks; its backward reaches the hidden states and the head of a LazyCategorical."""
     if not isinstance(dist, LazyCategorical):

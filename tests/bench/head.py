@@ -26,7 +26,7 @@ from opd_steps.loop.chunked import chunked_sum
 from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.stream import build
-from opd_steps.process.heap import keep_freed_memory
+from opd_steps.process.heap import kept_chunks
 from tests.bench.measuring import chip, contestant, median_seconds, tell
 
 METHODS = {
@@ -79,9 +79,9 @@ def products(x: Tensors) -> None:
     grad.T @ x.h.detach()
 
 
+@kept_chunks()
 def measure(args: argparse.Namespace) -> None:
     """One contestant in this process."""
-    keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     x = Tensors(args)
     memory = lambda: (
