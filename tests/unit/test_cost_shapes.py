@@ -23,10 +23,10 @@ TOTALS = {  # as their pages on the hub say
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "google/gemma-3-270m": 268_098_176,
 }
-DISTINCT = {  # those that see: test_cost_tower; flows: test_cost_flow
+DISTINCT = {  # those that see: test_cost_tower; flows: test_cost_flow; robots: test_cost_acting
     json.dumps({k: v for k, v in config.items() if k != "max_position_embeddings"}): n
     for n, config in published().items()
-    if config["model_type"] not in ("qwen3_vl", "llada", "sd3", "z_image")
+    if config["model_type"] not in ("qwen3_vl", "llada", "sd3", "z_image", "openvla")
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from opd_steps.graph.cost.eyes import telling
 from opd_steps.graph.cost.flow import Flow
 from opd_steps.graph.cost.sd3 import sd3_of
 from opd_steps.graph.cost.shape import Shape, denoising, seeing, shape_of
@@ -25,11 +26,11 @@ FAMILIES = {
     "text_critic": shape_of,
     "vl": seeing,
     "masked_lm": denoising,
+    "openvla": telling,
     "sd3": sd3_of,
     "z_image": z_image_of,
 }  # of whose models the size may be known
 FLOWS = ("sd3", "z_image")  # whose config is a part's of a pipeline
-SEEN = 1024  # tokens of an image of 1,024 x 1,024 pixels, to Qwen3-VL
 OWN_VOCAB = 512  # of a tokenizer that is made of a data set's characters, of which the node says no number; more than each has
 
 
@@ -62,11 +63,8 @@ def of_path(path: str, revision: str | None = None, family: str = "causal_lm") -
 
 
 def seen(node: GraphNode, role: str, shape: Shape) -> int:
-    """Tokens of what a model of this role is shown beside the text of a row, at most; as many as are assumed where nobody bounds them."""
-    if shape.tower is None:
-        return 0
-    family = node.maker_of(role).options["family"]
-    return shape.tower.tokens(family["image_pixels"], family["video_pixels"]) or SEEN
+    """Tokens of what a model of this role is shown beside the text of a row, at most."""
+    return shape.tower.seen(node.maker_of(role).options["family"]) if shape.tower else 0
 
 
 @cache

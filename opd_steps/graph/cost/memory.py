@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from opd_steps.graph.checks.processes import processes
 from opd_steps.graph.checks.trainers import by_verl, training_gpus
 from opd_steps.graph.cost import known
+from opd_steps.graph.cost.acting import acting
 from opd_steps.graph.cost.drawing import drawing
+from opd_steps.graph.cost.eyes import Eyes
 from opd_steps.graph.cost.flow import Flow
 from opd_steps.graph.cost.needs import Needs, Parts
 from opd_steps.graph.cost.rows import length_of
@@ -58,6 +60,8 @@ def needs_of(node: GraphNode) -> Needs | str | None:
         return unknown[0]
     if any(isinstance(found, Flow) for found in shapes.values()):
         return drawing(node, work, shapes)
+    if any(isinstance(found.tower, Eyes) for found in shapes.values()):
+        return acting(node, work, shapes)
     length = length_of(node).seeing(max((known.seen(node, role, s) for role, s in shapes.items()), default=0))
     length = length.within(min((s.longest for s in shapes.values()), default=ANY))
     if by_verl(node.options):  # a teacher's vLLM has GPUs of its own there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from opd_steps.graph.cost.acting import Acting
 from opd_steps.graph.cost.drawing import Drawing
 from opd_steps.graph.cost.needs import Needs
 from opd_steps.graph.cost.operations import attention, products
@@ -26,7 +27,7 @@ def seconds(needs: Needs) -> float | None:
     than once."""
     if not needs.cuda or not needs.work.steps or any(shape.masked for shape in needs.shapes.values()):
         return None
-    if isinstance(needs, Drawing):
+    if isinstance(needs, Drawing | Acting):
         return needs.work.steps * needs.operations() / _speed(needs.compute)
     return needs.work.steps * (_sampling(needs) + _reading(needs))
 

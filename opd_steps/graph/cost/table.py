@@ -9,10 +9,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from opd_steps.graph.checks.processes import processes
-from opd_steps.graph.cost.known import SEEN
 from opd_steps.graph.cost.memory import fit
 from opd_steps.graph.cost.rows import PROMPT, SHOWN, TEXT
 from opd_steps.graph.cost.seconds import ASSUMED
+from opd_steps.graph.cost.tower import SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

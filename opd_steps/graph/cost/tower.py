@@ -9,6 +9,7 @@ KEPT = {"float32": (44, 8, 12), "mixed": (22, 4, 6), "bfloat16": (22, 4, 6)}
 """Bytes that a patch keeps for the backward pass in a block, for each channel of its width and of the MLP, and in a merger for each
 channel of the width: measured and linear (tests/unit/test_cost_tower.py)."""
 _STREAM = {"float32": 4, "mixed": 2, "bfloat16": 2}  # of a channel between blocks
+SEEN = 1024  # tokens of an image of 1,024 x 1,024 pixels, to Qwen3-VL
 _DEFAULTS = {
     "in_channels": 3,
     "patch_size": 16,
@@ -78,6 +79,11 @@ class Tower:
         if recompute:
             return self.layers * patches * stream + ends, block
         return self.layers * block + ends, 0
+
+    def seen(self, family: dict[str, Any]) -> int:
+        """Tokens of what is shown beside the text of a row, as the options of a family bound them; as many as are assumed where they
+        do not."""
+        return self.tokens(family["image_pixels"], family["video_pixels"]) or SEEN
 
     def tokens(self, image: int, video: int) -> int:
         """Of an image, or a video's pictures together, of so many pixels at most; 0: nobody bounds them, and they are left out."""
