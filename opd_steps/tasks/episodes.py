@@ -5,8 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from opd_steps.errors import UserError
+from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.process import ranks
+
+
+class Episodes(Pool):
+    """`data`: rows of a split's file, where episodes begin."""
+
+    data: list[dict]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def name(self, index: int) -> str:
+        return self.data[index]["id"]
+
+    def column(self, name: str, index: int) -> Any:
+        if name not in self.data[index]:
+            raise UserError("data", f"no column '{name}'; found {', '.join(self.data[index])}")
+        return self.data[index][name]
 
 
 def shared(

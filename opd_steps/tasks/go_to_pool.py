@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from opd_steps.errors import UserError
-from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive, rng
-from opd_steps.tasks.episodes import shared
+from opd_steps.tasks.episodes import Episodes, shared
 
 if TYPE_CHECKING:
     from opd_steps.models.families.vla import VLA
@@ -22,7 +21,7 @@ COLOURS = torch.tensor([[255, 255, 255], [255, 0, 0], [0, 0, 255], [0, 255, 0]],
 DIMS = 2  # an action: down and right
 
 
-class GoToPool(Pool):
+class GoToPool(Episodes):
     """`rows`: of a split's file; size, pixels and slip as the world has them (worlds.go_to).
 
     Column of an episode of T actions beside the policy's own: extra["path"] [T + 1, 2], where the robot was.
@@ -33,17 +32,6 @@ class GoToPool(Pool):
             raise UserError(place, f"its robot moves down and right: expected a vla model with dims {DIMS}, found {found}")
         self.data, self.size, self.pixels, self.slip = rows, size, pixels, slip
         self.bins, self.place = family.bins, place
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def name(self, index: int) -> str:
-        return self.data[index]["id"]
-
-    def column(self, name: str, index: int) -> Any:
-        if name not in self.data[index]:
-            raise UserError("data", f"no column '{name}'; found {', '.join(self.data[index])}")
-        return self.data[index][name]
 
     def contexts(self, ids: Sequence[int]) -> list[dict]:
         return [self._context(i, self.data[i]["cells"][0]) for i in ids]

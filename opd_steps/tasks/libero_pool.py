@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from opd_steps.errors import UserError
-from opd_steps.nouns.task import Pool
 from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.seeds import derive
 from opd_steps.tasks import libero
-from opd_steps.tasks.episodes import shared
+from opd_steps.tasks.episodes import Episodes, shared
 
 if TYPE_CHECKING:
     from opd_steps.models.families.vla import VLA
@@ -24,7 +23,7 @@ DIMS = 7  # a motion: place, rotation, gripper
 FRAMES, FILMED = 10, 64  # of a film at most; their side in pixels
 
 
-class LiberoPool(Pool):
+class LiberoPool(Episodes):
     """`rows`: of a split's file; settle, side and at_once as the world has them (worlds.libero).
 
     Column of an episode beside the policy's own: extra["end"] [3, side, side], what was seen last.
@@ -34,17 +33,6 @@ class LiberoPool(Pool):
         if (found := getattr(family, "dims", 0)) != DIMS:
             raise UserError(place, f"its arm has {DIMS} motors: expected a policy of so many dims, found {found}")
         self.data, self.settle, self.side, self.at_once = rows, settle, side, at_once
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def name(self, index: int) -> str:
-        return self.data[index]["id"]
-
-    def column(self, name: str, index: int) -> Any:
-        if name not in self.data[index]:
-            raise UserError("data", f"no column '{name}'; found {', '.join(self.data[index])}")
-        return self.data[index][name]
 
     def contexts(self, ids: Sequence[int]) -> list[dict]:
         """Of episodes that have not begun: what is seen of them, only a simulator can tell."""

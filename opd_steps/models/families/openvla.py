@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from transformers import AutoModelForImageTextToText
 
 from opd_steps.errors import UserError
 from opd_steps.models.families.vla import VLA
 from opd_steps.models.fields import require_fields
-from opd_steps.models.folder import MODEL, load_tokenizer, save_model
-from opd_steps.models.numerics import FP32, Numerics
+from opd_steps.models.folder import MODEL, save_model
 from opd_steps.models.openvla import OpenVLAConfig, OpenVLAForActionPrediction
 from opd_steps.models.openvla_policy import OpenVLAPolicy
-from opd_steps.models.ready import ready_model
 from opd_steps.models.tokenizers import byte_tokenizer
 from opd_steps.seeds import derive
 
 if TYPE_CHECKING:
-    from opd_steps.models.bases import Tuning
     from opd_steps.store.artifacts import Job
 
 OWN = ("vocab_size", "n_action_bins", "pad_to_multiple_of")  # follow from the tokenizer and the bins
@@ -57,6 +52,10 @@ class OpenVLA(VLA):
         return self.chunk * self.dims
 
     @property
+    def acts(self) -> type[OpenVLAPolicy]:
+        return OpenVLAPolicy
+
+    @property
     def at_once(self) -> bool:
         return self.parallel
 
@@ -87,21 +86,6 @@ class OpenVLA(VLA):
             raise UserError(path, f"expected a model of type {OpenVLAConfig.model_type}, found {found}")
         if (bins := config.get("n_action_bins", 256)) != self.bins:
             raise UserError("family.bins", f"this checkpoint has {bins}, found {self.bins}")
-
-    def policy(
-        self,
-        folder: Path,
-        *,
-        numerics: Numerics = FP32,
-        sampling: Mapping | None = None,
-        batch: int = 256,
-        train: bool = False,
-        tuning: Tuning | None = None,
-    ) -> OpenVLAPolicy:
-        model = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText)
-        if not isinstance(model, OpenVLAForActionPrediction):
-            raise UserError(str(folder), f"holds no OpenVLA but a {type(model).__name__}")
-        return OpenVLAPolicy(model, load_tokenizer(folder), self, sampling, batch, numerics, tuning and tuning.base)
 
     def identity(self, policy: OpenVLAPolicy) -> dict:
         low, high, scaled = policy.range

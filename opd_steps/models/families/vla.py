@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
 
 from opd_steps.errors import UserError
 from opd_steps.models import external
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from opd_steps.store.artifacts import Job
 
 OWN = ("image_token_index", "text_config.vocab_size")  # follow from the tokenizer and the bins
-SAFELY = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class VLA(Family):
     def tokens(self) -> int:
         """Decisions for one look."""
         return self.dims
+
+    @property
+    def acts(self) -> type[VLAPolicy]:
+        """What asks such a model."""
+        return VLAPolicy
 
     @property
     def at_once(self) -> bool:
@@ -109,10 +113,9 @@ class VLA(Family):
         train: bool = False,
         tuning: Tuning | None = None,
     ) -> VLAPolicy:
-        if not hasattr(AutoConfig.from_pretrained(where(folder), **SAFELY), "vision_config"):
-            raise UserError(str(folder), "holds no model that sees: its config has no vision_config")
-        model = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText)
-        return VLAPolicy(model, load_tokenizer(folder), self, sampling, batch, numerics, tuning and tuning.base)
+        self._require(Path(where(folder)), str(folder))
+        model, base = ready_model(folder, numerics, train, tuning, AutoModelForImageTextToText), tuning and tuning.base
+        return self.acts(model, load_tokenizer(folder), self, sampling, batch, numerics, base)
 
     def save(self, policy: VLAPolicy, folder: Path) -> None:
         publish(policy, folder)
