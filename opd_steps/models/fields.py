@@ -12,8 +12,8 @@ from opd_steps.errors import UserError
 
 _OURS = {"pad_token_id", "eos_token_id", "bos_token_id", "dtype", "transformers_version", "architectures", "_name_or_path"}
 
-# by model_type: what models look for in a config that has no such field
-_UNDECLARED = {"siglip_vision_model": {"vision_use_head"}}
+# by model_type: what models look for, or a config takes in, that has no such field
+_UNDECLARED = {"siglip_vision_model": {"vision_use_head"}, "modernbert": {"global_attn_every_n_layers"}}
 
 
 def require_fields(options: dict, known: PreTrainedConfig, key: str = "config") -> None:

@@ -5,12 +5,10 @@ python -m tests.unit.flow_toys FOLDER     (in each rank): writes FOLDER/<how>.sa
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from opd_steps.loop.objective import Objective
@@ -19,10 +17,9 @@ from opd_steps.models.families.sd3 import SD3
 from opd_steps.models.families.z_image import ZImage
 from opd_steps.models.numerics import Numerics
 from opd_steps.process import ranks
-from opd_steps.process.launch import failing_together
 from opd_steps.teachers.sources.ema import EMA
 from opd_steps.tune.lora import Lora
-from tests.unit import z_image_toys
+from tests.unit import in_ranks, z_image_toys
 from tests.unit.test_flow import EXACT, TINY
 
 NUMERICS = {
@@ -65,15 +62,5 @@ def found(base: Path, how: str, published: Path) -> dict[str, Tensor]:
     return made | {"actions": rows.action_N, "logp": rows.logp_N}
 
 
-def main(base: Path) -> None:
-    for how in NUMERICS:
-        tensors = found(base, how, base / "published" / how)
-        if ranks.first():
-            save_file(tensors, base / f"{how}.safetensors")
-
-
 if __name__ == "__main__":
-    with failing_together():
-        ranks.join()
-        main(Path(sys.argv[1]))
-        ranks.leave()
+    in_ranks.write(NUMERICS, lambda base, how: found(base, how, base / "published" / how))

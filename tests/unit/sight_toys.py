@@ -5,20 +5,18 @@ python -m tests.unit.sight_toys FOLDER     (in each rank): writes FOLDER/<how>.s
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from opd_steps.loop.objective import Objective
 from opd_steps.models.bases import Base, Tuning
 from opd_steps.models.numerics import Numerics
 from opd_steps.process import ranks
-from opd_steps.process.launch import failing_together
 from opd_steps.tune.lora import Lora
+from tests.unit import in_ranks
 from tests.unit.test_vl import FAMILY, TINY, mixed
 from tests.unit.tiny import method
 
@@ -49,15 +47,5 @@ def found(node: Path, how: str, published: Path) -> dict[str, Tensor]:
     return made | {"actions": rows.action_N, "logp": rows.logp_N}
 
 
-def main(base: Path) -> None:
-    for how in NUMERICS:
-        tensors = found(base / "node", how, base / how)
-        if ranks.first():
-            save_file(tensors, base / f"{how}.safetensors")
-
-
 if __name__ == "__main__":
-    with failing_together():
-        ranks.join()
-        main(Path(sys.argv[1]))
-        ranks.leave()
+    in_ranks.write(NUMERICS, lambda base, how: found(base / "node", how, base / how))

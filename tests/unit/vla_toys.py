@@ -5,12 +5,10 @@ python -m tests.unit.vla_toys FOLDER     (in each rank): writes FOLDER/<how>.saf
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from opd_steps.loop.objective import Objective
@@ -19,9 +17,8 @@ from opd_steps.models.families.openvla import OpenVLA
 from opd_steps.models.families.vla import VLA
 from opd_steps.models.numerics import Numerics
 from opd_steps.process import ranks
-from opd_steps.process.launch import failing_together
 from opd_steps.tune.lora import Lora
-from tests.unit import openvla_toys, test_vla
+from tests.unit import in_ranks, openvla_toys, test_vla
 
 NUMERICS = {
     "vla": Numerics(recompute=True),
@@ -63,15 +60,5 @@ def found(base: Path, how: str, published: Path) -> dict[str, Tensor]:
     return made | {"actions": rows.action_N, "logp": rows.logp_N, "lengths": rows.length_B, "reward": rows.reward_B}
 
 
-def main(base: Path) -> None:
-    for how in NUMERICS:
-        tensors = found(base, how, base / "published" / how)
-        if ranks.first():
-            save_file(tensors, base / f"{how}.safetensors")
-
-
 if __name__ == "__main__":
-    with failing_together():
-        ranks.join()
-        main(Path(sys.argv[1]))
-        ranks.leave()
+    in_ranks.write(NUMERICS, lambda base, how: found(base, how, base / "published" / how))

@@ -67,6 +67,5 @@ class Acting(Needs):
             return length.total * (products(shape, 1, 0) + attention(shape, length.total)) + pictures
 
         drawn = ceil(work.drawn / self.ranks) * self.looks * one(work.samples) if work.samples else 0.0
-        rows = self.options.get("minibatches", 1) * work.read.total / self.ranks if work.trains else 0
-        each = (2 if self.adapts else 3) + self.options.get("recompute", False) + (work.read.survey and self.passes > 1)
-        return drawn + rows * (sum(each * one(role) for role in work.trains) + sum(one(m.role) for m in work.still))
+        rows = self.learned if work.trains else 0
+        return drawn + rows * (sum(self.forwards * one(role) for role in work.trains) + sum(one(m.role) for m in work.still))

@@ -157,8 +157,7 @@ class Drawing(Needs):
         work, told = self.work, self.length.context
         one = lambda role, told: self.shapes[role].passes * self.shapes[role].operations(told)
         drawn = ceil(work.drawn / self.ranks) * self.steps * one(self.drawer, told) if self.drawer else 0.0
-        rows = self.options.get("minibatches", 1) * work.read.total / self.ranks if work.trains else 0
-        each = (2 if self.adapts else 3) + self.options.get("recompute", False) + (work.read.survey and self.passes > 1)
-        learned = sum(each * one(role, told) for role in work.trains)
+        rows = self.learned if work.trains else 0
+        learned = sum(self.forwards * one(role, told) for role in work.trains)
         asked = sum(one(model.role, self.length.teacher) for model in work.still)
         return drawn + self.length.answer * rows * (learned + asked)

@@ -105,6 +105,16 @@ class Needs:
         """Of a process in a step."""
         return max(1, ceil(self.work.read.total / self.ranks / max(1, self.at_once)))
 
+    @property
+    def learned(self) -> float:
+        """Rows that a process reads in a step."""
+        return self.options.get("minibatches", 1) * self.work.read.total / self.ranks
+
+    @property
+    def forwards(self) -> int:
+        """What a learner's pass costs, in forward passes: the backward one, blocks that run again, a first look at the batch."""
+        return (2 if self.adapts else 3) + self.options.get("recompute", False) + (self.work.read.survey and self.passes > 1)
+
     # ---- what is held
 
     def held(self) -> Parts:

@@ -67,10 +67,8 @@ def _sampling(needs: Needs) -> float:
 def _reading(needs: Needs) -> float:
     """The passes of learners, with their gradients, and of the models beside them."""
     work = needs.work
-    rows = needs.options.get("minibatches", 1) * work.read.total / needs.ranks
     operations = lambda role: _row(needs.shapes[role], needs.length, needs.length.total)
-    passes = (2 if needs.adapts else 3) + needs.options.get("recompute", False) + (work.read.survey and needs.passes > 1)
-    each = [passes * operations(role) / _speed(needs.compute) for role in work.trains]
+    each = [needs.forwards * operations(role) / _speed(needs.compute) for role in work.trains]
     each += [operations(m.role) / _speed(m.dtype) for m in work.still]
     each += [operations(s.role) / _speed(s.dtype) for s in work.served if s.key != "engine"]
-    return rows * sum(each)
+    return needs.learned * sum(each)

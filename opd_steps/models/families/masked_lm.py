@@ -20,6 +20,7 @@ from transformers import (
 from opd_steps.errors import UserError
 from opd_steps.models import external
 from opd_steps.models.families.causal_lm import _SAMPLING, CausalLM
+from opd_steps.models.fields import require_fields
 from opd_steps.models.folder import LINK, MODEL, load_model, load_tokenizer, read_tokenizer, save_model, where
 from opd_steps.models.masked_policy import MaskedPolicy
 from opd_steps.models.numerics import FP32, Numerics
@@ -81,11 +82,10 @@ class MaskedLM(CausalLM):
         own |= dict.fromkeys(("bos_token_id", "cls_token_id", "sep_token_id"))
         if wrong := sorted(own.keys() & options.keys()):
             raise UserError(f"config.{wrong[0]}", "it follows from the tokenizer: leave it out")
+        require_fields(options, ModernBertConfig())
         torch.manual_seed(derive(seed, "model"))
         try:
             config = ModernBertConfig(**options, **own)
-            if strange := sorted(options.keys() - config.to_dict().keys() - {"global_attn_every_n_layers"}):
-                raise ValueError(f"it has no field {strange[0]}")
             return ModernBertForMaskedLM(config).eval()
         except Exception as error:  # each field has its own way to be refused
             raise UserError("config", f"no model of transformers' ModernBertConfig: {error}") from None

@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
-import torch
+from transformers import PreTrainedModel
 
 from opd_steps.errors import UserError
 from opd_steps.models.families.vla import VLA
 from opd_steps.models.fields import require_fields
-from opd_steps.models.folder import MODEL, save_model
 from opd_steps.models.openvla import OpenVLAConfig, OpenVLAForActionPrediction
 from opd_steps.models.openvla_policy import OpenVLAPolicy
-from opd_steps.models.tokenizers import byte_tokenizer
-from opd_steps.seeds import derive
-
-if TYPE_CHECKING:
-    from opd_steps.store.artifacts import Job
 
 OWN = ("vocab_size", "n_action_bins", "pad_to_multiple_of")  # follow from the tokenizer and the bins
 
@@ -62,23 +56,17 @@ class OpenVLA(VLA):
     def told(self, prompt: str) -> str:
         return self.template.format(prompt=prompt.lower())
 
-    def make(self, job: Job) -> dict:
-        if path := job.options["path"]:
-            return self._link(job, path)
-        config, tokenizer = dict(job.options["config"]), byte_tokenizer()
-        text = dict(config.get("text_config") or {})
+    @property
+    def form(self) -> str:
+        return "OpenVLA's form"
+
+    def _fresh(self, config: dict, text: dict, words: int) -> PreTrainedModel:
         if known := sorted(set(OWN) & (config.keys() | text.keys())):
             raise UserError(f"config.{known[0]}", "it follows from the family's bins: leave it out")
-        text["vocab_size"] = len(tokenizer) + self.bins
+        text["vocab_size"] = words + self.bins
         require_fields(config, OpenVLAConfig())
-        torch.manual_seed(derive(job.seed, "model"))
-        try:
-            made = OpenVLAConfig(**config | {"text_config": text, "n_action_bins": self.bins, "pad_to_multiple_of": 0})
-            model = OpenVLAForActionPrediction(made)
-        except Exception as error:  # each field has its own way to be refused
-            raise UserError("config", f"no model of OpenVLA's form: {error}") from None
-        save_model(model, tokenizer, job.stage / MODEL)
-        return {"kind": "fresh", "vocab_size": self.bins, "parameters": sum(p.numel() for p in model.parameters())}
+        own = {"text_config": text, "n_action_bins": self.bins, "pad_to_multiple_of": 0}
+        return OpenVLAForActionPrediction(OpenVLAConfig(**config | own))
 
     def _require(self, folder: Path, path: str) -> None:
         config = json.loads((folder / "config.json").read_text())

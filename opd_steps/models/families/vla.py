@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
 from opd_steps.errors import UserError
 from opd_steps.models import external
@@ -73,19 +73,28 @@ class VLA(Family):
         if path := job.options["path"]:
             return self._link(job, path)
         config, tokenizer = dict(job.options["config"]), byte_tokenizer()
-        text = dict(config.get("text_config") or {})
-        if "image_token_index" in config or "vocab_size" in text:
-            raise UserError("config", f"{' and '.join(OWN)} follow from the family's bins: leave them out")
-        text["vocab_size"] = len(tokenizer) + 1 + self.bins
-        require_fields(config, LlavaConfig())
         torch.manual_seed(derive(job.seed, "model"))
         try:
-            made = LlavaConfig(**config | {"text_config": text, "image_token_index": len(tokenizer)})
-            model = LlavaForConditionalGeneration(made)
+            model = self._fresh(config, dict(config.get("text_config") or {}), len(tokenizer))
+        except UserError:
+            raise
         except Exception as error:  # each field has its own way to be refused
-            raise UserError("config", f"no model of transformers' LlavaConfig: {error}") from None
+            raise UserError("config", f"no model of {self.form}: {error}") from None
         save_model(model, tokenizer, job.stage / MODEL)
         return {"kind": "fresh", "vocab_size": self.bins, "parameters": sum(p.numel() for p in model.parameters())}
+
+    @property
+    def form(self) -> str:
+        """Of fresh models, as errors name it."""
+        return "transformers' LlavaConfig"
+
+    def _fresh(self, config: dict, text: dict, words: int) -> PreTrainedModel:
+        """Of the config's fields, those of its text among them, that reads so many words. Raises UserError for others."""
+        if "image_token_index" in config or "vocab_size" in text:
+            raise UserError("config", f"{' and '.join(OWN)} follow from the family's bins: leave them out")
+        text["vocab_size"] = words + 1 + self.bins
+        require_fields(config, LlavaConfig())
+        return LlavaForConditionalGeneration(LlavaConfig(**config | {"text_config": text, "image_token_index": words}))
 
     def _link(self, job: Job, path: str) -> dict:
         folder = external.locate(path, job.options["revision"])
