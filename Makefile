@@ -27,7 +27,7 @@ unit: setup
 
 # three workers on two cores: some tests wait for Slurm and not for a core
 test: setup lint docs
-	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm --ignore=tests/verl -n 3 --dist loadgroup -q
+	@OMP_NUM_THREADS=1 python -m pytest tests --ignore=tests/vllm --ignore=tests/verl -n 3 --dist loadgroup --no-loadscope-reorder -q
 	@$(MAKE) --no-print-directory vllm
 	@OMP_NUM_THREADS=1 python -m pytest tests/vllm -n 2 --dist loadgroup -q
 	@$(MAKE) --no-print-directory verl

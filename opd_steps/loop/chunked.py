@@ -88,8 +88,8 @@ def _chunk(dist: LazyCategorical, loss: ChunkLoss, grads: list[Tensor | None], i
         of_bias[:vocab] += grad_NV.sum(0)
     if of_hidden is not None:
         of_hidden[i:j] = grad_NV.to(weight_VD.dtype) @ weight_VD[:vocab]
-    if of_weight is not None and hidden_ND.dtype == of_weight.dtype:
-        of_weight[:vocab].addmm_(grad_NV.T, hidden_ND)
+    if of_weight is not None and (hidden_ND.dtype == of_weight.dtype or not hidden_ND.is_cuda):
+        of_weight[:vocab].addmm_(grad_NV.T, hidden_ND.to(of_weight.dtype))
     elif of_weight is not None:
         of_weight[:vocab] += head_logits(grad_NV.T.to(hidden_ND.dtype), hidden_ND.T)
     return value.detach()

@@ -107,10 +107,22 @@ class LazyCategorical:
         """The decision points start .. stop, as plain log-probs."""
         logits_NV = self.hidden_ND[start:stop]
         if self.weight_VD is not None:
-            bias_V = None if self.bias_V is None else self.bias_V[: self.vocab]
-            logits_NV = head_logits(logits_NV, self.weight_VD[: self.vocab], bias_V)
+            weight_VD, bias_V = self._wide_head if self._widens() else (self.weight_VD, self.bias_V)
+            bias_V = None if bias_V is None else bias_V[: self.vocab]
+            logits_NV = head_logits(logits_NV, weight_VD[: self.vocab], bias_V)
         logp_NV = Categorical.from_logits(logits_NV, self.temperature).logp_NV
         return Categorical(logp_NV, {i: h[start:stop] for i, h in self.layers.items()})
+
+    def _widens(self) -> bool:
+        weight_VD = self.weight_VD
+        return weight_VD.dtype is torch.bfloat16 and not (
+            weight_VD.is_cuda or (weight_VD.requires_grad and torch.is_grad_enabled())
+        )
+
+    @cached_property
+    def _wide_head(self) -> tuple[Tensor, Tensor | None]:
+        """In fp32, for all chunks: a CPU has no product of bf16 numbers that is summed in fp32."""
+        return self.weight_VD.float(), None if self.bias_V is None else self.bias_V.float()
 
     def to(self, device: torch.device) -> LazyCategorical:
         """Hidden states and head lie where their model lies."""

@@ -1,18 +1,20 @@
 """One token at a time through a Qwen3-, Qwen2- or Llama-type model, without what transformers spends around the arithmetic.
 
 The operations are those of the model's own forward pass with sdpa attention, in the same order: logits are equal bit for bit in fp32 on a
-CPU (tested). But projections that read one input are one product, keys and values are written in place, and no mask, wrapper or hook is
-made anew for every token. Any other model decodes with transformers' cache.
+CPU (tested), up to the rounding of products with large weights (products.py). But projections that read one input are one product, keys
+and values are written in place, and no mask, wrapper or hook is made anew for every token. Any other model decodes with transformers' cache.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, rms_norm, scaled_dot_product_attention, silu
 from transformers import DynamicCache, PreTrainedModel
 
 from opd_steps.nouns.dist import head_logits
+from opd_steps.process.heap import kept_chunks
+from opd_steps.rollout.products import Product, product
 
 KNOWN = ("Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # angles that depend on the position alone
@@ -75,16 +77,18 @@ class Lean(Plain):
         self.new, self.length, self.most = new, 0, 0
         self.store: list[Tensor] = []  # per layer [2, B, key-value heads, tokens, head size]
         fuse = sum(p.numel() for p in model.parameters()) <= FUSED
-        self.layers = [_Layer(layer, fuse) for layer in model.model.layers]
-        self.norm, head = _Norm(model.model.norm), model.get_output_embeddings()
-        self.embedding, self.head = model.get_input_embeddings().weight, (head.weight, head.bias)
+        self.layers = [_Layer(layer, fuse, new) for layer in model.model.layers]
+        self.norm, self.embedding = _Norm(model.model.norm), model.get_input_embeddings().weight
+        self.head = _head(model.get_output_embeddings(), new)
 
     def __call__(self, ids_BP: Tensor, position_BP: Tensor, mask_BL: Tensor | None) -> Tensor:
         if not self.length:
             args = {"attention_mask": mask_BL, "position_ids": position_BP, "use_cache": True}
             x_BPD = self.model.model(input_ids=ids_BP, past_key_values=self.cache, **args).last_hidden_state
             self._take_over(position_BP)
-            return head_logits(x_BPD[:, -1], *self.head)
+            return self.head(x_BPD[:, -1].contiguous())
+        if self.length == self.store[0].shape[3]:
+            self._grow()
         return self._step(ids_BP[:, 0], position_BP[:, 0], mask_BL)
 
     def select(self, keep: Tensor) -> None:
@@ -109,10 +113,9 @@ class Lean(Plain):
         for i, x in enumerate(self.store):
             self.store[i] = torch.cat([x, x.new_empty(*x.shape[:3], room, x.shape[4])], 3)
 
+    @kept_chunks()
     def _step(self, ids_B: Tensor, position_B: Tensor, mask_BL: Tensor | None) -> Tensor:
         t = self.length
-        if t == self.store[0].shape[3]:
-            self._grow()
         self.length = t + 1
         if mask_BL is None:  # all rows are at one position
             mask, cos, sin = None, self.cos_LD[t], self.sin_LD[t]
@@ -121,20 +124,20 @@ class Lean(Plain):
         x_BD = embedding(ids_B, self.embedding)
         for layer, both in zip(self.layers, self.store, strict=True):
             x_BD = layer.step(x_BD, cos, sin, both, t, mask)
-        return head_logits(self.norm(x_BD), *self.head)
+        return self.head(self.norm(x_BD))
 
 
 class _Layer:
-    """The weights of a decoder layer; a bias is None where there is none."""
+    """A decoder layer: its products and norms."""
 
-    def __init__(self, layer: nn.Module, fuse: bool):
+    def __init__(self, layer: nn.Module, fuse: bool, new: int):
         attention, mlp = layer.self_attn, layer.mlp
         self.head, self.inner = attention.head_dim, mlp.gate_proj.out_features
         self.heads, self.kv = (p.out_features // self.head for p in (attention.q_proj, attention.k_proj))
         self.norm_in, self.norm_mlp = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
-        self.qkv = _products([attention.q_proj, attention.k_proj, attention.v_proj], fuse)
-        self.gate_up = _products([mlp.gate_proj, mlp.up_proj], fuse)
-        self.out, self.down = ((p.weight, p.bias) for p in (attention.o_proj, mlp.down_proj))
+        self.qkv = _together([attention.q_proj, attention.k_proj, attention.v_proj], fuse, new)
+        self.gate_up = _together([mlp.gate_proj, mlp.up_proj], fuse, new)
+        self.out, self.down = (product(p.weight, p.bias, new) for p in (attention.o_proj, mlp.down_proj))
         self.norm_qk = None
         if hasattr(attention, "q_norm"):  # of every head, queries' and keys' at once
             self.norm_qk = _Norm(attention.q_norm)
@@ -144,7 +147,7 @@ class _Layer:
     def step(self, x_BD: Tensor, cos: Tensor, sin: Tensor, both: Tensor, t: int, mask: Tensor | None) -> Tensor:
         """Hidden states after the layer; the new token's key and value go to place `t` of `both`."""
         rows, split = len(x_BD), self.heads + self.kv
-        qkv_BHD = _apply(self.qkv, self.norm_in(x_BD)).view(rows, split + self.kv, self.head)
+        qkv_BHD = self.qkv(self.norm_in(x_BD)).view(rows, split + self.kv, self.head)
         qk_BHD = qkv_BHD[:, :split]
         if self.norm_qk is not None:
             qk_BHD = self.norm_qk(qk_BHD)
@@ -156,11 +159,13 @@ class _Layer:
             keys, values = (z.repeat_interleave(self.heads // self.kv, 1) for z in (keys, values))
             shared = False
         q = qk_BHD[:, : self.heads, None]
+        if shared and not x_BD.is_cuda and x_BD.dtype is torch.bfloat16:  # heads of one key as its queries: a fifth of the time
+            q, shared = q.reshape(rows, self.kv, -1, self.head), False
         seen = scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=shared)
-        x_BD = x_BD + linear(seen.view(rows, self.heads * self.head), *self.out)
-        gate_up = _apply(self.gate_up, self.norm_mlp(x_BD))
+        x_BD = x_BD + self.out(seen.reshape(rows, self.heads * self.head))
+        gate_up = self.gate_up(self.norm_mlp(x_BD))
         gate = gate_up[:, : self.inner].contiguous()  # the kernel rounds otherwise where memory is not in one piece
-        return x_BD + linear(silu(gate) * gate_up[:, self.inner :], *self.down)
+        return x_BD + self.down(silu(gate) * gate_up[:, self.inner :])
 
 
 class _Norm:
@@ -176,13 +181,20 @@ class _Norm:
         return rms_norm(x.float(), size, None, self.eps).to(x.dtype) * self.weight
 
 
-def _products(parts: list[nn.Linear], fuse: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Weights and biases of projections of one input, as few as may be."""
+def _together(parts: list[nn.Linear], fuse: bool, new: int) -> Product:
+    """Projections of one input, side by side, in as few products as may be."""
     if not fuse:
-        return [(p.weight, p.bias) for p in parts]
+        each = [product(p.weight, p.bias, new) for p in parts]
+        return lambda x: torch.cat([of(x) for of in each], -1)
     bias = None if parts[0].bias is None else torch.cat([p.bias for p in parts])
-    return [(torch.cat([p.weight for p in parts]), bias)]
+    return product(torch.cat([p.weight for p in parts]), bias, new)
 
 
-def _apply(products: list[tuple[Tensor, Tensor | None]], x: Tensor) -> Tensor:
-    return linear(x, *products[0]) if len(products) == 1 else torch.cat([linear(x, *p) for p in products], -1)
+def _head(head: nn.Linear, new: int) -> Product:
+    """As `head_logits`; on a CPU, which sums bf16 products in bf16, the head is made fp32 once."""
+    weight, bias = head.weight, head.bias
+    if weight.is_cuda:
+        return lambda x_BD: head_logits(x_BD, weight, bias)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    of = product(weight.to(wide), None if bias is None else bias.to(wide), new)
+    return lambda x_BD: of(x_BD.to(wide))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from opd_steps.process.heap import kept_chunks
 from opd_steps.rollout.lean import Plain, decoder_for
 from opd_steps.rollout.stops import Growing, Stops
 from opd_steps.seeds import rng
@@ -120,6 +121,7 @@ def _mixture(each_BV: list[Tensor], shares: list[float], temperature: float) -> 
     return torch.stack(logp).logsumexp(0) * (temperature or 1.0)
 
 
+@kept_chunks()
 def sample(
     logits_BV: Tensor, uniform_B: Tensor | None, temperature: float, top_p: float = 1.0, top_k: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -157,10 +159,11 @@ def _sample_in_blocks(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Ten
     """The same with one exponential a token and hardly any fp64: first the block of tokens, then the token within it."""
     rows, vocab = logits_BV.shape
     blocks = -(-vocab // BLOCK)
-    weight_BV = logits_BV.new_zeros(rows, blocks * BLOCK)
+    weight_BV = logits_BV.new_empty(rows, blocks * BLOCK)
     most_B1 = logits_BV.amax(-1, keepdim=True)
     torch.sub(logits_BV, most_B1, out=weight_BV[:, :vocab])
     weight_BV[:, :vocab].exp_()
+    weight_BV[:, vocab:] = 0
     weight_BKV = weight_BV.view(rows, blocks, BLOCK)
     mass_BK = weight_BKV.sum(-1).double()
     total_B = mass_BK.sum(-1)

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from opd_steps.rollout import lean
+from opd_steps.rollout import lean, products
 from opd_steps.rollout.lean import Lean, Plain, decoder_for
 from opd_steps.rollout.local import decode
 
@@ -86,6 +86,32 @@ def test_bfloat16_logits_are_those_of_the_same_hidden_states_with_less_rounding(
     )
     assert ours[1].dtype is torch.float32
     assert (ours[1] - truth[1]).abs().mean() <= (theirs[1].float() - truth[1]).abs().mean()
+
+
+@pytest.mark.parametrize("prompts", PROMPTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_laid_out_give_the_same_logits_up_to_rounding(kind, prompts, monkeypatch):
+    monkeypatch.setattr(products, "LARGE", 0)
+    model = make(kind)
+    ours, theirs = (walk(decoder, PROMPTS[prompts], 20, drop_at=7) for decoder in (Lean(model, 20), Plain(model)))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, near", [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_large_weight_is_laid_out_once_for_many_tokens(dtype, near, bias):
+    g = torch.Generator().manual_seed(0)
+    weight_OI, x_BI = (torch.randn(n, 256, generator=g).to(dtype) for n in (260, 3))
+    bias_O = torch.randn(260, generator=g).to(dtype) if bias else None
+    few, many = (products.product(weight_OI, bias_O, new) for new in (products.TOKENS - 1, products.TOKENS))
+    assert torch.equal(few(x_BI), torch.nn.functional.linear(x_BI, weight_OI, bias_O))
+    truth = x_BI.double() @ weight_OI.double().T + (bias_O.double() if bias else 0)
+    found = many(x_BI)
+    assert found.dtype is dtype and float((found - truth).norm() / truth.norm()) < near
+    before = found.clone()
+    weight_OI.zero_()  # what was laid out is a copy
+    assert torch.equal(many(x_BI), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

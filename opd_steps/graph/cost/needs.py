@@ -31,6 +31,7 @@ LIBRARIES = 0.42e9  # of a process that has imported what a step imports
 ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
 EIGHT_BIT = 1 + 4 / 256  # bytes of a moment in eight bits, with its share of a block's scale
 SCALE, WHOLE = 4, 12  # in four bits: bytes of a block's scale; those of each weight of a layer while it is made whole
+FEW = 16  # of rollout.products: with fewer new tokens no weight is laid out
 LOGITS, NUCLEUS = 3, 8  # tensors [rows, vocabulary] of a decoding step, and more where top_p or top_k cuts
 VARIANCE = 5  # tensors of the largest weight's size while the gradient's variance is read from the moments
 HOST_CACHE = 256 << 20  # of vLLM on a CPU
@@ -187,6 +188,8 @@ class Needs:
         found = Parts(cache=rows * tokens * (1 + 1 / shape.layers) * shape.cached * size)  # it grows layer by layer
         if self.cuda and shape.heads != shape.kv:  # one layer's, in as many heads as there are queries
             found["cache"] += rows * tokens * 2 * shape.heads * shape.head * size
+        if not self.cuda and self.length.answer >= FEW:  # the head in fp32
+            found["weights laid out"] += shape.linear * size + shape.vocab * shape.width * BYTES["float32"]
         sampling = self.options.get("sampling", {})
         cut = sampling.get("top_p", 1.0) < 1 or sampling.get("top_k", 0) > 0
         found["logits"] += rows * shape.vocab * 4 * (LOGITS + NUCLEUS * cut)
