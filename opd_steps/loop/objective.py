@@ -22,7 +22,6 @@ from opd_steps.nouns.trajectory import Trajectory
 from opd_steps.objectives.chunk import Figures, chunk_loss
 from opd_steps.objectives.stream import Moment, Stream, build
 from opd_steps.process import ranks
-from opd_steps.process.heap import kept_chunks
 
 if TYPE_CHECKING:
     from opd_steps.loop.tokens import Eye
@@ -86,8 +85,7 @@ class Objective:
                 return chunk_loss(self.streams, [term.cut(i, j) for term in here], q, part.evidence.chunk(i, j), figure, see)
 
             loss = chunked_sum(part.student, loss_of)
-            with kept_chunks():
-                loss.backward()
+            loss.backward()
             figure.sums["loss"] += float(loss.detach())
             if after_rows:
                 after_rows()
