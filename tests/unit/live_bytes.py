@@ -21,11 +21,13 @@ class LiveBytes(TorchDispatchMode):
         out = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
-                self._count(leaf.untyped_storage())
+                laid_out = leaf.layout is torch._mkldnn  # oneDNN's own order: no storage that could be asked
+                size = leaf.numel() * leaf.itemsize if laid_out else leaf.untyped_storage().nbytes()
+                self._count(leaf if laid_out else leaf.untyped_storage(), size)
         return out
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _count(self, held: torch.Tensor | torch.UntypedStorage, size: int) -> None:
+        key = id(held) if isinstance(held, torch.Tensor) else held._cdata
         if key in self.alive:
             return
 
@@ -33,6 +35,6 @@ class LiveBytes(TorchDispatchMode):
             self.now -= size
             del self.alive[key]
 
-        self.alive[key] = weakref.ref(storage, gone)
+        self.alive[key] = weakref.ref(held, gone)
         self.now += size
         self.peak = max(self.peak, self.now)
