@@ -39,7 +39,16 @@ def head_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None = No
         logits_NV = torch.mm(hidden_ND.reshape(-1, hidden_ND.shape[-1]), weight_VD.T, out_dtype=torch.float32)
         logits_NV = logits_NV.view(*hidden_ND.shape[:-1], -1)
         return logits_NV if bias_V is None else logits_NV + bias_V
-    return torch.nn.functional.linear(hidden_ND.float(), weight_VD.float(), None if bias_V is None else bias_V.float())
+    return torch.nn.functional.linear(hidden_ND.float(), *summable_head(weight_VD, bias_V))
+
+
+def summable_head(weight_VD: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both as `head_logits` multiplies them, for who does so often: at least fp32 on a CPU, which has no product of bf16 numbers that is
+    summed in fp32."""
+    if weight_VD.is_cuda:
+        return weight_VD, bias_V
+    wide = torch.promote_types(weight_VD.dtype, torch.float32)
+    return weight_VD.to(wide), None if bias_V is None else bias_V.to(wide)
 
 
 @dataclass(frozen=True)
@@ -107,22 +116,19 @@ class LazyCategorical:
         """The decision points start .. stop, as plain log-probs."""
         logits_NV = self.hidden_ND[start:stop]
         if self.weight_VD is not None:
-            weight_VD, bias_V = self._wide_head if self._widens() else (self.weight_VD, self.bias_V)
+            differentiated = (
+                self.weight_VD.requires_grad and torch.is_grad_enabled()
+            )  # a cast has to be part of the chunk's graph
+            weight_VD, bias_V = (self.weight_VD, self.bias_V) if differentiated else self._summable_head
             bias_V = None if bias_V is None else bias_V[: self.vocab]
             logits_NV = head_logits(logits_NV, weight_VD[: self.vocab], bias_V)
         logp_NV = Categorical.from_logits(logits_NV, self.temperature).logp_NV
         return Categorical(logp_NV, {i: h[start:stop] for i, h in self.layers.items()})
 
-    def _widens(self) -> bool:
-        weight_VD = self.weight_VD
-        return weight_VD.dtype is torch.bfloat16 and not (
-            weight_VD.is_cuda or (weight_VD.requires_grad and torch.is_grad_enabled())
-        )
-
     @cached_property
-    def _wide_head(self) -> tuple[Tensor, Tensor | None]:
-        """In fp32, for all chunks: a CPU has no product of bf16 numbers that is summed in fp32."""
-        return self.weight_VD.float(), None if self.bias_V is None else self.bias_V.float()
+    def _summable_head(self) -> tuple[Tensor, Tensor | None]:
+        """Cast once, not for each chunk."""
+        return summable_head(self.weight_VD, self.bias_V)
 
     def to(self, device: torch.device) -> LazyCategorical:
         """Hidden states and head lie where their model lies."""

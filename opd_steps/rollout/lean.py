@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, rms_norm, scaled_dot_product_attention, silu
 from transformers import DynamicCache, PreTrainedModel
 
-from opd_steps.nouns.dist import head_logits
+from opd_steps.nouns.dist import head_logits, summable_head
 from opd_steps.process.heap import kept_chunks
 from opd_steps.rollout.products import Product, product
 
@@ -191,10 +191,9 @@ def _together(parts: list[nn.Linear], fuse: bool, new: int) -> Product:
 
 
 def _head(head: nn.Linear, new: int) -> Product:
-    """As `head_logits`; on a CPU, which sums bf16 products in bf16, the head is made fp32 once."""
-    weight, bias = head.weight, head.bias
+    """As `head_logits`, whose casts are made once."""
+    weight, bias = summable_head(head.weight, head.bias)
     if weight.is_cuda:
         return lambda x_BD: head_logits(x_BD, weight, bias)
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    of = product(weight.to(wide), None if bias is None else bias.to(wide), new)
-    return lambda x_BD: of(x_BD.to(wide))
+    of = product(weight, bias, new)
+    return lambda x_BD: of(x_BD.to(weight.dtype))

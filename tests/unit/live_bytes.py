@@ -22,12 +22,11 @@ class LiveBytes(TorchDispatchMode):
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 laid_out = leaf.layout is torch._mkldnn  # oneDNN's own order: no storage that could be asked
-                size = leaf.numel() * leaf.itemsize if laid_out else leaf.untyped_storage().nbytes()
-                self._count(leaf if laid_out else leaf.untyped_storage(), size)
+                self._count(leaf if laid_out else leaf.untyped_storage())
         return out
 
-    def _count(self, held: torch.Tensor | torch.UntypedStorage, size: int) -> None:
-        key = id(held) if isinstance(held, torch.Tensor) else held._cdata
+    def _count(self, held: torch.Tensor | torch.UntypedStorage) -> None:
+        key, size = (id(held), held.nbytes) if isinstance(held, torch.Tensor) else (held._cdata, held.nbytes())
         if key in self.alive:
             return
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from opd_steps.config.merge import merge
 from opd_steps.graph.cost.distilling import tensors
 from opd_steps.graph.cost.memory import judged
-from opd_steps.graph.cost.needs import LIBRARIES, Needs
+from opd_steps.graph.cost.needs import CHUNK, FEW, LIBRARIES, ON_GPU, ROWS, Needs
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import Shape, shape_of
 from opd_steps.graph.cost.work import Held, Read, Work
@@ -28,6 +28,7 @@ from opd_steps.nouns.dist import LazyCategorical
 from opd_steps.objectives.chunk import Figures, Term, chunk_loss
 from opd_steps.objectives.evidence import Evidence
 from opd_steps.objectives.supports import _selected
+from opd_steps.rollout import products
 from opd_steps.tune.lora import Lora
 from tests.bench import head
 from tests.bench.opd_modes import Tokens
@@ -143,6 +144,12 @@ FORWARD, SKEW = (
     {"support": "full", "signal": "fkl", "estimator": "exact"},
     {"support": "full", "signal": "skew", "estimator": "exact"},
 )
+
+
+def test_figures_of_other_files_are_theirs():
+    """The plan must not import torch, so it says them again."""
+    assert (CHUNK, ON_GPU, ROWS) == (chunked.ELEMENTS, chunked.ON_GPU, chunked.ROWS)
+    assert FEW == products.TOKENS
 
 
 @pytest.mark.parametrize("method", [*head.METHODS.values(), FORWARD, SKEW, {"estimator": "mle"}])
