@@ -21,8 +21,8 @@ from opd_steps.process.heap import kept_chunks
 ChunkLoss = Callable[[StepDist, int, int], Tensor]
 """(distribution of decisions i .. j, i, j) -> their summed loss."""
 
-ELEMENTS = 1 << 22  # logits of one chunk on a CPU: they stay near the core
-ON_GPU = 16  # times as many fill a GPU
+ELEMENTS = (1 << 23) - 1  # logits of one chunk at most on a CPU: blocks just below those that glibc never keeps (process.heap)
+ON_GPU = 8  # times as many fill a GPU
 ROWS = 16  # a multiple of it: matrix products are made of such blocks
 
 
@@ -32,7 +32,7 @@ def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     if not isinstance(dist, LazyCategorical):
         return loss(dist, 0, len(dist))
     width = dist.hidden_ND.shape[-1] if dist.weight_VD is None else dist.vocab or len(dist.weight_VD)
-    size = max(1, round(ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) / width / ROWS)) * ROWS
+    size = max(1, ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) // (width * ROWS)) * ROWS
     bounds = [(i, min(i + size, len(dist))) for i in range(0, len(dist), size)]
     if not torch.is_grad_enabled():
         return sum(loss(dist.chunk(i, j), i, j) for i, j in bounds)
@@ -75,7 +75,8 @@ def _chunk(dist: LazyCategorical, loss: ChunkLoss, grads: list[Tensor | None], i
             into[i:j] = found
     if grad_NV is None:  # it looks at hidden states alone
         return value.detach()
-    grad_NV = torch.addcmul(grad_NV, q.prob_NV, grad_NV.sum(-1, keepdim=True), value=-1)
+    grad_NV = grad_NV.contiguous()  # ours alone: its graph is used up (a sum's gradient is one number, seen often: copied)
+    grad_NV.addcmul_(q.prob_NV, grad_NV.sum(-1, keepdim=True), value=-1)
     del q
     if dist.temperature != 1.0:
         grad_NV /= dist.temperature

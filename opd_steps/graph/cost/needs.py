@@ -22,8 +22,8 @@ from opd_steps.process import devices
 
 Parts = Counter  # part -> bytes
 CHUNK, ON_GPU, ROWS = (
-    1 << 22,
-    16,
+    (1 << 23) - 1,
+    8,
     16,
 )  # of loop.chunked: logits at once, times as many on a GPU, what the decisions are a multiple of
 TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
@@ -276,7 +276,7 @@ class Needs:
 
     def _chunk(self, shape: Shape, decisions: int) -> float:
         read = self.work.read
-        size = max(1, round(CHUNK * (ON_GPU if self.cuda else 1) / shape.vocab / ROWS)) * ROWS
+        size = max(1, CHUNK * (ON_GPU if self.cuda else 1) // (shape.vocab * ROWS)) * ROWS
         size = read.logits // shape.vocab if read.logits else size
         return min(size, decisions) * shape.vocab * 4 * (read.tensors if self.cuda else min(read.tensors, TILED))
 
