@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from opd_steps.nouns.dist import Categorical, LazyCategorical, StepDist, head_logits
+from opd_steps.process.chunks import decisions
 from opd_steps.process.heap import kept_chunks
 
 ChunkLoss = Callable[[StepDist, int, int], Tensor]
 """(distribution of decisions i .. j, i, j) -> their summed loss."""
-
-ELEMENTS = (1 << 23) - 1  # logits of one chunk at most on a CPU: blocks just below those that glibc never keeps (process.heap)
-ON_GPU = 8  # times as many fill a GPU
-ROWS = 16  # a multiple of it: matrix products are made of such blocks
 
 
 @kept_chunks()
@@ -32,7 +29,7 @@ def chunked_sum(dist: StepDist, loss: ChunkLoss) -> Tensor:
     if not isinstance(dist, LazyCategorical):
         return loss(dist, 0, len(dist))
     width = dist.hidden_ND.shape[-1] if dist.weight_VD is None else dist.vocab or len(dist.weight_VD)
-    size = max(1, ELEMENTS * (ON_GPU if dist.hidden_ND.is_cuda else 1) // (width * ROWS)) * ROWS
+    size = decisions(width, dist.hidden_ND.is_cuda)
     bounds = [(i, min(i + size, len(dist))) for i in range(0, len(dist), size)]
     if not torch.is_grad_enabled():
         return sum(loss(dist.chunk(i, j), i, j) for i, j in bounds)

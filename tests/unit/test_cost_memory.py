@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from opd_steps.config.merge import merge
 from opd_steps.graph.cost.distilling import tensors
 from opd_steps.graph.cost.memory import judged
-from opd_steps.graph.cost.needs import CHUNK, FEW, LIBRARIES, ON_GPU, ROWS, Needs
+from opd_steps.graph.cost.needs import FEW, LIBRARIES, Needs
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import Shape, shape_of
 from opd_steps.graph.cost.work import Held, Read, Work
@@ -148,7 +148,6 @@ FORWARD, SKEW = (
 
 def test_figures_of_other_files_are_theirs():
     """The plan must not import torch, so it says them again."""
-    assert (CHUNK, ON_GPU, ROWS) == (chunked.ELEMENTS, chunked.ON_GPU, chunked.ROWS)
     assert FEW == products.TOKENS
 
 
@@ -156,7 +155,7 @@ def test_figures_of_other_files_are_theirs():
 def test_tensors_of_the_head(method, monkeypatch):
     """As a GPU computes it: without tiles. No less than there are; as many where a divergence is over the whole vocabulary."""
     monkeypatch.setattr(_selected, "TILE", 1 << 40)
-    monkeypatch.setattr(chunked, "ELEMENTS", 1 << 20)
+    monkeypatch.setattr(chunked, "decisions", lambda vocab, cuda: (1 << 20) // vocab)
     count, vocab = 512, 8192
     x = head.Tensors(argparse.Namespace(tokens=count, hidden=8, teacher=8, vocab=vocab, device="cpu"))
     options = merge(Method, method, "test")

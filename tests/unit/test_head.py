@@ -59,7 +59,7 @@ def test_value_and_gradient_are_those_of_the_whole_distribution(name, tile, monk
     logits_NV = (student.hidden_ND @ student.weight_VD.T + student.bias_V)[:, :KNOWN]
     whole = loss_of(ROWS[name], teacher)(Categorical.from_logits(logits_NV, 0.8), 0, N)
     expected = torch.autograd.grad(whole, leaves(student))
-    monkeypatch.setattr(chunked, "ELEMENTS", 1)  # 16 decisions a chunk
+    monkeypatch.setattr(chunked, "decisions", lambda vocab, cuda: 16)
     monkeypatch.setattr(_selected, "TILE", tile)
     value = chunked_sum(student, loss_of(ROWS[name], teacher))
     found = torch.autograd.grad(3 * value, leaves(student))

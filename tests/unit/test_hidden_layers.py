@@ -58,7 +58,7 @@ def test_they_are_the_models_own_layers():
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("micro_batch", [2, 100])
 def test_the_gradient_is_plain_autograds(tie, words, micro_batch, monkeypatch):
-    monkeypatch.setattr(chunked, "ELEMENTS", 1)  # 16 decisions a chunk
+    monkeypatch.setattr(chunked, "decisions", lambda vocab, cuda: 16)
     student, teacher = policies(tie)
     rows = sample(student)
     mine, logq = states(student, rows)

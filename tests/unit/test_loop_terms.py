@@ -109,7 +109,7 @@ def test_splitting_changes_nothing_with_wide_plugs(micro_batch, monkeypatch):
     ]
     term = objective(add=add, **wide)
     whole, stats = gradient(term, models, rows)
-    monkeypatch.setattr(chunked, "ELEMENTS", 1)  # 16 decisions a chunk
+    monkeypatch.setattr(chunked, "decisions", lambda vocab, cuda: 16)
     parted, parted_stats = gradient(term, models, rows, micro_batch)
     torch.testing.assert_close(parted, whole, rtol=1e-4, atol=1e-6)
     assert parted_stats == pytest.approx(stats, rel=1e-4, abs=1e-6)

@@ -71,7 +71,7 @@ def test_each_row_is_answered_by_its_own_teacher():
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 64])
 def test_the_gradient_is_that_of_each_teacher_on_its_own_rows(micro_batch, monkeypatch):
-    monkeypatch.setattr(chunked, "ELEMENTS", 1)  # 16 decisions a chunk
+    monkeypatch.setattr(chunked, "decisions", lambda vocab, cuda: 16)
     student, known = policies()["student"], teachers()
     view = routed(known)
     rows = view.prepare(rows_of(student, 5, 2))

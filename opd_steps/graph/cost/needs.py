@@ -19,13 +19,9 @@ from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.shape import BYTES, Shape
 from opd_steps.graph.cost.work import Served, Work, adapts
 from opd_steps.process import devices
+from opd_steps.process.chunks import decisions
 
 Parts = Counter  # part -> bytes
-CHUNK, ON_GPU, ROWS = (
-    (1 << 23) - 1,
-    8,
-    16,
-)  # of loop.chunked: logits at once, times as many on a GPU, what the decisions are a multiple of
 TILED = 5  # tensors [decisions, vocabulary] at most on a CPU, where divergences go tile by tile
 LIBRARIES = 0.42e9  # of a process that has imported what a step imports
 ADAPTER, MOMENTS, MEAN = 4, 2, 8  # bytes of an adapter's weight; moments of each weight; bytes of a gradient's mean
@@ -268,17 +264,16 @@ class Needs:
                 found["gathered"] += shape.table * size
         return found
 
-    def _head(self, shape: Shape, decisions: int) -> float:
+    def _head(self, shape: Shape, count: int) -> float:
         """Chunks of logits, the gradients of hidden states and of the weight, the weight in the dtype that a GPU multiplies."""
-        found = self._chunk(shape, decisions) + decisions * shape.width * (4 + BYTES[self.compute])
+        found = self._chunk(shape, count) + count * shape.width * (4 + BYTES[self.compute])
         found += 0 if self.adapts else shape.table * 4
         return found + (shape.table * BYTES[self.compute] if self.cuda and self.mode == "mixed" else 0)
 
-    def _chunk(self, shape: Shape, decisions: int) -> float:
+    def _chunk(self, shape: Shape, count: int) -> float:
         read = self.work.read
-        size = max(1, CHUNK * (ON_GPU if self.cuda else 1) // (shape.vocab * ROWS)) * ROWS
-        size = read.logits // shape.vocab if read.logits else size
-        return min(size, decisions) * shape.vocab * 4 * (read.tensors if self.cuda else min(read.tensors, TILED))
+        size = read.logits // shape.vocab if read.logits else decisions(shape.vocab, self.cuda)
+        return min(size, count) * shape.vocab * 4 * (read.tensors if self.cuda else min(read.tensors, TILED))
 
     def _through(self, shape: Shape, rows: int, length: int, dtype: str) -> float:
         """The widest place of a forward pass of which nothing is kept."""
