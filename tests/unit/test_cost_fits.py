@@ -15,6 +15,7 @@ from opd_steps.graph.cost.memory import GB, fit
 from opd_steps.graph.cost.rows import Length
 from opd_steps.graph.cost.table import table
 from opd_steps.graph.nodes import Graph
+from opd_steps.store.files import write_json
 from tests.unit.test_papers import CASES, ROOT, graph
 
 LARGE = {"kind": "model", "path": "Qwen/Qwen3-8B"}
@@ -139,8 +140,22 @@ def test_the_plan_says_what_each_needs_and_what_it_assumes(tmp_path):
     (both,) = [line for line in said if line.startswith("toy/pretrain/x, y")]
     assert "4 x 80 GB, 4 processes" in both and "about " in both and "GB while" in both
     assert any(line.startswith("toy/pretrain/small_one") and "host" in line and "time unknown" in line for line in said)
-    done = tmp_path / "toy/pretrain/small_one"
-    done.mkdir(parents=True)
-    for seed, seconds in enumerate((60, 120, 300)):
-        (done / f"seed{seed}.timing.json").write_text(json.dumps({"wall_s": seconds}))
-    assert "2 min before" in table(tmp_path, wanted(found))
+
+
+def test_a_time_from_before_is_that_of_the_same_configs(tmp_path):
+    """Those of another scale have the same names."""
+    found = wanted(built(tmp_path, x=trained(model="small")))
+    (node,) = [n for n in found if n.name == "x"]
+    seconds = {0: 60, 1: 120, 2: 300}
+    for seed, wall_s in seconds.items():
+        for made in (node, *node.parents.values()):
+            (tmp_path / made.path(seed)).mkdir(parents=True, exist_ok=True)
+            write_json(tmp_path / made.path(seed) / "manifest.json", {"config": json.loads(made.job_config(made.seed(seed)))})
+        write_json(tmp_path / f"{node.path(seed)}.timing.json", {"wall_s": wall_s})
+    assert "2 min before" in table(tmp_path, found)
+    write_json(tmp_path / node.path(0) / "manifest.json", {"config": {"options": {"steps": 1}}})
+    assert "3.5 min before" in table(tmp_path, found)
+    (tmp_path / node.path(1) / "manifest.json").unlink()
+    assert "5 min before" in table(tmp_path, found)
+    write_json(tmp_path / node.parents["model"].path(2) / "manifest.json", {"config": {}})
+    assert "before" not in table(tmp_path, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ from opd_steps.graph.cost.memory import fit
 from opd_steps.graph.cost.rows import PROMPT, SHOWN, TEXT
 from opd_steps.graph.cost.seconds import ASSUMED
 from opd_steps.graph.cost.tower import SEEN
+from opd_steps.store.artifacts import MANIFEST
+from opd_steps.store.fingerprint import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from opd_steps.graph.node import GraphNode
 
@@ -31,8 +34,9 @@ HEAD = (
 def table(results: Path, nodes: Iterable[GraphNode]) -> str:
     """A line for all nodes of a kind and paper that need the same: the cards that they ask for, time, memory at its most and of what.
 
-    Time is that of earlier results of the nodes, where there are any.
+    Time is that of earlier results of the nodes, where there are any of the same configs: another scale's are not.
     """
+    same = _by_configs(results)
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for node in nodes:
         found = fit(node)
@@ -40,7 +44,7 @@ def table(results: Path, nodes: Iterable[GraphNode]) -> str:
             continue
         guess = None if isinstance(found, str) else found.seconds
         said = f"no estimate: {found}" if isinstance(found, str) else str(found)
-        time = _time(_measured(results, node), guess)
+        time = _time(_measured(results, node, same), guess)
         alike[node.paper, node.kind, _cards(node), time, said].append(node.name)
     rows = [(f"{paper}/{kind}/{', '.join(names)}", *rest) for (paper, kind, *rest), names in alike.items()]
     widths = [min(WIDEST, max((len(row[i]) for row in rows), default=0)) for i in range(3)]
@@ -56,15 +60,31 @@ def _cards(node: GraphNode) -> str:
     return f"{asked['gpu']} x {asked['gpu_mem_gb']} GB{more}"
 
 
-def _measured(results: Path, node: GraphNode) -> float | None:
+def _measured(results: Path, node: GraphNode, same: Callable[[GraphNode, int], bool]) -> float | None:
     """Median of the wall seconds that the node took with other seeds, or before."""
     known = []
     for file in (results / node.paper / node.kind / node.name).glob("seed*.timing.json"):
         try:
-            known.append(float(json.loads(file.read_text())["wall_s"]))
+            seed = int(file.name.removeprefix("seed").partition(".")[0])
+            if same(node, seed):
+                known.append(float(json.loads(file.read_text())["wall_s"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return median(known) if known else None
+
+
+def _by_configs(results: Path) -> Callable[[GraphNode, int], bool]:
+    """Whether a result was made by the configs of today, its own and those of all that it is made from: whatever the code was."""
+
+    @cache
+    def same(node: GraphNode, seed: int) -> bool:
+        try:
+            made_by = json.loads((results / node.path(seed) / MANIFEST).read_text())["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return canonical(made_by) == node.job_config(node.seed(seed)) and all(same(p, seed) for p in node.parents.values())
+
+    return same
 
 
 def _time(measured: float | None, guess: float | None) -> str:
