@@ -140,11 +140,15 @@ class LoopSlurm:
 
     def processes(self, job: str) -> list[int]:
         """All processes of a job, its slurmstepds included."""
-        read = lambda process, part: Path(f"/proc/{process}/{part}").read_bytes()
-        mine = lambda p: (
-            read(p, "cmdline").startswith(f"slurmstepd: [{job}.".encode()) or mark in read(p, "environ").split(b"\0")
-        )
         mark = f"SLURM_JOB_ID={job}".encode()
+
+        def mine(process: int) -> bool:
+            read = lambda part: Path(f"/proc/{process}/{part}").read_bytes()
+            try:
+                return read("cmdline").startswith(f"slurmstepd: [{job}.".encode()) or mark in read("environ").split(b"\0")
+            except OSError:
+                return False  # gone
+
         return [process for process in self.leftovers() if mine(process)]
 
     def crash(self, node: str, job: str) -> None:

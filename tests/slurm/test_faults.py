@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -88,11 +88,16 @@ def test_faults_of_jobs(copy):
         assert resumed(copy, name) >= 1, name
 
 
-def send(cluster, job: str, number: int) -> None:
-    """Signal the processes of a job's step."""
+def logs_of_slurm(copy) -> list[str]:
+    return [p.read_text() for p in (copy.folder / "logs/slurm/rule_pretrain").rglob("*.log")]
+
+
+def send(cluster, job: str, number: int, of: bytes = b"opd_steps.steps.") -> None:
+    """Signal the processes of a job with this in their command: those of its step."""
     for process in cluster.processes(job):
-        if b"opd_steps.steps." in Path(f"/proc/{process}/cmdline").read_bytes():
-            os.kill(process, number)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it is gone
+            if of in Path(f"/proc/{process}/cmdline").read_bytes():
+                os.kill(process, number)
 
 
 def test_the_controller_and_nodes_go_away(copy):
@@ -106,9 +111,13 @@ def test_the_controller_and_nodes_go_away(copy):
     run.until("the run has begun", lambda: "preflight: faults seed 0" in run.text)
     with away(cluster, 20):
         run.until("a submission waits", lambda: "rule pretrain waits for it" in run.text)
-    run.until("one runs", lambda: "RUNNING" in [j["state"] for n in names for j in copy.slurm_jobs(n)])
+    running = lambda: [j["id"] for n in names for j in copy.slurm_jobs(n) if j["state"] == "RUNNING"]
+    (first, *_) = run.until("one runs", running)
+    send(cluster, first, signal.SIGSTOP, of=b"")  # its srun is yet to start
+    asked = lambda: any("distillery: Slurm's controller does not answer; asking again" in log for log in logs_of_slurm(copy))
     with away(cluster, 25):
-        pass
+        send(cluster, first, signal.SIGCONT, of=b"")
+        run.until("an srun waits", asked)
     jobs: dict[str, dict[str, str]] = {}
 
     def all_hold() -> bool:
@@ -139,8 +148,6 @@ def test_the_controller_and_nodes_go_away(copy):
         -4000:
     ]  # Slurm itself may fail a job that it starts again as its controller stops: JobLaunchFailure
     assert resumed(copy, "lost") == 1 and resumed(copy, "kept") == 0
-    logs = [p.read_text() for p in (copy.folder / "logs/slurm/rule_pretrain").rglob("*.log")]
-    assert any("distillery: Slurm's controller does not answer; asking again" in log for log in logs)
     assert "sacct" not in text and "account" not in text  # noise of the plugin
 
 
