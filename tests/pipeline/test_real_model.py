@@ -38,7 +38,6 @@ STEPS = {
     "traces": {"limit": 8, "dtype": "float32"},  # whose log-probs are held against transformers' own
     "gemma_alone": {"k": 1},
 }
-LEFT_OUT = {"vopd", "sft_more"}  # the code of opd_sampled and student, which run
 EVALUATED = {"init", "teacher", "opd_exact", "gemma_alone", "gsm8k_teacher"}  # the others run the same code
 PROBLEMS = [
     ("Ann has 3 hats and buys 4. How many?", "3 + 4 = <<3+4=7>>7\n#### 7"),
@@ -48,7 +47,7 @@ PROBLEMS = [
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Iterator[Path]:
-    """Trainings and evaluations of the paper, run on a few rows; deleted afterwards: it is gigabytes."""
+    """Every training of the paper, and evaluations, run on a few rows; deleted afterwards: it is gigabytes."""
     root = tmp_path_factory.mktemp("real")
     paths = {name: str(CACHE / name) for name in ("smollm2", "gemma3")} | {"gsm8k": str(root / "gsm8k")}
     for name in ("smollm2", "gemma3"):
@@ -60,8 +59,6 @@ def results(tmp_path_factory) -> Iterator[Path]:
         config = OmegaConf.to_container(OmegaConf.load("config.yaml"))
         graph = checked(Graph.of(load_root(config | {"papers": ["smollm2"], "paths": paths})))
         for node in wanted(graph):
-            if node.name in LEFT_OUT:
-                continue
             few = FEW | STEPS.get(node.name, {})
             node.options |= {name: value for name, value in few.items() if name in node.options and node.kind != "data"}
             if node.kind == "evaluate":
@@ -97,7 +94,7 @@ def chat(results: Path, tokenizer, prompt: str) -> list[int]:
 
 def test_all_figures_are_finite(results):
     manifests = [json.loads(path.read_text()) for path in results.glob("*/*/seed0/manifest.json")]
-    assert len(manifests) == 15
+    assert len(manifests) == 17
     assert [m["config"] for m in manifests if not all(map(math.isfinite, m["metrics"].values()))] == []
 
 
@@ -145,7 +142,7 @@ def test_gsm8ks_own_task_ran_on_local_problems(results):
 
 
 def test_students_moved_and_gemma_could_be_asked(results):
-    for method in ("opd_exact", "opd_sampled", "opd_spans"):
+    for method in ("opd_exact", "opd_sampled", "vopd", "opd_spans"):
         found = metrics(results, "opd", method)
         assert found["train/grad_norm"] > 0
         assert found["train/truncated"] < 1
